@@ -1,0 +1,1 @@
+"""Continuous-time language models."""

@@ -1,0 +1,206 @@
+"""The command line: train, generate, eval."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import LiquidError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Continuous-time language models for very long text.
+
+    A liquid model reads and writes at constant cost and memory per token: its state, not a window of past
+    tokens, is all that it remembers.
+
+    Three steps, of which the first needs no data of yours:
+
+        liquidlm train --out runs/first --minutes 5
+
+        liquidlm generate runs/first "The module provides"
+
+        liquidlm eval runs/first my-text.txt
+
+    Mistakes in what you give end with one line that says what is wrong, and exit code 2.
+    """,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a trained model: the --out of `train`.")]
+
+
+@app.command()
+def train(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Text to learn: files, folders, globs, .gz, .jsonl with a `text` field, or - for standard"
+            " input. Without any: the documentation that every Python carries (2 MB of English).",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the model, its curve and checkpoints.")] = ...,  # pyright: ignore[reportArgumentType]
+    minutes: Annotated[float | None, typer.Option(help="Train for so many minutes. [default: 5, without --steps]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps instead.")] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="`bytes`, `bpe:N` (learned from the text), a folder, or a hub id.")
+    ] = "bytes",
+    size: Annotated[str, typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 28 million parameters.")] = "small",
+    valid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Held-out text. [default: a tenth, set apart before training]"),
+    ] = None,
+    context: Annotated[int, typer.Option(help="Tokens per row and step; the state is carried from step to step.")] = 256,
+    batch_size: Annotated[int, typer.Option("--batch", help="Rows per step.")] = 16,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate of the matrices (Muon). [default: 0.02]")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of the matrices.")] = 0.1,
+    dropout: Annotated[float, typer.Option(help="Dropout; helps when the text is read many times over.")] = 0.0,
+    hidden_size: Annotated[int | None, typer.Option(help="Width, in place of the size's.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Blocks, in place of the size's.")] = None,
+    embedding_dim: Annotated[int | None, typer.Option(help="Width of the embedding, in place of the size's.")] = None,
+    latent_dim: Annotated[int | None, typer.Option(help="Width that the flow reduces it to.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, split and order.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")] = False,
+) -> None:
+    """Train a model on text.
+
+    Writes model, tokenizer, `curve.png` and `curve.jsonl` to --out, with checkpoints on the way. Ctrl-C saves
+    and says how to go on; after a crash, --resume goes on from the last checkpoint.
+
+        liquidlm train novel.txt --out runs/novel --tokenizer bpe:4000 --minutes 10
+    """
+    from .train import TrainSettings
+    from .train import resume as go_on
+    from .train import train as run
+
+    if resume:
+        go_on(out, minutes=minutes, steps=steps, lr=lr)
+        return
+    given = {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": layers,
+        "embedding_dim": embedding_dim,
+        "latent_dim": latent_dim,
+    }
+    settings = TrainSettings(
+        paths=paths or [],
+        valid=valid or [],
+        tokenizer=tokenizer,
+        steps=steps,
+        minutes=5.0 if minutes is None and steps is None else minutes,
+        size=size,
+        sizes={name: value for name, value in given.items() if value is not None},
+        context=context,
+        batch_size=batch_size,
+        lr=0.02 if lr is None else lr,
+        weight_decay=weight_decay,
+        dropout=dropout,
+        seed=seed,
+        tensorboard=tensorboard,
+    )
+    run(settings, out)
+
+
+@app.command()
+def generate(
+    folder: Folder,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="Text to go on from; - reads standard input.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option(metavar="F", help="Read the prompt from a file.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 300,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Draw from the k likeliest; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest that have this probability together.")] = 0.95,
+    repetition_penalty: Annotated[float, typer.Option(help="Over 1: repeat less.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    samples: Annotated[int, typer.Option(help="How many texts, each from the same prompt.")] = 1,
+    save_state: Annotated[
+        Path | None, typer.Option(metavar="F", help="Keep what was read and written, to go on later.")
+    ] = None,
+    load_state: Annotated[
+        Path | None, typer.Option(metavar="F", help="Go on from there; nothing is read again.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say sizes and rates on standard error.")] = False,
+) -> None:
+    """Write on from a prompt, as it comes.
+
+    Prompts may be whole books: they are read in pieces into a state of constant size.
+
+        liquidlm generate runs/novel --file novel.txt --save-state novel.state
+
+        liquidlm generate runs/novel --load-state novel.state "Chapter the Last"
+    """
+    from .generate import Sampling
+    from .session import generate_text
+
+    if samples < 1:
+        raise LiquidError(f"--samples must be at least 1, not {samples}")
+    sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    generate_text(
+        folder,
+        _prompt(prompt, file),
+        sampling,
+        max_new_tokens=max_new_tokens,
+        samples=samples,
+        save_state=save_state,
+        load_state=load_state,
+        verbose=verbose,
+    )
+
+
+def _prompt(prompt: str | None, file: Path | None) -> str:
+    """The prompt from where it was said to be."""
+    if file is not None:
+        if prompt is not None:
+            raise LiquidError("give the prompt once: as an argument or with --file")
+        from .corpus import read_documents
+
+        return "\n".join(document.text for document in read_documents([file]))
+    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
+        return sys.stdin.read()
+    return prompt or ""
+
+
+@app.command(name="eval")
+def evaluate(
+    folder: Folder,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text to judge the model by, as for `train`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    chunk: Annotated[int, typer.Option(help="Tokens per pass; memory, not the result, depends on it.")] = 4096,
+) -> None:
+    """Bits per byte of whole documents, the state carried from first to last byte.
+
+    Also perplexity per token, tokens per second, peak memory, and the size of the state.
+    """
+    from .session import evaluate_text
+
+    if chunk < 1:
+        raise LiquidError(f"--chunk must be at least 1, not {chunk}")
+    figures = evaluate_text(folder, paths, chunk)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    print(f"{figures['bits_per_byte']:.4f} bits per byte over {figures['bytes']:,} bytes")
+    print(f"{figures['nats_per_token']:.4f} nats per token, perplexity {figures['perplexity']:,.2f} per token")
+    print(f"{figures['tokens_per_second']:,.0f} tokens/s over {figures['tokens']:,} tokens")
+    print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory, state {figures['state_bytes'] / 1e6:.2f} MB")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one line and exit code 2."""
+    try:
+        app()
+    except LiquidError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has gone: `liquidlm generate … | head`
+        sys.stderr.close()
+        sys.exit(0)

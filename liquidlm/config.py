@@ -1,0 +1,98 @@
+"""Every size and choice of the model, in one place."""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .errors import LiquidError
+
+MIXERS = ("time", "memory")
+
+
+@strict
+class LiquidConfig(PreTrainedConfig):
+    r"""Sizes and choices of `LiquidTextGenerationModel`.
+
+    Args:
+        vocab_size, embedding_dim, latent_dim, hidden_size: V, E, Z, H: ids ▶ E, flow E ▶ Z, then width H.
+        num_hidden_layers: blocks.
+        mixer_types: per block "time" (liquid time cell alone) or "memory" (matrix memory and time cell);
+            by default "memory" in the second of every four blocks.
+        intermediate_size: width of the gated MLP; by default 8/3 H rounded up to a multiple of 32.
+        num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.
+        conv_width: events that the short convolution sees.
+        chunk_size: tokens per chunk of the memory's parallel form.
+        loss_chunk: tokens whose logits exist at a time while training.
+        flow_hidden_dim, num_flows: couplings of the embedding's flow.
+        ode_decay, ode_adaptive, ode_method, ode_steps: its ODE, integrated over t = 0…1 in `ode_steps`
+            steps unless a t_span is given.
+        flow_loss_weight: weight of the flow's training term in the loss (training mode only).
+        time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
+        dropout_rate: of the context encoders and of both branches of a block.
+    """
+
+    model_type = "liquidlm"
+    keys_to_ignore_at_inference = ["past_key_values", "log_det"]  # noqa: RUF012 - transformers' declaration
+
+    vocab_size: int = 32000
+    embedding_dim: int = 512
+    latent_dim: int = 128
+    hidden_size: int = 256
+    num_hidden_layers: int = 4
+    mixer_types: list[str] | None = None
+    intermediate_size: int | None = None
+    num_heads: int | None = None
+    conv_width: int = 4
+    chunk_size: int = 64
+    loss_chunk: int = 2048
+    flow_hidden_dim: int = 128
+    num_flows: int = 4
+    ode_decay: float = 0.1
+    ode_adaptive: float = 0.01
+    ode_method: str = "rk4"
+    ode_steps: int = 4
+    flow_loss_weight: float = 0.01
+    time_scale: float = 1.0
+    dropout_rate: float = 0.1
+    rms_norm_eps: float = 1e-6
+    use_cache: bool = True
+    bos_token_id: int | None = 0
+    pad_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        if self.mixer_types is None and self.num_hidden_layers > 0:
+            self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
+        if self.intermediate_size is None:
+            self.intermediate_size = math.ceil(self.hidden_size * 8 / 3 / 32) * 32
+        self._check_sizes()
+        super().__post_init__(**kwargs)
+
+    @property
+    def layer_types(self) -> list[str]:
+        """What transformers' caches ask: every block keeps one liquid state."""
+        return ["liquid"] * self.num_hidden_layers
+
+    def validate_layer_type(self):
+        """`layer_types` is derived, not given: nothing to validate."""
+
+    def _check_sizes(self):
+        for name in (
+            *("vocab_size", "embedding_dim", "latent_dim", "hidden_size", "num_hidden_layers", "conv_width"),
+            *("intermediate_size", "chunk_size", "loss_chunk", "flow_hidden_dim", "num_flows", "ode_steps"),
+        ):
+            if (size := getattr(self, name)) < 1:
+                raise LiquidError(f"{name} must be at least 1, not {size}")
+        if self.latent_dim > self.embedding_dim:
+            raise LiquidError(f"latent_dim ({self.latent_dim}) must be at most embedding_dim ({self.embedding_dim})")
+        if not 0 < self.time_scale < math.inf:
+            raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
+        if not 0 <= self.dropout_rate < 1:
+            raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
+        kinds = self.mixer_types or []
+        if len(kinds) != self.num_hidden_layers or any(kind not in MIXERS for kind in kinds):
+            raise LiquidError(
+                f"mixer_types needs one of {', '.join(MIXERS)} for each of {self.num_hidden_layers} blocks, not {kinds}"
+            )

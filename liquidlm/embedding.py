@@ -1,0 +1,153 @@
+"""The embedding stage: token ids ▶ continuous, reduced and evolved vectors."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from .errors import LiquidError
+from .flows import OptimizedFlowDimensionalityReduction
+from .flows.coupling import full_precision, linear
+from .ode import ODEFunc, integrate
+
+
+class OptimizedLiquidEmbeddingMFR(nn.Module):
+    """ids ▶ embedding (V×E) ▶ flow E→Z ▶ w_e: Z→H ▶ ODEFunc over t_span ▶ x (H).
+
+    The result depends on the token alone: it is computed once for each distinct id of a batch and
+    gathered, and at inference the whole stage folds into one V×H table (`fold`). At the start the
+    coordinates of x are of unit scale for the default t_span.
+
+    Args:
+        vocab_size: V.
+        embedding_dim: E ≥ 2.
+        latent_dim: Z, 1 ≤ Z ≤ E.
+        hidden_size: H.
+        flow_hidden_dim: width of the nets in the flow's couplings.
+        num_flows: number of mixings and couplings of the flow.
+        decay_factor, adaptive_factor: δ and κ of `ODEFunc`.
+        method: ODE method, see `integrate`.
+        padding_idx: id whose embedding stays 0 and is not trained.
+
+    Raises:
+        LiquidError: sizes out of these ranges.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        latent_dim: int,
+        hidden_size: int,
+        *,
+        flow_hidden_dim: int = 128,
+        num_flows: int = 4,
+        decay_factor: float = 0.1,
+        adaptive_factor: float = 0.01,
+        method: str = "rk4",
+        padding_idx: int | None = None,
+    ) -> None:
+        super().__init__()
+        if vocab_size < 1 or hidden_size < 1:
+            raise LiquidError(f"vocab_size is {vocab_size} and hidden_size {hidden_size}: both must be ≥ 1.")
+        self.method = method
+        self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx)  # N(0, 1)
+        self.flow = OptimizedFlowDimensionalityReduction(
+            embedding_dim, latent_dim, flow_hidden_dim, num_flows
+        )
+        self.w_e = nn.Linear(latent_dim, hidden_size)
+        nn.init.normal_(self.w_e.weight, std=0.35 * latent_dim**-0.5)  # the ODE makes it 1
+        nn.init.zeros_(self.w_e.bias)
+        self.ode = ODEFunc(nn.LayerNorm(hidden_size), decay_factor, adaptive_factor)
+
+    @property
+    def vocab_size(self) -> int:
+        """V, that of the table."""
+        return self.embedding.num_embeddings
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "b t"],
+        attention_mask: Shaped[Tensor, "b t"] | None = None,
+        t_span: Tensor | None = None,
+        *,
+        return_flow_loss: bool = False,
+    ) -> (
+        tuple[Float[Tensor, "b t h"], Float[Tensor, "b t"]]
+        | tuple[Float[Tensor, "b t h"], Float[Tensor, "b t"], Float[Tensor, ""]]
+    ):
+        """x (B,T,H) and log|det| of the flow (B,T), both 0 where the mask is.
+
+        Args:
+            input_ids: token ids (B,T), in 0…V−1.
+            attention_mask: (B,T), 0 at padding; None: no padding.
+            t_span: times of the ODE, 1-D; None: five from 0 to 1.
+            return_flow_loss: the third result is `flow_loss(input_ids)`, without running the flow again.
+
+        Raises:
+            LiquidError: an id outside the vocabulary, a mask of another shape, or a bad t_span.
+        """
+        self._check_ids(input_ids)
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise LiquidError(
+                f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
+                "give both of shape (B, T)."
+            )
+        distinct, index = torch.unique(input_ids, return_inverse=True)
+        rows = self.embedding(distinct)
+        z, log_det = self.flow(rows)
+        x = F.embedding(index, self._evolve(z, t_span))
+        log_det_at = log_det[index]
+        if attention_mask is not None:
+            padding = attention_mask == 0
+            x, log_det_at = x.masked_fill(padding.unsqueeze(-1), 0), log_det_at.masked_fill(padding, 0)
+        if return_flow_loss:
+            return x, log_det_at, self.flow.loss(rows, z, log_det)
+        return x, log_det_at
+
+    def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
+        """The flow's training term (`OptimizedFlowDimensionalityReduction.loss`) over the distinct ids."""
+        self._check_ids(input_ids)
+        rows = self.embedding(input_ids.unique())
+        return self.flow.loss(rows, *self.flow(rows))
+
+    @torch.no_grad()
+    def fold(self, t_span: Tensor | None = None, batch_size: int = 1024) -> Float[Tensor, "v h"]:
+        """The stage as one table: row i is x of id i. No gradient; batch_size rows at a time."""
+        slices = self.embedding.weight.split(batch_size)
+        return torch.cat([self._evolve(self.flow(rows)[0], t_span) for rows in slices])
+
+    @torch.no_grad()
+    def round_trip_survival(self, batch_size: int = 1024) -> float:
+        """Share of the ids that embedding ▶ z ▶ inverse(z) ▶ nearest embedding brings back, in 0…1."""
+        with full_precision(self.embedding.weight) as table:
+            squares = table.square().sum(dim=-1)
+            survivors = 0
+            for ids in torch.arange(self.vocab_size, device=table.device).split(batch_size):
+                z, _ = self.flow(table[ids])
+                # ‖x − w‖² = ‖x‖² − 2⟨x, w⟩ + ‖w‖², and ‖x‖² is the same for every w
+                distances = torch.addmm(squares, self.flow.inverse(z), table.mT, alpha=-2)
+                survivors += int((distances.argmin(dim=-1) == ids).sum())
+            return survivors / self.vocab_size
+
+    def _evolve(self, z: Float[Tensor, "n z"], t_span: Tensor | None) -> Float[Tensor, "n h"]:
+        """x = e(t_last) with e(t_first) = w_e(z), in the type of the embedding."""
+        times = torch.linspace(0, 1, 5) if t_span is None else t_span
+        with full_precision(z) as z:
+            x = integrate(self.ode, linear(self.w_e, z), times, self.method)
+        return x.to(self.embedding.weight.dtype)
+
+    def _check_ids(self, input_ids: Int[Tensor, "b t"]) -> None:
+        if input_ids.ndim != 2 or input_ids.is_floating_point():
+            raise LiquidError(
+                f"input_ids are {input_ids.dtype} of shape {tuple(input_ids.shape)}: give integers of "
+                "shape (B, T); a single sequence is input_ids[None]."
+            )
+        outside = (input_ids < 0) | (input_ids >= self.vocab_size)
+        if outside.any():
+            row, position = outside.nonzero()[0].tolist()
+            raise LiquidError(
+                f"Token id {input_ids[row, position].item()} at row {row}, position {position} is outside "
+                f"0…{self.vocab_size - 1}: the model's vocab_size, {self.vocab_size}, must be at least the "
+                "tokenizer's (LED has 50265)."
+            )

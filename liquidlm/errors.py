@@ -1,0 +1,9 @@
+"""The one exception that reports a user's mistake: what is wrong and what to do, in one line."""
+
+
+class LiquidError(ValueError):
+    """Raised for bad input (a wrong file, an id out of range, times that go back, …).
+
+    The message is meant to be read by the user as it stands: it names what is wrong and what to do.
+    The command line prints it alone, without a traceback, and exits with code 2.
+    """

@@ -1,0 +1,111 @@
+"""Likelihood of held-out text: whole documents, the state carried from the first byte to the last."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from .data import IGNORED, TokenCorpus
+from .model import LiquidTextGenerationModel
+from .precision import autocast
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one pass over a text.
+
+    Attributes:
+        nats: Σ −ln p over the text's tokens; a document's first is predicted from `<s>`, and its end mark
+            does not count.
+        tokens, bytes: of the text; bytes are those of its UTF-8 form.
+        seconds: wall-clock time of the pass.
+        state_bytes: size of the state, the same after any number of tokens.
+    """
+
+    nats: float
+    tokens: int
+    bytes: int
+    seconds: float
+    state_bytes: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nats / math.log(2) / self.bytes
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """Per token, so only comparable under the same tokenizer; bits per byte always are."""
+        return math.exp(min(self.nats_per_token, 700.0))
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    def summary(self) -> dict[str, float]:
+        """All figures, for JSON."""
+        derived = ("bits_per_byte", "nats_per_token", "perplexity", "tokens_per_second")
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+
+
+@torch.inference_mode()
+def evaluate(
+    model: LiquidTextGenerationModel,
+    corpus: TokenCorpus,
+    *,
+    eos_token_id: int,
+    chunk: int = 4096,
+    bf16: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Evaluation:
+    """Bits per byte and more of `model` on `corpus`, in constant memory however long a document is.
+
+    Documents are read end to end as one row; an infinite gap between them keeps them apart. `progress`
+    is told the number of tokens read after every chunk. The model's mode is left as it was.
+    """
+    training = model.training
+    model.eval()
+    begin = time.perf_counter()
+    state = model.new_state()
+    state.table = model.fold()
+    is_start = np.zeros(len(corpus.tokens), dtype=bool)
+    is_start[corpus.starts] = True
+    following = np.append(corpus.tokens[1:], IGNORED).astype(np.int64)
+    following[np.append(is_start[1:], True)] = IGNORED  # after a document: the next one's <s>
+    following[following == eos_token_id] = IGNORED
+    nats, counted = 0.0, 0
+    for first in range(0, len(corpus.tokens), chunk):
+        part = slice(first, first + chunk)
+        targets = torch.from_numpy(following[part])[None].to(model.device)
+        ids = torch.from_numpy(corpus.tokens[part].astype(np.int64))[None].to(model.device)
+        starts = torch.from_numpy(is_start[part])[None].to(model.device)
+        with autocast(model.device, bf16):
+            output = model(
+                ids,
+                starts=starts,
+                past_key_values=state,
+                use_cache=True,
+                shift_labels=targets,
+                num_items_in_batch=1,
+                logits_to_keep=1,
+            )
+        nats += output.loss.item()
+        counted += int((targets != IGNORED).sum())
+        if progress is not None:
+            progress(min(first + chunk, len(corpus.tokens)))
+    model.train(training)
+    return Evaluation(nats, counted, corpus.text_bytes, time.perf_counter() - begin, state.nbytes)
+
+
+def peak_memory() -> int:
+    """The most memory this process has held so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

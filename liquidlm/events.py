@@ -1,0 +1,104 @@
+"""When the tokens of a batch happen: all that a layer needs to know of time, padding and documents."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int, Num
+from torch import Tensor
+
+from .errors import LiquidError
+from .timestamps import elapsed
+
+LONGEST = 1e30
+"""Longer gaps are taken as this long: everything has decayed, and products with a rate stay finite."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """The tokens of a batch as events in time; padded positions, if any, stand at the right end.
+
+    Attributes:
+        gap: elapsed time since the event before, over `time_scale`; 0 at a document's start and where padded.
+        start: true where a document starts: an infinite gap, nothing passes it.
+        real: false where padded; None when every position is real.
+        resets: whether a start cuts off anything at all (it does not at the beginning of a fresh state).
+        last_time: time of each row's last event so far; −∞ in a row that has had none.
+    """
+
+    gap: Float[Tensor, "b t"]
+    start: Bool[Tensor, "b t"]
+    real: Bool[Tensor, "b t"] | None
+    resets: bool
+    last_time: Float64[Tensor, " b"]
+
+    @property
+    def duration(self) -> Float[Tensor, "b t"]:
+        """Internal time of a cell per event: the gap before it, and one unit for the event itself.
+
+        So tokens at the same time (gap 0) are still integrated, each for its unit.
+        """
+        duration = self.gap + 1
+        return duration if self.real is None else duration * self.real
+
+    @property
+    def segment(self) -> Float[Tensor, "b t"] | None:
+        """Number of the document each token belongs to, 0 for the state's own; None when nothing resets."""
+        return self.start.cumsum(1).to(self.gap.dtype) if self.resets else None
+
+    @classmethod
+    def build(
+        cls,
+        timestamps: Num[Tensor, "b t"] | None,
+        last_time: Float64[Tensor, " b"],
+        *,
+        length: int,
+        time_scale: float = 1.0,
+        start: Bool[Tensor, "b t"] | None = None,
+        real: Bool[Tensor, "b t"] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "Events":
+        """Events at `timestamps`, or one unit apart (0, 1, 2, …, or on from `last_time`) without them."""
+        if timestamps is None:
+            first = torch.where(last_time.isneginf(), 0.0, last_time + 1)
+            times = first[:, None] + torch.arange(length, device=last_time.device)
+        elif timestamps.shape != (len(last_time), length):
+            raise LiquidError(
+                f"timestamps must have the shape of the tokens, ({len(last_time)}, {length}),"
+                f" not {tuple(timestamps.shape)}"
+            )
+        else:
+            times = timestamps.to(torch.float64)
+        gap = elapsed(times, last_time, time_scale, start, real, dtype=dtype)
+        begins = gap.isposinf()
+        passes = begins[:, 1:].any() or (begins[:, :1] & last_time.isfinite()[:, None]).any()
+        return cls(
+            gap=gap.masked_fill(begins, 0.0).clamp(max=LONGEST),
+            start=begins,
+            real=real,
+            resets=bool(passes),
+            last_time=_last_real(times.detach(), real, last_time),
+        )
+
+
+def _last_real(
+    times: Float64[Tensor, "b t"], real: Bool[Tensor, "b t"] | None, last_time: Float64[Tensor, " b"]
+) -> Float64[Tensor, " b"]:
+    if real is None:
+        return times[:, -1].clone()
+    count = real.sum(1)
+    last = times.gather(1, (count - 1).clamp(min=0)[:, None])[:, 0]
+    return torch.where(count > 0, last, last_time)
+
+
+def padding_last(
+    attention_mask: Num[Tensor, "b t"] | Bool[Tensor, "b t"] | None,
+) -> tuple[Int[Tensor, "b t"] | None, Bool[Tensor, "b t"] | None]:
+    """The order that moves padding to the right end, whichever side it is on, and the mask in that order.
+
+    (None, None) when nothing is padded: the common case costs nothing.
+    """
+    if attention_mask is None or bool((attention_mask != 0).all()):
+        return None, None
+    real = attention_mask != 0
+    order = (~real).to(torch.int8).argsort(dim=1, stable=True)
+    return order, real.gather(1, order)

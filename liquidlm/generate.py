@@ -1,0 +1,139 @@
+"""Reading a prompt into a state, and writing on from it: constant cost and memory per token.
+
+`model.generate()` does the same for users of transformers; this is the bare loop, with the state in the
+caller's hands, that the command line uses.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+from transformers.generation import logits_process as warpers
+
+from .errors import LiquidError
+from .model import LiquidTextGenerationModel
+from .state import LiquidCache
+
+PENALISED = 1024
+"""The repetition penalty looks back at this many tokens."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from its distribution.
+
+    Attributes:
+        temperature: 0 takes the likeliest token.
+        top_k: only the k likeliest; 0 keeps all.
+        top_p: only the smallest set of likeliest tokens with at least this probability.
+        repetition_penalty: over 1 makes tokens of the last 1,024 less likely (Keskar et al. 2019).
+        seed: of the draws; None takes a fresh one.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 0.95
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self):
+        for name, fine, rule in (
+            ("temperature", self.temperature >= 0, "at least 0"),
+            ("top_k", self.top_k >= 0, "at least 0 (0 keeps all)"),
+            ("top_p", 0 < self.top_p <= 1, "over 0 and at most 1"),
+            ("repetition_penalty", self.repetition_penalty > 0, "over 0 (1 is none)"),
+        ):
+            if not fine:
+                raise LiquidError(f"{name} must be {rule}, not {getattr(self, name)}")
+
+    def processors(self) -> warpers.LogitsProcessorList:
+        """transformers' own processors, in its order."""
+        chosen = warpers.LogitsProcessorList()
+        if self.repetition_penalty != 1:
+            chosen.append(warpers.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+        if self.temperature > 0:
+            if self.temperature != 1:
+                chosen.append(warpers.TemperatureLogitsWarper(self.temperature))
+            if self.top_k > 0:
+                chosen.append(warpers.TopKLogitsWarper(self.top_k))
+            if self.top_p < 1:
+                chosen.append(warpers.TopPLogitsWarper(self.top_p))
+        return chosen
+
+
+@torch.inference_mode()
+def read(
+    model: LiquidTextGenerationModel,
+    input_ids: Int[Tensor, "b t"],
+    state: LiquidCache,
+    timestamps: Num[Tensor, "b t"] | None = None,
+    *,
+    chunk: int = 2048,
+    progress: Callable[[int], object] | None = None,
+) -> Float[Tensor, "b v"]:
+    """Read tokens into `state`, `chunk` at a time in constant memory; the logits of what comes next.
+
+    `progress` is told the number of tokens read after every chunk.
+    """
+    logits = None
+    for first in range(0, input_ids.shape[1], chunk):
+        part = slice(first, first + chunk)
+        times = None if timestamps is None else timestamps[:, part]
+        output = model(
+            input_ids[:, part], timestamps=times, past_key_values=state, use_cache=True, logits_to_keep=1
+        )
+        logits = output.logits[:, -1]
+        if progress is not None:
+            progress(min(first + chunk, input_ids.shape[1]))
+    if logits is None:
+        raise LiquidError("there is nothing to read: give at least one token")
+    return logits.float()
+
+
+def write(
+    model: LiquidTextGenerationModel,
+    logits: Float[Tensor, "b v"],
+    state: LiquidCache,
+    sampling: Sampling,
+    max_new_tokens: int,
+    *,
+    context: Int[Tensor, "b t"] | None = None,
+    stop: Collection[int] = (),
+) -> Iterator[Int[Tensor, " b"]]:
+    """Draw tokens one after the other, feeding each back: yields (B,) ids as they come.
+
+    The last token that was yielded has not been read into `state`: pass it first to the next `read`.
+    Ends after max_new_tokens, or once every row has drawn a token of `stop` (which is yielded).
+
+    Args:
+        logits: of the next token, as `read` returns them.
+        context: the tokens so far, which the repetition penalty looks back at.
+    """
+    if max_new_tokens < 1:
+        raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    generator = torch.Generator(logits.device)
+    if sampling.seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(sampling.seed)
+    processors = sampling.processors()
+    if context is None:
+        context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
+    ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+    stops = torch.tensor(sorted(stop), dtype=torch.long, device=logits.device)
+    for i in range(max_new_tokens):
+        with torch.inference_mode():
+            scores = processors(context[:, -PENALISED:], logits)  # pyright: ignore[reportArgumentType]
+            if sampling.temperature == 0:
+                token = scores.argmax(-1)
+            else:
+                token = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
+        yield token
+        ended |= torch.isin(token, stops)
+        if i + 1 == max_new_tokens or bool(ended.all()):
+            return
+        if sampling.repetition_penalty != 1:
+            context = torch.cat([context[:, -PENALISED:], token[:, None]], 1)
+        logits = read(model, token[:, None], state)

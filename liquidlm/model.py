@@ -1,0 +1,368 @@
+"""The liquid language model: embedding stage ▶ blocks ▶ norm ▶ output projection.
+
+Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Num
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils.generic import ModelOutput, can_return_tuple
+
+from .cells import AsyncLiquidCell, TimeMixer
+from .config import LiquidConfig
+from .embedding import OptimizedLiquidEmbeddingMFR
+from .errors import LiquidError
+from .events import Events, padding_last
+from .ops.loss import IGNORED, linear_cross_entropy
+from .state import CellState, LiquidCache, LiquidStateLayer, fresh_time
+
+
+class GatedMLP(nn.Module):
+    """down(silu(gate x) ⊙ up x) (Shazeer 2020)."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int):
+        super().__init__()
+        self.up = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
+        self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
+
+    def forward(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        gate, up = self.up(x).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
+
+
+class LiquidBlock(GradientCheckpointingLayer):
+    """x + out(h ⊙ silu(gate u)), h = mixer(u, time), u = norm x; then x + MLP(norm x)."""
+
+    def __init__(self, config: LiquidConfig, kind: str):
+        super().__init__()
+        width, rate = config.hidden_size, config.dropout_rate
+        shared = {"conv_width": config.conv_width, "time_scale": config.time_scale}
+        self.mixer_norm = nn.RMSNorm(width, config.rms_norm_eps)
+        if kind == "memory":
+            heads = {"num_heads": config.num_heads, "chunk_size": config.chunk_size}
+            self.mixer: TimeMixer = AsyncLiquidCell(width, rate, **heads, **shared)
+        else:
+            self.mixer = TimeMixer(width, rate, **shared)
+        self.gate = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.mlp_norm = nn.RMSNorm(width, config.rms_norm_eps)
+        self.mlp = GatedMLP(width, cast(int, config.intermediate_size))
+        self.dropout = nn.Dropout(rate)
+        with torch.no_grad():  # the residual stream keeps its scale, however deep
+            for last in (self.out, self.mlp.down):
+                last.weight.mul_((2 * config.num_hidden_layers) ** -0.5)
+
+    def forward(
+        self, x: Float[Tensor, "b t h"], events: Events, state: CellState
+    ) -> tuple[Float[Tensor, "b t h"], CellState]:
+        u = self.mixer_norm(x)
+        h, state = self.mixer.mix(u, events, state)
+        x = x + self.dropout(self.out(h.to(u.dtype) * F.silu(self.gate(u))))
+        return x + self.dropout(self.mlp(self.mlp_norm(x))), state
+
+
+@dataclass
+class LiquidOutput(ModelOutput):
+    """What the model returns; `state` is another name for `past_key_values`.
+
+    Attributes:
+        loss: nats per token, if labels were given; in training mode with the flow's term added.
+        logits: (B, T, V); None in training mode with labels, where they never exist whole.
+        past_key_values: the state of every layer after the last token, if `use_cache`.
+        hidden_states: input of every block and the last block's output, if asked for.
+        log_det: (B, T) log |det| of the embedding's flow; None where the folded table was used.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    log_det: Tensor | None = None
+
+    @property
+    def state(self) -> Cache | None:
+        return self.past_key_values
+
+
+class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
+    """A causal language model in continuous time; every token is an event with a time.
+
+    LiquidTextGenerationModel(vocab_size, embedding_dim, latent_dim, hidden_size, **other fields of
+    LiquidConfig), or LiquidTextGenerationModel(config).
+    """
+
+    config: LiquidConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    config_class = LiquidConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _is_stateful = True
+    _no_split_modules = ["LiquidBlock"]  # noqa: RUF012 - transformers' declaration
+    _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(
+        self,
+        vocab_size: int | LiquidConfig = 32000,
+        embedding_dim: int = 512,
+        latent_dim: int = 128,
+        hidden_size: int = 256,
+        **options: Any,
+    ):
+        if isinstance(vocab_size, LiquidConfig):
+            config = vocab_size
+        else:
+            sizes = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
+            config = LiquidConfig(vocab_size=vocab_size, **sizes, **options)
+        super().__init__(config)
+        self.embedding = OptimizedLiquidEmbeddingMFR(
+            config.vocab_size,
+            config.embedding_dim,
+            config.latent_dim,
+            config.hidden_size,
+            flow_hidden_dim=config.flow_hidden_dim,
+            num_flows=config.num_flows,
+            decay_factor=config.ode_decay,
+            adaptive_factor=config.ode_adaptive,
+            method=config.ode_method,
+        )
+        self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        with torch.no_grad():
+            self.output_proj.weight.mul_(0.3)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: every part initialises itself when built, as it must to be usable alone."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding.embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embedding.embedding = value
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.output_proj
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.output_proj = new_embeddings
+
+    def new_state(self) -> LiquidCache:
+        """An empty state, before the first token."""
+        return LiquidCache(len(self.blocks))
+
+    @torch.no_grad()
+    def fold(self) -> Float[Tensor, "v h"]:
+        """The embedding stage as one table, a row per token id; set it as `state.table` to read faster."""
+        return self.embedding.fold(self._t_span(None))
+
+    def _t_span(self, t_span: Tensor | None) -> Tensor:
+        if t_span is not None:
+            return t_span
+        weight = self.output_proj.weight
+        return torch.linspace(0, 1, self.config.ode_steps + 1, device=weight.device)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Int[Tensor, "b t"],
+        attention_mask: Num[Tensor, "b s"] | Bool[Tensor, "b s"] | None = None,
+        t_span: Float[Tensor, " n"] | None = None,
+        timestamps: Num[Tensor, "b t"] | None = None,
+        position_ids: Int[Tensor, "_ t"] | None = None,
+        past_key_values: Cache | None = None,
+        labels: Int[Tensor, "b t"] | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Int[Tensor, " k"] = 0,
+        seq_idx: Int[Tensor, "b t"] | None = None,
+        starts: Bool[Tensor, "b t"] | None = None,
+        shift_labels: Int[Tensor, "b t"] | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> LiquidOutput:
+        """One pass over T tokens of each row, on from `past_key_values` if given.
+
+        Args:
+            attention_mask: 0 where padded, on either side; may also cover the tokens already read.
+            t_span: times over which the embedding's ODE runs; by default the config's.
+            timestamps: times of the tokens, non-decreasing within a document; one time unit apart without.
+            position_ids: 0 marks a token that starts a document (packed batches); otherwise not used.
+            seq_idx: number of the document each token belongs to; a change starts another.
+            starts: true where a document starts. Nothing passes a start.
+            past_key_values: a state to go on from; it is brought up to date in place.
+            labels: the tokens themselves, −100 where not to count; shifted here.
+            shift_labels: the same already shifted: what should follow each token.
+            logits_to_keep: only the logits of the last so many positions, or of these positions.
+
+        Raises:
+            LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
+                match.
+        """
+        batch, length = self._check_tokens(input_ids)
+        mask = None if attention_mask is None else attention_mask[:, -length:]
+        if mask is not None and mask.shape != input_ids.shape:
+            raise LiquidError(f"attention_mask {tuple(mask.shape)} does not cover input_ids {(batch, length)}")
+        if use_cache is None:
+            use_cache = self.config.use_cache and not self.training
+        cache = past_key_values
+        if cache is None and use_cache:
+            cache = self.new_state()
+
+        x, log_det, flow_loss = self._embed(input_ids, mask, t_span, cache)
+        starts = _document_starts(starts, position_ids, seq_idx, input_ids)
+        order, real = padding_last(mask)
+        if order is not None:
+            x = x.gather(1, order[..., None].expand_as(x))
+            timestamps, starts = (None if y is None else y.gather(1, order) for y in (timestamps, starts))
+
+        states = self._states(cache, batch, x)
+        events = Events.build(
+            timestamps,
+            states[0].time,
+            length=length,
+            time_scale=self.config.time_scale,
+            start=starts,
+            real=real,
+            dtype=states[0].h.dtype,
+        )
+        hidden = [x]
+        for i, (block, state) in enumerate(zip(self.blocks, states, strict=True)):
+            x, state = block(x, events, state)
+            hidden.append(x)
+            if cache is not None:
+                cast(LiquidStateLayer, cache.layers[i]).store(state, length)
+        if order is not None:
+            back = order.argsort(1)[..., None]
+            hidden = [(y * cast(Tensor, real)[..., None]).gather(1, back.expand_as(y)) for y in hidden]
+
+        loss, logits = self._outputs(self.norm(hidden[-1]), labels, shift_labels, logits_to_keep, **kwargs)
+        if loss is not None and flow_loss is not None:
+            loss = loss + self.config.flow_loss_weight * flow_loss
+        return LiquidOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=cache if use_cache else None,
+            hidden_states=tuple(hidden) if output_hidden_states else None,
+            log_det=log_det,
+        )
+
+    def _check_tokens(self, input_ids: Int[Tensor, "b t"]) -> tuple[int, int]:
+        if input_ids.dim() != 2 or input_ids.numel() == 0:
+            raise LiquidError(
+                f"input_ids must be (batch, tokens) with at least one token, not of shape {tuple(input_ids.shape)}"
+            )
+        return input_ids.shape[0], input_ids.shape[1]
+
+    def _embed(
+        self, input_ids: Tensor, mask: Tensor | None, t_span: Tensor | None, cache: Cache | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """x, log_det, and in training mode the flow's term of the loss."""
+        table = getattr(cache, "table", None)
+        if table is not None and t_span is None:
+            self.embedding._check_ids(input_ids)
+            return F.embedding(input_ids, table), None, None
+        t_span = self._t_span(t_span)
+        if self.training and self.config.flow_loss_weight > 0:
+            return cast(
+                tuple[Tensor, Tensor, Tensor],
+                self.embedding(input_ids, mask, t_span, return_flow_loss=True),
+            )
+        return *self.embedding(input_ids, mask, t_span), None
+
+    def _states(self, cache: Cache | None, batch: int, x: Tensor) -> list[CellState]:
+        """The state each block starts from: the cache's, or a fresh one."""
+        layers = [] if cache is None else cast(list[LiquidStateLayer], cache.layers)
+        mixers = [cast(TimeMixer, block.mixer) for block in self.blocks]
+        if layers and len(layers) != len(mixers):
+            raise LiquidError(f"the state has {len(layers)} layers, the model {len(mixers)}: it is another model's")
+        states = [layer.state for layer in layers] or [None] * len(mixers)
+        fresh = [mixer.initial_state(batch, x.dtype, x.device) for mixer in mixers]
+        for i, (given, new) in enumerate(zip(states, fresh, strict=True)):
+            if given is None:
+                continue
+            for name, a, b in zip(CellState._fields, given, new, strict=True):
+                if (a is None) != (b is None) or (a is not None and b is not None and a.shape != b.shape):
+                    shapes = [None if y is None else tuple(y.shape) for y in (a, b)]
+                    raise LiquidError(f"the state's {name} of layer {i} has shape {shapes[0]}, not {shapes[1]}")
+        return [b if a is None else a.map(lambda part: part.to(x.device)) for a, b in zip(states, fresh, strict=True)]
+
+    def _outputs(
+        self,
+        hidden: Float[Tensor, "b t h"],
+        labels: Tensor | None,
+        shift_labels: Tensor | None,
+        logits_to_keep: int | Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+        **_: Any,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """(loss, logits): the loss over slices of tokens, the logits only where they are wanted."""
+        loss = None
+        if shift_labels is None and labels is not None:
+            shift_labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+        if shift_labels is not None:
+            self.embedding._check_ids(shift_labels.clamp(min=0))
+            total = linear_cross_entropy(hidden, self.output_proj.weight, shift_labels, self.config.loss_chunk)
+            count = (shift_labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+            loss = total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
+            if self.training:
+                return loss, None
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        return loss, self.output_proj(hidden[:, keep])
+
+    # generate(): the state is made once, with the embedding stage folded; times go on one gap apart.
+
+    def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
+        given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
+        if not given and generation_config.use_cache is not False:
+            cache = model_kwargs["past_key_values"] = self.new_state()
+            cache.table = self.fold()
+            return None
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+
+    def prepare_inputs_for_generation(self, input_ids, **kwargs):
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        times, cache = inputs.get("timestamps"), inputs.get("past_key_values")
+        length = inputs["input_ids"].shape[1]
+        if times is not None and times.shape[1] != length:
+            seen = 0 if cache is None else cache.get_seq_length()
+            inputs["timestamps"] = times[:, seen : seen + length]
+        return inputs
+
+    def _update_model_kwargs_for_generation(
+        self, outputs, model_kwargs, is_encoder_decoder=False, num_new_tokens=1
+    ):
+        times = model_kwargs.get("timestamps")
+        if times is not None:
+            gaps = self.config.time_scale * torch.arange(1, num_new_tokens + 1, device=times.device)
+            model_kwargs["timestamps"] = torch.cat([times, times[:, -1:] + gaps], 1)
+        return super()._update_model_kwargs_for_generation(
+            outputs, model_kwargs, is_encoder_decoder, num_new_tokens
+        )
+
+    def _expand_inputs_for_generation(self, *args, t_span=None, **kwargs):
+        """For beams and several samples; t_span has no batch dimension and is not repeated."""
+        input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)
+        return input_ids, kwargs if t_span is None else {**kwargs, "t_span": t_span}
+
+
+def _document_starts(
+    starts: Tensor | None, position_ids: Tensor | None, seq_idx: Tensor | None, input_ids: Tensor
+) -> Tensor | None:
+    """Where documents start, by any of the ways to say it."""
+    marks: Sequence[Tensor] = [
+        *([] if starts is None else [starts]),
+        *([] if position_ids is None else [(position_ids == 0).expand_as(input_ids)]),
+        *([] if seq_idx is None else [F.pad(seq_idx.diff(dim=1) != 0, (1, 0))]),
+    ]
+    return torch.stack(list(marks)).any(0) if marks else None
+
+
+AutoConfig.register(LiquidConfig.model_type, LiquidConfig)
+AutoModelForCausalLM.register(LiquidConfig, LiquidTextGenerationModel)

@@ -1,0 +1,66 @@
+"""One call per operation; this file alone picks the form that computes it.
+
+`reference` defines truth, `chunked` is the fast form of the same signature for any device.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .chunked import delta_memory_chunked, delta_memory_weights, liquid_scan_chunked, short_conv_shifted
+from .reference import delta_memory_reference, liquid_scan_reference, short_conv_reference
+
+__all__ = [
+    "delta_memory",
+    "delta_memory_chunked",
+    "delta_memory_reference",
+    "delta_memory_weights",
+    "liquid_scan",
+    "liquid_scan_chunked",
+    "liquid_scan_reference",
+    "short_conv",
+    "short_conv_reference",
+    "short_conv_shifted",
+]
+
+FEW = 4
+"""Up to this many events the plain loop is faster than setting up chunks."""
+
+
+def delta_memory(
+    q: Float[Tensor, "b t n k"],
+    k: Float[Tensor, "b t n k"],
+    v: Float[Tensor, "b t n p"],
+    log_decay: Float[Tensor, "b t n"],
+    write: Float[Tensor, "b t n"],
+    state: Float[Tensor, "b n k p"],
+    chunk_size: int = 64,
+) -> tuple[Float[Tensor, "b t n p"], Float[Tensor, "b n k p"]]:
+    """The matrix memory read through time: every read and the last state; see `delta_memory_reference`.
+
+    In the precision of its arguments whatever autocast says: what a state sums up over a long time would
+    be lost in bfloat16.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        if q.shape[1] <= FEW:
+            return delta_memory_reference(q, k, v, log_decay, write, state)
+        return delta_memory_chunked(q, k, v, log_decay, write, state, chunk_size)
+
+
+def liquid_scan(
+    decay: Float[Tensor, "b t h"], drive: Float[Tensor, "b t h"], h0: Float[Tensor, "b h"]
+) -> Float[Tensor, "b t h"]:
+    """h_i = decay_i ⊙ h_{i−1} + drive_i for every i; the last h is the state to go on from."""
+    if decay.shape[1] <= FEW:
+        return liquid_scan_reference(decay, drive, h0)
+    return liquid_scan_chunked(decay, drive, h0)
+
+
+def short_conv(
+    x: Float[Tensor, "b t h"],
+    weight: Float[Tensor, "h w"],
+    tail: Float[Tensor, "b w_minus_1 h"],
+    segment: Float[Tensor, "b t"] | None = None,
+) -> Float[Tensor, "b t h"]:
+    """Causal depthwise convolution over the events of each document; see `short_conv_reference`."""
+    return short_conv_shifted(x, weight, tail, segment)

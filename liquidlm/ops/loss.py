@@ -1,0 +1,65 @@
+"""Cross-entropy of a linear output layer, without ever holding all its logits."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+IGNORED = -100
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Sum of −log softmax(hidden Wᵀ)[target], and its gradients, over slices of `chunk` tokens.
+
+    The gradients are formed in the forward pass while a slice's logits are there; the backward pass only
+    scales them. Matrix products follow autocast; softmax and sums are float32 or wider.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]  # pyright: ignore[reportAttributeAccessIssue]
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
+        total = hidden.new_zeros((), dtype=wide)
+        for first in range(0, len(hidden), chunk):
+            rows, goal = hidden[first : first + chunk], targets[first : first + chunk]
+            logits = F.linear(rows, weight)
+            low = logits.dtype
+            log_p = logits.to(wide).log_softmax(-1)
+            kept = goal != IGNORED
+            index = goal.clamp(min=0)[:, None]
+            total -= (log_p.gather(1, index)[:, 0] * kept).sum()
+            if grad_hidden is None and grad_weight is None:
+                continue
+            grad = log_p.exp_()
+            grad.scatter_add_(1, index, grad.new_full(index.shape, -1.0))
+            grad = grad.mul_(kept[:, None]).to(low)
+            if grad_hidden is not None:
+                grad_hidden[first : first + chunk] = grad @ weight.to(low)
+            if grad_weight is not None:
+                grad_weight += grad.mT @ rows.to(low)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight)  # pyright: ignore[reportArgumentType]
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        return *(None if part is None else part * grad.to(part.dtype) for part in saved), None, None
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "*b h"], weight: Float[Tensor, "v h"], targets: Int[Tensor, "*b"], chunk: int = 2048
+) -> Float[Tensor, ""]:
+    """Sum over tokens of the cross-entropy in nats; targets of −100 do not count.
+
+    Equals F.cross_entropy(hidden Wᵀ, targets, reduction="sum") with logits of at most (chunk, V) at a time.
+    """
+    tokens = hidden.flatten(0, -2)
+    return LinearCrossEntropy.apply(tokens, weight, targets.flatten(), chunk)  # pyright: ignore[reportReturnType]

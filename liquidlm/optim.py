@@ -1,0 +1,82 @@
+"""Optimisers and their schedule: Muon for the blocks' matrices, AdamW for the rest."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from .errors import LiquidError
+from .model import LiquidTextGenerationModel
+
+NARROW = 16
+"""Matrices thinner than this are gates and rates: AdamW's."""
+
+
+class Optimisers:
+    """Muon (Jordan et al. 2024) for the linear layers of the blocks, AdamW for everything else.
+
+    Both follow one schedule: learning rate × min(1, step/warmup) × (1 − progress), where `progress` is the
+    part of the run, in steps or in time, that is done.
+
+    Args:
+        lr: Muon's peak learning rate; AdamW's is `adam_share` of it.
+        weight_decay: of the matrices; vectors, embeddings and the output layer have none.
+    """
+
+    def __init__(
+        self,
+        model: LiquidTextGenerationModel,
+        lr: float = 0.02,
+        weight_decay: float = 0.1,
+        warmup: int = 30,
+        adam_share: float = 0.15,
+    ):
+        if not 0 < lr < 10:
+            raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
+        self.warmup = warmup
+        matrices = [
+            module.weight
+            for module in model.blocks.modules()
+            if isinstance(module, nn.Linear) and min(module.weight.shape) >= NARROW
+        ]
+        chosen = set(map(id, matrices))
+        others = [p for p in model.parameters() if id(p) not in chosen]
+        self.parts: list[tuple[Optimizer, float]] = [
+            (Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95), lr),
+            (AdamW(others, lr=lr * adam_share, betas=(0.9, 0.98), weight_decay=0.0), lr * adam_share),
+        ]
+
+    def step(self, step: int, progress: float) -> float:
+        """Update all parameters and clear the gradients; returns the schedule's factor."""
+        factor = min(1.0, (step + 1) / self.warmup) * max(0.0, 1.0 - progress)
+        for optimiser, peak in self.parts:
+            for group in optimiser.param_groups:
+                group["lr"] = peak * factor
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return factor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The optimisers' state by name, for safetensors."""
+        return {
+            f"{number}.{index}.{name}": value.contiguous()
+            for number, (optimiser, _) in enumerate(self.parts)
+            for index, slots in optimiser.state_dict()["state"].items()
+            for name, value in slots.items()
+        }
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `tensors` gave."""
+        for number, (optimiser, _) in enumerate(self.parts):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                part, index, name = key.split(".")
+                if int(part) == number:
+                    state.setdefault(int(index), {})[name] = value
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float = 1.0) -> float:
+    """Scale the gradient down to norm `limit`; returns the norm it had."""
+    return torch.nn.utils.clip_grad_norm_(parameters, limit).item()

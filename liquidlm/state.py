@@ -1,0 +1,212 @@
+"""What is remembered between calls, constant in size: passed in, handed out, never kept on a module."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Float, Float64, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin, LinearAttentionLayer
+
+from .errors import LiquidError
+
+
+class CellState(NamedTuple):
+    """The state of one layer, one row per sequence.
+
+    Attributes:
+        h: state of the time cell.
+        conv: the last inputs of the short convolution.
+        memory: the matrix memories, K×P per head; None in a layer that has none.
+        time: time of the last event; −∞ before the first.
+    """
+
+    h: Float[Tensor, "b h"]
+    conv: Float[Tensor, "b w h"]
+    memory: Float[Tensor, "b n k p"] | None
+    time: Float64[Tensor, " b"]
+
+    def map(self, change) -> "CellState":
+        """The state with `change` applied to each of its tensors."""
+        parts = (None if part is None else change(part) for part in self)
+        return CellState(*parts)  # pyright: ignore[reportArgumentType]
+
+    def detach(self) -> "CellState":
+        return self.map(Tensor.detach)
+
+
+class LiquidStateLayer(LinearAttentionLayer, CacheLayerMixin):
+    """A layer's `CellState` as transformers' caches hold it. `state` is None before the first token."""
+
+    _layer_type = "liquid"
+    is_compileable = False
+
+    def __init__(self, **kwargs):
+        LinearAttentionLayer.__init__(self)
+        self.keys = self.values = None
+        self.is_initialized = False
+        self.state: CellState | None = None
+        self.seen = 0
+
+    def lazy_initialization(self, *args, **kwargs) -> None:
+        """Nothing to prepare: the model writes the first state."""
+
+    def update(self, *args, **kwargs):
+        raise TypeError("a liquid layer has no keys and values; its state is written by the model's forward")
+
+    def store(self, state: CellState, tokens: int) -> None:
+        """Replace the state after `tokens` more positions."""
+        self.state = state
+        self.seen += tokens
+        self.has_previous_state[0] = True
+        self.is_initialized = True
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.seen + query_length, 0
+
+    @property
+    def is_croppable(self) -> bool:
+        """A recurrent state cannot be taken back to an earlier token."""
+        return False
+
+    def crop(self, tokens_to_remove: int) -> None:
+        if tokens_to_remove != 0:
+            raise LiquidError("a liquid state cannot be cropped: keep a copy of the earlier state")
+
+    def reset(self) -> None:
+        self.state, self.seen, self.is_initialized = None, 0, False
+        self.has_previous_state[0] = False
+
+    def _select(self, rows: Int[Tensor, " rows"]) -> None:
+        if self.state is not None:
+            self.state = self.state.map(lambda part: part.index_select(0, rows.to(part.device)))
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self._select(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._select(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        if self.state is not None:
+            self.state = self.state.map(lambda part: part.repeat_interleave(repeats, 0))
+
+    def offload(self) -> None:
+        if self.state is not None:
+            self.state = self.state.map(lambda part: part.to("cpu", non_blocking=True))
+
+    def prefetch(self) -> None:
+        """The model moves the state to where it computes."""
+
+
+# The state has one size from the first token on, so that a "static" cache is the same thing.
+STATIC_LAYER_TYPE_MAPPING["liquid"] = LiquidStateLayer
+
+
+class LiquidCache(Cache):
+    """The states of all layers of a model: constant in size, however much was read.
+
+    Attributes:
+        table: the embedding stage folded into one row per token id (`fold`), made once per generation;
+            None computes it token by token.
+    """
+
+    def __init__(self, num_layers: int):
+        super().__init__(layers=[LiquidStateLayer() for _ in range(num_layers)])
+        self.table: Float[Tensor, "v h"] | None = None
+
+    def states(self) -> list[CellState | None]:
+        return [cast(LiquidStateLayer, layer).state for layer in self.layers]
+
+    def copy(self) -> "LiquidCache":
+        """An independent state to go on from; tensors are shared, since none is ever changed in place."""
+        other = LiquidCache(len(self.layers))
+        other.table = self.table
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            if (state := cast(LiquidStateLayer, mine).state) is not None:
+                cast(LiquidStateLayer, theirs).store(state, cast(LiquidStateLayer, mine).seen)
+        return other
+
+    def detach_(self) -> "LiquidCache":
+        """Cut the gradient: truncated back-propagation through time goes on from here."""
+        for layer in cast(list[LiquidStateLayer], self.layers):
+            if layer.state is not None:
+                layer.state = layer.state.detach()
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole state, all rows."""
+        return sum(
+            part.numel() * part.element_size()
+            for state in self.states()
+            if state is not None
+            for part in state
+            if part is not None
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by name (`layer.part`), as it is saved: copies, since layers share their last time."""
+        return {
+            f"{i}.{name}": part.detach().clone(memory_format=torch.contiguous_format)
+            for i, state in enumerate(self.states())
+            if state is not None
+            for name, part in state._asdict().items()
+            if part is not None
+        }
+
+    def load_tensors(self, tensors: dict[str, Tensor], seen: int) -> "LiquidCache":
+        """Take over a state saved as `tensors`, after `seen` tokens."""
+        for i, layer in enumerate(cast(list[LiquidStateLayer], self.layers)):
+            layer.reset()
+            parts = {name: tensors.get(f"{i}.{name}") for name in CellState._fields}
+            missing = [name for name in ("h", "conv", "time") if parts[name] is None]
+            if missing:
+                raise LiquidError(
+                    f"the saved state lacks {', '.join(missing)} of layer {i}: it is of another model"
+                )
+            layer.store(CellState(**parts), seen)  # pyright: ignore[reportArgumentType]
+        return self
+
+    def save(self, path: str | Path, **metadata: str) -> None:
+        """Write the state as safetensors, atomically, with `metadata` beside it."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".part")
+        seen = str(self.get_seq_length())
+        try:
+            save_file(self.tensors(), temporary, {"liquid_state": json.dumps({"seen": seen, **metadata})})
+            temporary.replace(path)
+        except OSError as error:
+            raise LiquidError(f"cannot write the state to {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path, num_layers: int) -> tuple["LiquidCache", dict[str, str]]:
+        """A saved state and its metadata; LiquidError if the file is none or is damaged."""
+        try:
+            with safe_open(path, "pt") as file:
+                header = (file.metadata() or {})["liquid_state"]
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = json.loads(header)
+            seen = int(metadata.pop("seen"))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise LiquidError(
+                f"{path} is no readable liquid state (missing, damaged or another file)"
+            ) from error
+        if any(not name.startswith(tuple(f"{i}." for i in range(num_layers))) for name in tensors):
+            raise LiquidError(f"{path} is the state of a model with more layers")
+        return cls(num_layers).load_tensors(tensors, seen), metadata
+
+
+def fresh_time(batch: int, device: torch.device) -> Float64[Tensor, " b"]:
+    """The last time of rows that have had no event."""
+    return torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)

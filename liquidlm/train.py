@@ -1,0 +1,345 @@
+"""Training: text ▶ a folder with model, tokenizer and curve, that an interruption at any moment cannot lose."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from .config import LiquidConfig
+from .corpus import Document, builtin_documents, read_documents, split_documents
+from .data import StreamBatches, TokenCorpus, tokenize_documents
+from .errors import LiquidError
+from .evaluate import Evaluation, evaluate
+from .folder import cannot_write, checkpoints, merge_into, newest_whole, save_model, write_folder
+from .model import LiquidTextGenerationModel
+from .optim import Optimisers, clip_gradients
+from .precision import autocast, bf16_is_faster
+from .report import Report
+from .tokenizer import LEDTokenizerWrapper
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "embedding_dim": 128, "latent_dim": 64},
+    "small": {"hidden_size": 256, "num_hidden_layers": 6, "embedding_dim": 256, "latent_dim": 128},
+    "base": {"hidden_size": 512, "num_hidden_layers": 8, "embedding_dim": 512, "latent_dim": 256},
+}
+"""About 1, 5 and 28 million parameters beside the vocabulary's."""
+
+ROUNDS = 12
+"""How often in a run the held-out text is tried and a checkpoint written."""
+KEPT = 2
+"""Checkpoints kept."""
+SAMPLE_BYTES = 100_000
+"""Held-out text for the rounds; the end of the run takes FINAL_BYTES of it."""
+FINAL_BYTES = 1_000_000
+
+
+@dataclass
+class TrainSettings:
+    """Everything that defines a run.
+
+    Attributes:
+        paths: training text; none: the text that every Python carries.
+        valid: held-out text; none: a part of the training text, set apart before training.
+        tokenizer: "bytes", "bpe:N", a folder, or a hub id.
+        steps, minutes: how long to train; exactly one of them.
+        sizes: fields of LiquidConfig that replace those of `size`.
+        context, batch_size: tokens per row and rows per step; the state is carried from step to step.
+        bf16: None where the machine is faster with it.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    valid: list[str] = field(default_factory=list)
+    tokenizer: str = "bytes"
+    steps: int | None = None
+    minutes: float | None = None
+    size: str = "small"
+    sizes: dict[str, int | float] = field(default_factory=dict)
+    context: int = 256
+    batch_size: int = 16
+    lr: float = 0.02
+    weight_decay: float = 0.1
+    dropout: float = 0.0
+    seed: int = 0
+    bf16: bool | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self):
+        if (self.steps is None) == (self.minutes is None):
+            raise LiquidError("say how long to train: either steps or minutes")
+        for name in ("steps", "minutes", "context", "batch_size", "lr"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise LiquidError(f"{name} must be over 0, not {value}")
+        if self.size not in SIZES:
+            raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
+        if not 0 <= self.seed < 2**63:
+            raise LiquidError(f"seed must be at least 0, not {self.seed}")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A run's tokenizer and its text: to train on, to try in every round, to judge the end by."""
+
+    tokenizer: LEDTokenizerWrapper
+    train: TokenCorpus
+    sample: TokenCorpus
+    final: TokenCorpus
+
+
+def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Texts:
+    """Read and split the text, make the tokenizer (from the training part only) and apply it."""
+    documents = list(read_documents(settings.paths) if settings.paths else builtin_documents())
+    if settings.valid:
+        train, valid = documents, list(read_documents(settings.valid))
+    else:
+        train, valid = split_documents(documents, seed=settings.seed)
+    tokenizer = _tokenizer(settings.tokenizer, train, tokenizer_folder)
+    sample, final = (tokenize_documents(_head(valid, size), tokenizer) for size in (SAMPLE_BYTES, FINAL_BYTES))
+    return Texts(tokenizer, tokenize_documents(train, tokenizer), sample, final)
+
+
+def _tokenizer(name: str, documents: list[Document], folder: Path | None) -> LEDTokenizerWrapper:
+    if folder is not None:
+        return LEDTokenizerWrapper(folder)
+    if name == "bytes":
+        return LEDTokenizerWrapper.bytes()
+    if name.startswith("bpe:"):
+        try:
+            size = int(name[4:])
+        except ValueError:
+            raise LiquidError(f"--tokenizer {name}: after bpe: comes the size of the vocabulary, as in bpe:4000") from None
+        return LEDTokenizerWrapper.train((document.text for document in documents), size)
+    return LEDTokenizerWrapper(name)
+
+
+def _head(documents: list[Document], size: int) -> Iterator[Document]:
+    """The first `size` bytes of the documents, an equal share of each cut off if they are few and long."""
+    share = size // len(documents) if len(documents) < 10 else size
+    left = size
+    for document in documents:
+        text = document.text.encode()[: min(share, left)].decode(errors="ignore")
+        if text:
+            yield Document(text, document.source)
+        left -= len(text.encode())
+
+
+def build_model(settings: TrainSettings, tokenizer: LEDTokenizerWrapper) -> LiquidTextGenerationModel:
+    torch.manual_seed(settings.seed)
+    sizes = {**SIZES[settings.size], "dropout_rate": float(settings.dropout), **settings.sizes}
+    return LiquidTextGenerationModel(LiquidConfig(vocab_size=tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
+
+
+class Run:
+    """One training run: what changes from step to step, saved and restored together."""
+
+    def __init__(self, settings: TrainSettings, texts: Texts, folder: Path):
+        self.settings, self.texts, self.folder = settings, texts, folder
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = build_model(settings, texts.tokenizer).to(self.device).train()
+        self.optimisers = Optimisers(self.model, settings.lr, settings.weight_decay)
+        self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
+        self.state = self.model.new_state()
+        self.bf16 = bf16_is_faster(self.device) if settings.bf16 is None else settings.bf16
+        self.step, self.seconds = 0, 0.0
+
+    @property
+    def done(self) -> float:
+        """The part of the run that is done, 0…1."""
+        if self.settings.steps is not None:
+            return min(1.0, self.step / self.settings.steps)
+        return min(1.0, self.seconds / 60 / (self.settings.minutes or 1.0))
+
+    def train_step(self) -> tuple[float, float]:
+        """One batch; (loss in nats per token without the flow's term, gradient norm)."""
+        batch = self.batches.next_batch()
+        with autocast(self.device, self.bf16):
+            output = self.model(
+                batch.input_ids.to(self.device),
+                starts=batch.starts.to(self.device),
+                past_key_values=self.state.detach_(),
+                use_cache=True,
+                shift_labels=batch.targets.to(self.device),
+            )
+        output.loss.backward()
+        norm = clip_gradients(self.model.parameters())
+        loss = output.loss.item()
+        if not math.isfinite(loss + norm):
+            raise LiquidError(
+                f"the loss is {loss} at step {self.step}: the training diverged; go on from the last checkpoint with"
+                " a smaller learning rate (--resume --lr)"
+            )
+        self.optimisers.step(self.step, self.done)
+        self.step += 1
+        return loss, norm
+
+    def evaluate(self, corpus: TokenCorpus) -> Evaluation:
+        return evaluate(self.model, corpus, eos_token_id=self.texts.tokenizer.eos_token_id, bf16=self.bf16)
+
+    def save(self) -> None:
+        """Write a checkpoint with all there is to go on from exactly here; keep the newest few."""
+        def fill(folder: Path) -> None:
+            save_model(folder, self.model, self.texts.tokenizer)
+            save_file(self.optimisers.tensors(), folder / "optimisers.safetensors")
+            save_file({"rng": torch.get_rng_state(), **self.state.tensors()}, folder / "state.safetensors")
+            progress = {"step": self.step, "seconds": self.seconds, "batches": self.batches.state_dict()}
+            (folder / "run.json").write_text(json.dumps({**progress, "settings": asdict(self.settings)}, indent=1))
+
+        write_folder(self.folder / "checkpoints" / f"step-{self.step:08}", fill)
+        for old in checkpoints(self.folder)[KEPT:]:
+            _remove(old)
+
+    def load(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint."""
+        progress = json.loads((checkpoint / "run.json").read_text())
+        self.batches.load_state_dict(progress["batches"])
+        self.step, self.seconds = progress["step"], progress["seconds"]
+        self.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        self.optimisers.load_tensors(load_file(checkpoint / "optimisers.safetensors"))
+        tensors = load_file(checkpoint / "state.safetensors")
+        torch.set_rng_state(tensors.pop("rng"))
+        self.state.load_tensors(tensors, self.step * self.settings.context)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a checkpoint so that it is never seen half there."""
+    hidden = folder.with_name(f".{folder.name}.old")
+    folder.replace(hidden)
+    for file in hidden.iterdir():
+        file.unlink()
+    hidden.rmdir()
+
+
+def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
+    """Train a model into the folder `out`; the held-out figures at the end, or None if interrupted.
+
+    Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves, and says how to go on.
+
+    Raises:
+        LiquidError: text that cannot be used, settings that make no sense, a folder that is taken or cannot
+            be written.
+    """
+    folder = Path(out)
+    if checkpoints(folder) or (folder / "config.json").exists():
+        raise LiquidError(f"{folder} already holds a run: go on with --resume, or choose another --out")
+    _probe(folder)
+    return _execute(Run(settings, prepare(settings), folder))
+
+
+def resume(out: str | Path, **changes: float | None) -> Evaluation | None:
+    """Go on with the run in `out` from its newest whole checkpoint, exactly where that was taken.
+
+    `changes` (steps, minutes, lr) replace settings of the run where they are not None.
+    """
+    folder = Path(out)
+    steps = checkpoints(folder)
+    if not steps:
+        raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
+    checkpoint, damaged = newest_whole(steps)
+    settings = json.loads((checkpoint / "run.json").read_text())["settings"]
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given.keys() & {"steps", "minutes"}:
+        settings |= {"steps": None, "minutes": None}
+    settings = TrainSettings(**{**settings, **given})
+    _probe(folder)
+    run = Run(settings, prepare(settings, checkpoint), folder)
+    run.load(checkpoint)
+    return _execute(run, [f"{problem}; going on from {checkpoint.name}" for problem in damaged])
+
+
+def _probe(folder: Path) -> None:
+    """LiquidError now, not after the training, if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".probe").touch()
+        (folder / ".probe").unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
+    folder = run.folder
+    with Report(folder, run.step, run.settings.tensorboard) as report, _stop_signals() as stopped:
+        for warning in warnings:
+            report.say(f"warning: {warning}")
+        _introduce(run, report)
+        _loop(run, report, stopped)
+        if stopped:
+            run.save()
+            report.say(f"Stopped and saved at step {run.step}. Go on with: liquidlm train --resume --out {folder}")
+            return None
+        result = run.evaluate(run.texts.final)
+        report.record({"step": run.step, "seconds": run.seconds, "final_bits_per_byte": result.bits_per_byte})
+        merge_into(folder, lambda part: save_model(part, run.model, run.texts.tokenizer))
+        report.say(
+            f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats per token"
+            f" ({result.bytes:,} bytes, state carried)."
+        )
+        report.say(f"Tokens that survive embedding ▶ z ▶ inverse: {run.model.embedding.round_trip_survival():.2%}")
+        report.say(f"Model in {folder}, curve in {report.plot()}. Write with: liquidlm generate {folder} \"…\"")
+    return result
+
+
+def _introduce(run: Run, report: Report) -> None:
+    parameters = sum(p.numel() for p in run.model.parameters())
+    text = run.texts.train
+    report.say(
+        f"{parameters:,} parameters, vocabulary {run.texts.tokenizer.vocab_size:,}, training on"
+        f" {text.text_bytes:,} bytes = {len(text.tokens):,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
+        f" on {run.device.type}"
+    )
+
+
+def _loop(run: Run, report: Report, stopped: list[int]) -> None:
+    """Train to the end, or until a signal; a round of evaluation and checkpoint now and then."""
+    settings, begin = run.settings, time.perf_counter() - run.seconds
+    bits = len(run.texts.train.tokens) / run.texts.train.text_bytes / math.log(2)  # nats per token ▶ bits per byte
+    first, tokens, average, round_ = time.perf_counter(), 0, 0.0, int(run.done * ROUNDS)
+    while run.done < 1 and not stopped:
+        loss, norm = run.train_step()
+        tokens += settings.context * settings.batch_size
+        run.seconds = time.perf_counter() - begin
+        average = loss if tokens == settings.context * settings.batch_size else 0.95 * average + 0.05 * loss
+        entry: dict[str, float] = {
+            "step": run.step,
+            "seconds": run.seconds,
+            "loss": average,
+            "train_bits_per_byte": average * bits,
+            "gradient_norm": norm,
+        }
+        report.progress(entry, run.done, tokens / (time.perf_counter() - first))
+        if int(run.done * ROUNDS) > round_:
+            round_ = int(run.done * ROUNDS)
+            entry["valid_bits_per_byte"] = run.evaluate(run.texts.sample).bits_per_byte
+            report.say(
+                f"step {run.step:,}: held-out {entry['valid_bits_per_byte']:.3f} bits per byte"
+                f" (training {entry['train_bits_per_byte']:.3f})"
+            )
+            run.save()
+            run.seconds = time.perf_counter() - begin
+        if run.step % 10 == 0 or "valid_bits_per_byte" in entry:
+            report.record(entry)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM are put on, instead of ending the process; a second one ends it."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

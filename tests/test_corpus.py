@@ -1,0 +1,275 @@
+import gzip
+import io
+import json
+import string
+import sys
+import sysconfig
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from liquidlm.corpus import Document, builtin_documents, read_documents, split_documents
+from liquidlm.errors import LiquidError
+
+
+def texts(paths):
+    return [document.text for document in read_documents(paths)]
+
+
+def failure(paths):
+    """The one line that reading `paths` fails with."""
+    with pytest.raises(LiquidError) as error:
+        list(read_documents(paths))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- read_documents
+
+
+def test_a_file_is_one_document_kept_exactly(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes("¿Qué?\r\n\ttwo lines \n".encode())
+    assert list(read_documents([file])) == [Document("¿Qué?\r\n\ttwo lines \n", str(file))]
+    assert texts(str(file)) == texts([str(file)])  # a single path will do
+
+
+def test_the_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffhola".encode())
+    (tmp_path / "b.jsonl").write_bytes(("\ufeff" + json.dumps({"text": "line"})).encode())
+    assert texts([tmp_path]) == ["hola", "line"]
+
+
+def test_a_folder_is_searched_in_sorted_order_for_text_files(tmp_path):
+    for name in ("b/z.rst", "b/a.MD", "a.txt", "c.txt", "skip.py", "d.json", ".hidden.txt", ".git/x.txt"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(name)
+    (tmp_path / "e.txt.gz").write_bytes(gzip.compress(b"packed"))
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
+    assert texts([tmp_path]) == ["a.txt", "b/a.MD", "b/z.rst", "c.txt", "packed", "one", "two"]
+
+
+def test_globs_order_of_arguments_and_each_file_once(tmp_path):
+    for name in ("x/b.txt", "x/a.txt", "y/c.log"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(name)
+    assert texts([tmp_path / "y" / "*.log", tmp_path / "**" / "*.txt"]) == ["y/c.log", "x/a.txt", "x/b.txt"]
+    assert texts([tmp_path / "x" / "b.txt", tmp_path / "x", tmp_path / "x" / "*"]) == ["x/b.txt", "x/a.txt"]
+    (tmp_path / "odd[1].txt").write_text("a name, not a pattern")
+    assert texts([tmp_path / "odd[1].txt"]) == ["a name, not a pattern"]
+
+
+def test_each_line_of_jsonl_is_a_document(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "uno\\nñ", "id": 1}\n\n{"text": ""}\r\n{"text": "dos"}')
+    assert texts([file]) == ["uno\nñ", "dos"]
+
+
+def test_standard_input_is_one_document(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"piped\ntext")))
+    assert list(read_documents(["-"])) == [Document("piped\ntext", "standard input")]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    assert failure(["-"]).startswith("standard input: empty")
+
+
+def test_one_file_is_open_at_a_time(tmp_path):
+    (tmp_path / "a.txt").write_text("fine")
+    (tmp_path / "b.txt").write_bytes(b"\xff")
+    documents = read_documents([tmp_path])
+    assert next(documents).text == "fine"
+    with pytest.raises(LiquidError):
+        next(documents)
+
+
+def test_missing_paths_are_told_before_anything_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    for path in (tmp_path / "no.txt", tmp_path / "*.rst"):
+        with pytest.raises(LiquidError, match="no such file") as error:
+            read_documents([tmp_path / "a.txt", path])
+        assert str(path) in str(error.value)
+    with pytest.raises(LiquidError, match="no text given"):
+        read_documents([])
+
+
+def test_broken_links_are_missing_files(tmp_path):
+    (tmp_path / "a.txt").symlink_to(tmp_path / "gone.txt")
+    assert "no such file" in failure([tmp_path / "a.txt"])
+    assert "no such file" in failure([tmp_path / "*"])
+
+
+def test_a_folder_without_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    assert "no text file" in failure([tmp_path]) and str(tmp_path) in failure([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.txt", b"", "empty"),
+        ("a.txt", b" \n\t\n", "empty"),
+        ("a.jsonl", b"\n\n", "empty"),
+        ("a.txt.gz", gzip.compress(b""), "empty"),
+        ("a.txt", b"abc\0def", "NUL byte at byte 3"),
+        ("a.bin", b"\xc3\xb1o\xf1o", "not UTF-8 text: 0xf1 at byte 3"),
+        ("a.txt", "hola".encode("utf-16"), "NUL byte"),
+        ("a.txt.gz", b"not gzip at all", "gzip"),
+        ("a.txt.gz", gzip.compress(b"some text" * 99)[:-9], "gzip"),
+        ("a.txt.gz", gzip.compress(b"some text")[:12] + b"\xff\xff\xff\xff\xff\xff\xff\xff", "gzip"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
+        ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("a.jsonl", b'{"text": "a"}\n\n{"body": "b"}\n', 'line 3.*"text"'),
+        ("a.jsonl", b'{"text": 7}', 'line 1.*"text"'),
+        ("a.jsonl", b'["text"]', 'line 1.*"text"'),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "line 2: not UTF-8"),
+        ("a.jsonl", b'{"text": "ab\\ud800"}', "line 1.*surrogate.*character 2"),
+    ],
+)
+def test_bad_files_are_named_with_what_is_wrong(tmp_path, name, data, message):
+    file = tmp_path / name
+    file.write_bytes(data)
+    line = failure([file])
+    assert line.startswith(str(file))
+    with pytest.raises(LiquidError, match=message):
+        list(read_documents(file))
+
+
+def test_an_unreadable_file(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_text("secret")
+
+    def denied(*_arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)  # mode bits do not stop root
+    assert failure([file]) == f"{file}: cannot be read (Permission denied)"
+
+
+# ---- builtin_documents
+
+
+@pytest.fixture(scope="module")
+def builtin():
+    return list(builtin_documents())
+
+
+def test_builtin_documents_are_megabytes_of_distinct_documentation(builtin):
+    assert sum(len(document.text) for document in builtin) > 1_000_000
+    assert min(len(document.text) for document in builtin) >= 200
+    assert len({document.text for document in builtin}) == len(builtin)
+    assert len({document.source for document in builtin}) == len(builtin)
+    assert not any(d.source.startswith(("test.", "idlelib", "site-packages")) for d in builtin)
+    "".join(document.text for document in builtin).encode()  # no half characters
+
+
+def test_builtin_documents_hold_docstrings_in_order_under_their_names(builtin):
+    text = next(document.text for document in builtin if document.source == "json.decoder")
+    assert text.startswith(
+        "json.decoder\n\nImplementation of JSONDecoder\n\njson.decoder.JSONDecodeError\n\nSub"
+    )
+    # Indentation is taken away, and methods follow their class.
+    assert text.index("\n\njson.decoder.JSONDecoder\n\nSimple JSON") < text.index(
+        "\njson.decoder.JSONDecoder.decode\n\nR"
+    )
+
+
+def test_no_topic_is_a_section_of_another(builtin):
+    topics = [d.text.split("\n\n") for d in builtin if d.source.startswith("pydoc topic")]
+    if not topics:
+        pytest.skip("this Python has no pydoc topics")
+    for index, topic in enumerate(topics):
+        others = {" ".join(p.split()) for other in topics[:index] for p in other}
+        assert sum(" ".join(p.split()) in others for p in topic) < 0.6 * len(topic)
+
+
+def stripped_python(monkeypatch, stdlib):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)  # importing it fails
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name: str(stdlib))
+
+
+def test_builtin_documents_of_a_python_without_topics(tmp_path, monkeypatch):
+    (tmp_path / "test").mkdir()
+    english = "A sentence of documentation. " * 5_000
+    (tmp_path / "test" / "test_a.py").write_text(f'"""{english}"""')
+    (tmp_path / "b.py").write_text(
+        "import nowhere\n"
+        "if True:\n"
+        "    class A:\n"
+        f"        '''{english}\n\n            Indented.\n        '''\n"
+        "        async def f(self):\n            r'''Invalid: \\d'''\n            def g(): 'Inner.'\n"
+        "def h(): '\\d is a bad escape'\n"
+    )
+    (tmp_path / "bad.py").write_text("def (:")
+    (tmp_path / "nul.py").write_bytes(b"x = '\0'")
+    stripped_python(monkeypatch, tmp_path)
+    (document,) = builtin_documents()
+    assert document.source == "b"
+    assert document.text.startswith("b.A\n\nA sentence")
+    assert document.text.endswith(
+        "\nIndented.\n\nb.A.f\n\nInvalid: \\d\n\nb.A.f.g\n\nInner.\n\nb.h\n\n\\d is a bad escape\n"
+    )
+
+
+def test_builtin_documents_where_there_are_none(tmp_path, monkeypatch):
+    stripped_python(monkeypatch, tmp_path / "python.zip")
+    with pytest.raises(LiquidError, match="0 characters of documentation"):
+        builtin_documents()
+
+
+# ---- split_documents
+
+
+def joined(documents):
+    return "".join(document.text for document in documents)
+
+
+@pytest.mark.parametrize("length", [1_115_394, 100, 19, 2])
+def test_one_document_is_split_as_nanogpt_does(length):
+    text = (string.printable * (length // 100 + 1))[:length]
+    (train,), (valid,) = split_documents([Document(text, "a")])
+    assert train.text == text[: int(length * 0.9)] and train.text + valid.text == text
+    assert train.source == valid.source == "a"
+
+
+def test_a_few_documents_give_the_end_of_each():
+    documents = [Document(str(i) * (10 * i + 20), f"{i}") for i in range(9)]
+    train, valid = split_documents(documents, 0.2, seed=3)
+    assert [len(d.text) for d in train] == [int(len(d.text) * 0.8) for d in documents]
+    assert [a.text + b.text for a, b in zip(train, valid, strict=True)] == [d.text for d in documents]
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("lengths", [[50] * 10, list(range(1, 40)), [10_000, *[30] * 30], [1] * 9 + [10**6]])
+@pytest.mark.parametrize("seed", range(3))
+def test_many_documents_are_held_out_whole(lengths, fraction, seed):
+    documents = [Document("x" * length, str(i)) for i, length in enumerate(lengths)]
+    train, valid = split_documents(documents, fraction, seed)
+    assert train and valid
+    assert sorted(train + valid, key=documents.index) == documents  # disjoint, together everything
+    assert [train, valid] == [sorted(part, key=documents.index) for part in (train, valid)]
+    room = fraction * sum(lengths) - len(joined(valid))
+    if room >= 0:  # within the fraction, and nothing more would fit
+        assert all(len(document.text) > room for document in train)
+    else:  # no document fits: the shortest one
+        assert [len(document.text) for document in valid] == [min(lengths)]
+
+
+def test_the_seed_chooses_the_documents():
+    documents = [Document("x" * 20, str(i)) for i in range(50)]
+    held_out = [tuple(d.source for d in split_documents(documents, 0.1, seed)[1]) for seed in (0, 0, 1, 2)]
+    assert len(held_out[0]) == 5 and held_out[0] == held_out[1]
+    assert len(set(held_out)) == 3
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
+def test_bad_fractions(fraction):
+    with pytest.raises(LiquidError, match="valid_fraction"):
+        split_documents([Document("some text", "a")], fraction)
+
+
+@pytest.mark.parametrize("text", [[], [""], ["x"], ["", "y"]])
+def test_too_little_text_to_split(text):
+    with pytest.raises(LiquidError, match="too little text"):
+        split_documents([Document(t, "a") for t in text])

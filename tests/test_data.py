@@ -1,0 +1,177 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from liquidlm.corpus import Document
+from liquidlm.data import IGNORED, StreamBatches, TokenCorpus, tokenize_documents
+from liquidlm.errors import LiquidError
+
+BOS, EOS = 0, 2
+
+
+class Bytes:
+    """Bytes as ids, the simplest tokenizer there is."""
+
+    bos_token_id, eos_token_id, vocab_size = BOS, EOS, 261
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 5
+
+
+def corpus_of(tokens: int, documents: int = 4) -> TokenCorpus:
+    """A corpus whose ids are all different, but for the `<s>` and `</s>` of its documents."""
+    starts = np.sort(np.random.default_rng(0).choice(np.arange(1, tokens // 2), documents - 1, False)) * 2
+    starts = np.concatenate([[0], starts])
+    ids = np.arange(10, tokens + 10, dtype=np.int32)
+    ids[starts], ids[starts - 1] = BOS, EOS
+    return TokenCorpus(ids, starts.astype(np.int64), tokens)
+
+
+def take(stream, count):
+    return [stream.next_batch() for _ in range(count)]
+
+
+def same(one, other):
+    return all(
+        torch.equal(getattr(one, name), getattr(other, name)) for name in ("input_ids", "targets", "starts")
+    )
+
+
+# ---- tokenize_documents
+
+
+def test_documents_become_one_stream_with_their_marks():
+    corpus = tokenize_documents((Document(text, "a") for text in ("hi", "ñ", "")), Bytes())
+    ids = [BOS, ord("h") + 5, ord("i") + 5, EOS, BOS, 0xC3 + 5, 0xB1 + 5, EOS, BOS, EOS]
+    assert corpus.tokens.tolist() == ids and corpus.tokens.dtype == np.int32
+    assert corpus.starts.tolist() == [0, 4, 8] and corpus.starts.dtype == np.int64
+    assert corpus.text_bytes == 4
+
+
+def test_no_documents():
+    with pytest.raises(LiquidError, match="no document"):
+        tokenize_documents([], Bytes())
+
+
+# ---- StreamBatches
+
+
+def test_the_first_batch():
+    corpus = tokenize_documents([Document("abcde", "a"), Document("fgh", "b")], Bytes())  # 7 + 5 tokens
+    batch = StreamBatches(corpus, 2, 4, seed=0).next_batch()
+    a = ord("a") + 5
+    assert batch.input_ids.tolist() == [[BOS, a, a + 1, a + 2], [EOS, BOS, a + 5, a + 6]]
+    assert batch.targets.tolist() == [[a, a + 1, a + 2, a + 3], [IGNORED, a + 5, a + 6, a + 7]]
+    assert batch.starts.tolist() == [[True, False, False, False], [True, True, False, False]]
+    assert batch.input_ids.dtype == batch.targets.dtype == torch.int64
+
+
+def test_rows_begin_at_their_share_and_each_batch_continues_the_one_before():
+    corpus = corpus_of(1_000)
+    stream = StreamBatches(corpus, 3, 7, seed=0)
+    batches = take(stream, stream.batches_per_epoch)
+    assert batches[0].input_ids[:, 0].tolist() == corpus.tokens[[0, 333, 666]].tolist()
+    rows = torch.cat([batch.input_ids for batch in batches], dim=1)
+    for row, start in zip(rows, (0, 333, 666), strict=True):
+        assert row.tolist() == corpus.tokens[start : start + len(row)].tolist()
+    for before, after in pairwise(batches):
+        expected = torch.where(after.starts[:, 0], IGNORED, after.input_ids[:, 0])
+        assert torch.equal(before.targets[:, -1], expected)
+
+
+def test_targets_are_the_next_token_but_never_another_documents_start():
+    corpus = corpus_of(600, documents=20)
+    stream = StreamBatches(corpus, 4, 5, seed=1)
+    following = dict(zip(corpus.tokens.tolist(), np.roll(corpus.tokens, -1).tolist(), strict=True))
+    for batch in take(stream, 3 * stream.batches_per_epoch):
+        for token, target in zip(
+            batch.input_ids.flatten().tolist(), batch.targets.flatten().tolist(), strict=True
+        ):
+            if token not in (BOS, EOS):
+                assert target == following[token]
+        assert ((batch.targets == IGNORED) == (batch.input_ids == EOS)).all()  # `<s>` follows each `</s>`
+        assert not (batch.targets == BOS).any()
+
+
+def test_starts_are_the_documents_and_the_jump_of_every_epoch():
+    corpus = corpus_of(400, documents=8)
+    stream = StreamBatches(corpus, 3, 10, seed=2)
+    for index, batch in enumerate(take(stream, 4 * stream.batches_per_epoch)):
+        expected = batch.input_ids == BOS
+        if index % stream.batches_per_epoch == 0:
+            expected[:, 0] = True
+        assert torch.equal(batch.starts, expected)
+
+
+@pytest.mark.parametrize(("tokens", "rows", "length"), [(1_000, 3, 7), (997, 1, 10), (64, 4, 8), (65, 4, 16)])
+def test_an_epoch_takes_every_token_once_but_for_less_than_a_batch(tokens, rows, length):
+    corpus = TokenCorpus(np.arange(10, tokens + 10, dtype=np.int32), np.zeros(1, np.int64), tokens)
+    stream = StreamBatches(corpus, rows, length, seed=3)
+    skipped = []
+    for epoch in range(3):
+        assert stream.epoch == epoch
+        batches = take(stream, stream.batches_per_epoch)
+        seen = torch.cat([batch.input_ids.flatten() for batch in batches])
+        assert len(seen.unique()) == len(seen) == tokens - tokens % (rows * length)
+        skipped.append(set(range(10, tokens + 10)) - set(seen.tolist()))
+    if skipped[0]:
+        assert skipped[0] != skipped[1] != skipped[2]
+
+
+def test_epochs_are_cut_elsewhere_by_the_seed():
+    def first_tokens(seed):
+        stream = StreamBatches(corpus_of(1_000), 2, 10, seed)
+        return [take(stream, stream.batches_per_epoch)[0].input_ids[:, 0].tolist() for _ in range(3)]
+
+    one, other = first_tokens(0), first_tokens(1)
+    assert one == first_tokens(0)
+    assert one[0] == other[0] and one[1:] != other[1:]
+    assert one[0] != one[1] != one[2]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5, 11, 12, 13, 30])
+def test_a_resumed_stream_equals_the_uninterrupted_one(taken):
+    corpus = corpus_of(500)
+    stream = StreamBatches(corpus, 4, 10, seed=4)
+    assert stream.batches_per_epoch == 12
+    take(stream, taken)
+    state = json.loads(json.dumps(stream.state_dict()))
+    resumed = StreamBatches(corpus, 4, 10, seed=4)
+    take(resumed, 2)  # its own past does not matter
+    resumed.load_state_dict(state)
+    assert resumed.epoch == stream.epoch == taken // 12
+    assert all(map(same, take(stream, 30), take(resumed, 30)))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "length", "seed", "name"),
+    [
+        (501, 4, 10, 4, "tokens"),
+        (500, 5, 10, 4, "batch_size"),
+        (500, 4, 9, 4, "length"),
+        (500, 4, 10, 5, "seed"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(tokens, rows, length, seed, name):
+    state = StreamBatches(corpus_of(500), 4, 10, seed=4).state_dict()
+    with pytest.raises(LiquidError, match=f"cannot resume: {name} was"):
+        StreamBatches(corpus_of(tokens), rows, length, seed).load_state_dict(state)
+
+
+def test_too_short_a_corpus_says_what_there_is_and_what_is_needed():
+    StreamBatches(corpus_of(41), 4, 10, seed=0).next_batch()
+    with pytest.raises(
+        LiquidError, match=r"has 40 tokens, but a batch of 4 × 10 needs 41: .*--context.*more text"
+    ):
+        StreamBatches(corpus_of(40), 4, 10, seed=0)
+    with pytest.raises(LiquidError, match=r"has 40 tokens.*1 × 64 needs 65"):
+        StreamBatches(corpus_of(40), 1, 64, seed=0)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(0, 10), (4, 0), (-1, 5)])
+def test_bad_sizes(rows, length):
+    with pytest.raises(LiquidError, match="at least 1"):
+        StreamBatches(corpus_of(100), rows, length, seed=0)

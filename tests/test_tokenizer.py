@@ -1,0 +1,398 @@
+"""The tokenizer loses no text, continues it, streams whole characters, and says what is wrong."""
+
+import functools
+import inspect
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from pydoc_data import topics
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+from transformers import RobertaTokenizer
+
+from liquidlm import tokenizer as module
+from liquidlm.errors import LiquidError
+from liquidlm.tokenizer import SPECIAL_TOKENS, LEDTokenizerWrapper
+
+REPOSITORY = Path(__file__).parents[1]
+LED = REPOSITORY.parent / "shared" / "data" / "led-bpe"
+TEXTS = [topics.topics[name] for name in sorted(topics.topics)][:40]
+AWKWARD = [*SPECIAL_TOKENS, " ", "  ", "\n", "\n\n", "\t", "\r\n", "\x00", "\x1c", "\u00a0", "\u3000"]
+AWKWARD += ["e\u0301", "é", "你好", "🙂", "👩‍👩‍👧", "'s", "12", "!!", "word", "Ġ", "\ufffd", "\ufeff"]
+any_text = st.lists(st.sampled_from(AWKWARD) | st.text(max_size=8), max_size=12).map("".join)
+
+
+@functools.cache
+def make(kind: str) -> LEDTokenizerWrapper:
+    if kind == "led" and not LED.is_dir():
+        pytest.skip("the real LED vocabulary is not beside the repository")
+    if kind == "led":
+        return LEDTokenizerWrapper(LED)
+    return LEDTokenizerWrapper.bytes() if kind == "bytes" else LEDTokenizerWrapper.train(TEXTS, 600)
+
+
+@pytest.fixture(params=["bytes", "bpe", "led"], scope="module")
+def tokenizer(request) -> LEDTokenizerWrapper:
+    return make(request.param)
+
+
+def unchecked(method):
+    """The method without the type checker of the test run, as users have it."""
+    return functools.partial(inspect.unwrap(method.__func__), method.__self__)
+
+
+def refused(match: str, call, *args, **kwargs) -> None:
+    with pytest.raises(LiquidError, match=match):
+        call(*args, **kwargs)
+
+
+def whole(tokenizer: LEDTokenizerWrapper, text: str) -> list[int]:
+    """The ids as the library gives them for the text in one piece."""
+    return tokenizer.backend.backend_tokenizer.encode(text, add_special_tokens=False).ids
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=any_text)
+def test_any_text_survives_and_holds_no_special_token(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert ids.dtype == np.int32
+    assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special_tokens=False) == text
+    specials = [tokenizer.backend.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS]
+    assert not np.isin(ids, specials).any()
+    input_ids, mask = tokenizer.tokenize(text)
+    assert input_ids.tolist() == [[tokenizer.bos_token_id, *ids]] and mask.all()
+    assert tokenizer.backend(text)["input_ids"] == [tokenizer.bos_token_id, *ids]
+    assert tokenizer.backend.decode(ids, skip_special_tokens=True) == text
+
+
+def test_special_tokens_are_leds(tokenizer):
+    ids = [tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
+    ids.append(tokenizer.mask_token_id)
+    assert ids == [0, 1, 2, 3, len(tokenizer) - 1]
+    assert len(tokenizer) == tokenizer.vocab_size == len(tokenizer.backend)
+    assert tokenizer.backend.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == ids
+    assert tokenizer.decode(ids, skip_special_tokens=False) == "".join(SPECIAL_TOKENS)
+    assert tokenizer.decode(ids) == tokenizer.decode([]) == ""
+    assert tokenizer.tokenize("")[0].tolist() == [[0]] and tokenizer.encode("").shape == (0,)
+
+
+def test_bytes_are_four_plus_the_byte():
+    tokenizer = make("bytes")
+    assert (tokenizer.vocab_size, tokenizer.mask_token_id) == (261, 260)
+    text = "".join(map(chr, range(0x900))) + "€🙂"
+    np.testing.assert_array_equal(tokenizer.encode(text), np.frombuffer(text.encode(), np.uint8) + 4)
+    assert whole(tokenizer, text) == tokenizer.encode(text).tolist()
+    assert tokenizer.decode([4 + 0xC3]) == "\ufffd"
+
+
+def test_real_led_ids():
+    tokenizer = make("led")
+    assert len(tokenizer) == 50265 and tokenizer.mask_token_id == 50264
+    assert tokenizer.encode("Hello world").tolist() == [31414, 232]
+    original = RobertaTokenizer.from_pretrained(str(LED))
+    for text in TEXTS[:5]:
+        assert [0, *tokenizer.encode(text), 2] == original(text)["input_ids"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=any_text)
+def test_cutting_a_text_changes_no_id(text):
+    tokenizer = make("bpe")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PIECE_LENGTH", 1)  # cut wherever it may be cut
+        assert tokenizer.encode(text).tolist() == whole(tokenizer, text)
+
+
+def test_cutting_is_exact_around_every_kind_of_character(monkeypatch):
+    """All white space lies below U+3100; Python's idea of it is not the pre-tokeniser's (U+001C)."""
+    monkeypatch.setattr(module, "_PIECE_LENGTH", 1)
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    text = "".join(f"a{chr(c)}\n!{chr(c)} b{chr(c)}  {chr(c)}\n\nc" for c in range(0x3100))
+    pieces = list(module._pieces(text))
+    assert "".join(pieces) == text and len(pieces) > 0x3000
+    words = [word for piece in pieces for word, _ in split(piece)]
+    assert words == [word for word, _ in split(text)]
+
+
+def test_a_long_document_is_cut_and_unchanged():
+    tokenizer, text = make("bpe"), "\n".join(TEXTS)
+    assert len(list(module._pieces(text))) > 10
+    assert tokenizer.encode(text).tolist() == whole(tokenizer, text)
+
+
+def rust(kind: str = "bpe") -> Tokenizer:
+    """A fresh copy of what a tokenizer.json holds, to be changed."""
+    return Tokenizer.from_str(make(kind).backend.backend_tokenizer.to_str())
+
+
+def test_no_cut_where_other_rules_split_words():
+    """Llama's rule joins a full stop and the newline after it; an added token may hold anything."""
+    text = "word.\n" * 3000
+    vocab = {token: index for index, token in enumerate([*module._byte_characters(), ".Ċ"])}
+    llama = Tokenizer(models.BPE(vocab, [(".", "Ċ")]))
+    rule = pre_tokenizers.Split(Regex(r" ?\p{L}+| ?[^\s\p{L}]+[\r\n]*|\s+"), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    llama.pre_tokenizer = pre_tokenizers.Sequence([rule, byte_level])
+    added = rust()
+    added.add_tokens([".\n"])
+    for theirs, joined in ((llama, ".Ċ"), (added, ".\n")):
+        tokenizer = LEDTokenizerWrapper(theirs)
+        ids = tokenizer.encode(text)
+        assert (ids == theirs.token_to_id(joined)).sum() == 3000
+        assert ids.tolist() == whole(tokenizer, text) and tokenizer.decode(ids) == text
+
+
+def test_batches_are_padded_on_the_left(tokenizer):
+    texts = ["", "a bit", "much longer 🙂 text"]
+    input_ids, mask = tokenizer.tokenize(texts)
+    assert input_ids.dtype == mask.dtype == torch.int64 and input_ids.shape == mask.shape
+    for text, row, seen in zip(texts, input_ids, mask, strict=True):
+        expected = [0, *tokenizer.encode(text).tolist()]
+        gap = len(row) - len(expected)
+        assert row.tolist() == [1] * gap + expected
+        assert seen.tolist() == [0] * gap + [1] * len(expected)
+    backend = tokenizer.backend(texts, padding=True, return_tensors="pt")
+    assert torch.equal(backend["input_ids"], input_ids) and torch.equal(backend["attention_mask"], mask)
+    unsigned = input_ids.numpy().astype(np.uint16)
+    for batch in (input_ids, unsigned, input_ids.tolist(), [tuple(row.tolist()) for row in input_ids]):
+        assert tokenizer.batch_decode(batch) == texts
+
+
+def test_eos_only_on_request_and_never_cut_off():
+    tokenizer = make("bytes")
+    ab = [4 + ord("a"), 4 + ord("b")]
+    assert tokenizer.tokenize("ab")[0].tolist() == [[0, *ab]]
+    assert tokenizer.tokenize("ab", add_eos=True)[0].tolist() == [[0, *ab, 2]]
+    assert tokenizer.tokenize(["abab", "ab"], max_length=4, add_eos=True)[0].tolist() == [[0, *ab, 2]] * 2
+    assert tokenizer.tokenize("abab", max_length=3)[0].tolist() == [[0, *ab]]
+    assert tokenizer.tokenize("ab", max_length=1)[0].tolist() == [[0]]
+    assert tokenizer.tokenize("ab" * 50, max_length=3, truncation=False)[0].shape == (1, 101)
+    assert tokenizer.tokenize("a" * 20000)[0].shape == (1, 16384)
+    assert tokenizer.tokenize(["ab", "ba"], padding=False)[0].shape == (2, 3)
+
+
+def test_the_backends_settings_do_not_reach_us():
+    tokenizer = make("bpe")
+    text = "several words, one after another"
+    before = tokenizer.encode(text)
+    tokenizer.backend(text, truncation=True, max_length=3)
+    tokenizer.backend([text, "a"], padding="max_length", max_length=50, split_special_tokens=False)
+    np.testing.assert_array_equal(tokenizer.encode(text), before)
+    assert tokenizer.decode(tokenizer.encode("</s>")) == "</s>"
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=any_text)
+def test_streamed_text_is_whole_characters_as_soon_as_possible(tokenizer, text):
+    stream, ids = tokenizer.stream(), tokenizer.encode(text)
+    seen = ""
+    for count, token in enumerate(ids, start=1):
+        piece = stream.push(token)
+        seen += piece
+        assert text.startswith(seen)  # so U+FFFD comes only where the text has it
+        complete = b"".join(tokenizer._token_bytes[i] for i in ids[:count]).decode("utf-8", errors="ignore")
+        assert seen == complete
+    assert seen == text and stream.flush() == ""
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), skip=st.booleans())
+def test_streaming_any_ids_equals_decoding_them(tokenizer, data, skip):
+    highest = tokenizer.vocab_size - 1
+    some = st.integers(0, highest) | st.integers(4, 259) | st.sampled_from([0, 1, 2, 3, highest])
+    ids = data.draw(st.lists(some, max_size=12))
+    stream = tokenizer.stream(skip_special_tokens=skip)
+    text = "".join([stream.push(token) for token in ids] + [stream.flush()])
+    assert text == tokenizer.decode(ids, skip) == tokenizer.backend.decode(ids, skip_special_tokens=skip)
+
+
+def test_an_emoji_appears_with_its_last_byte():
+    stream = make("bytes").stream()
+    assert [stream.push(4 + byte) for byte in "🙂".encode()] == ["", "", "", "🙂"]
+    assert [stream.push(4 + byte) for byte in "🙂".encode()[:3]] == ["", "", ""]
+    assert stream.flush() == "\ufffd" and stream.flush() == ""
+    assert stream.push(torch.tensor(4 + ord("a"))) == "a"  # usable again
+
+
+def test_training_gives_exactly_the_size_and_always_the_same():
+    first, again = (LEDTokenizerWrapper.train(iter(TEXTS), 500) for _ in range(2))
+    assert len(first) == 500
+    assert first.backend.backend_tokenizer.to_str() == again.backend.backend_tokenizer.to_str()
+    assert len(make("bpe").encode(TEXTS[0])) < 0.6 * len(TEXTS[0].encode())
+    assert len(LEDTokenizerWrapper.train(["abab"], 261)) == 261
+    assert 261 < len(LEDTokenizerWrapper.train(["aaa bbb aaa bbb"], 1000)) < 280  # all that this text holds
+
+
+def test_training_on_special_tokens_does_not_learn_them():
+    text = " ".join(SPECIAL_TOKENS) * 100 + "".join(SPECIAL_TOKENS) * 100
+    tokenizer = LEDTokenizerWrapper.train([text], 300)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+RELOAD = """
+import json, sys
+from transformers import AutoTokenizer
+from liquidlm.tokenizer import LEDTokenizerWrapper
+folder, text = sys.argv[1], sys.stdin.read()
+auto, ours = AutoTokenizer.from_pretrained(folder), LEDTokenizerWrapper(folder)
+batch = auto([text, "a"], padding=True)
+print(json.dumps([dict(batch), auto.decode(auto(text)["input_ids"], skip_special_tokens=True),
+    [t.tolist() for t in ours.tokenize([text, "a"])], len(auto)]))
+"""
+
+
+def test_saved_tokenizers_load_the_same_in_a_fresh_process(tmp_path):
+    tokenizer, text = make("bpe"), "  The <s> loop</s>\n\n runs e\u0301 🙂 <mask> "
+    tokenizer.save_pretrained(tmp_path / "new" / "folder")
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-c", RELOAD, str(tmp_path / "new" / "folder")]
+    done = subprocess.run(command, input=text.encode(), env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    auto, decoded, ours, size = json.loads(done.stdout)
+    expected = [t.tolist() for t in tokenizer.tokenize([text, "a"])]
+    assert auto == {"input_ids": expected[0], "attention_mask": expected[1]}
+    assert decoded == text and ours == expected and size == len(tokenizer)
+
+
+def test_saved_tokenizers_load_the_same(tokenizer, tmp_path):
+    for _ in range(2):  # the second time in place
+        tokenizer.save_pretrained(tmp_path)
+        loaded = LEDTokenizerWrapper(tmp_path)
+        assert len(loaded) == len(tokenizer) and loaded._is_bytes == tokenizer._is_bytes
+        np.testing.assert_array_equal(loaded.encode(TEXTS[1]), tokenizer.encode(TEXTS[1]))
+        tokenizer = pickle.loads(pickle.dumps(loaded))  # as worker processes get it
+    refused("cannot save the tokenizer", tokenizer.save_pretrained, tmp_path / "tokenizer.json")
+
+
+def write_vocab_and_merges(folder: Path) -> None:
+    make("bpe").backend.backend_tokenizer.model.save(str(folder))
+
+
+def test_vocab_and_merges_without_special_tokens_get_them_appended(tmp_path):
+    write_vocab_and_merges(tmp_path)  # <mask> is not in them
+    assert LEDTokenizerWrapper(tmp_path).encode(TEXTS[1]).tolist() == make("bpe").encode(TEXTS[1]).tolist()
+    vocab = {char: index for index, char in enumerate(module._byte_characters())}  # as GPT-2
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    loaded = LEDTokenizerWrapper(tmp_path)
+    assert (loaded.bos_token_id, loaded.pad_token_id, loaded.mask_token_id) == (256, 257, 260)
+    assert loaded.tokenize(["<s>", ""])[0].tolist() == [[256, *b"<s>"], [257] * 3 + [256]]
+
+
+def test_anybodys_settings_are_replaced_where_they_lose_text(tmp_path):
+    theirs = rust()
+    theirs.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    theirs.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    theirs.enable_truncation(3)
+    theirs.enable_padding(length=7)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    text = "Cafe\u0301 AND <s>"
+    loaded = LEDTokenizerWrapper(tmp_path)
+    np.testing.assert_array_equal(loaded.encode(text), make("bpe").encode(text))
+    assert loaded.backend(text)["input_ids"] == [0, *loaded.encode(text)]
+
+
+class FakeHub:
+    """A repository with vocab.json and merges.txt, as it looks from `huggingface_hub`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cached, self.asked = folder, set(), 0
+
+    def model_info(self, name, timeout):
+        assert 0 < timeout <= 15
+        self.asked += 1
+        files = [type("Entry", (), {"rfilename": path.name}) for path in self.folder.iterdir()]
+        return type("Info", (), {"siblings": files})
+
+    def download(self, name, file, local_files_only=False):
+        if local_files_only and file not in self.cached:
+            raise LocalEntryNotFoundError("not in the cache")
+        self.cached.add(file)
+        return str(self.folder / file)
+
+
+def test_the_hub_is_asked_once_and_then_the_cache_is_used(tmp_path, monkeypatch):
+    write_vocab_and_merges(tmp_path)
+    hub = FakeHub(tmp_path)
+    monkeypatch.setattr(module, "HfApi", lambda: hub)
+    monkeypatch.setattr(module, "hf_hub_download", hub.download)
+    for _ in range(2):
+        assert len(LEDTokenizerWrapper("somebody/led")) == 600
+        assert hub.asked == 1
+
+
+def test_without_a_network_one_line_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("allenai/led-base-16384", "./no/such/folder", Path("no-such-folder")):
+        refused(r"\A'.+' is no folder here.*network.*vocab\.json.*\Z", LEDTokenizerWrapper, name)
+
+
+def test_folders_without_a_usable_tokenizer(tmp_path):
+    refused(r"no tokenizer in the folder .*tokenizer.json", LEDTokenizerWrapper, tmp_path)
+    (tmp_path / "vocab.json").write_text("{}")
+    refused("no tokenizer in the folder", LEDTokenizerWrapper, tmp_path)  # merges.txt is missing
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    refused("no byte-level BPE", LEDTokenizerWrapper, tmp_path)
+    (tmp_path / "vocab.json").write_text("{broken")
+    refused(r"vocab.json \+ .*merges.txt cannot be read", LEDTokenizerWrapper, tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{broken")
+    refused(r"tokenizer\.json cannot be read", LEDTokenizerWrapper, tmp_path)
+
+
+def test_tokenizers_that_lose_text_are_refused():
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = rust()
+    words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), byte_level])
+    gaps = json.loads(rust().to_str())
+    gaps["model"]["vocab"]["far"] = 10_000
+    others = [models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"), models.Unigram([("a", 0.0)])]
+    for lossy in (words, Tokenizer.from_str(json.dumps(gaps)), *map(Tokenizer, others)):
+        refused("no byte-level BPE", LEDTokenizerWrapper, lossy)
+
+
+@pytest.mark.parametrize("bad", [3, None, b"bytes", ["a", 3], [["a"]], {"a": 1}, [], (), b""])
+def test_tokenize_wants_texts(bad):
+    refused(r"texts", unchecked(make("bytes").tokenize), bad)
+
+
+def test_tokenize_wants_room_and_equal_lengths():
+    tokenizer = make("bytes")
+    for max_length, add_eos in [(0, False), (1, True), (-5, False)]:
+        refused("max_length", tokenizer.tokenize, "a", max_length=max_length, add_eos=add_eos)
+    refused("padding=True", tokenizer.tokenize, ["a", "ab"], padding=False)
+
+
+def test_lone_surrogates_are_named(tokenizer):
+    refused(r"U\+D800\) at position 1", tokenizer.encode, "a\ud800")
+    refused("surrogate", tokenizer.tokenize, ["fine", "\udfff"])
+    refused("surrogate", LEDTokenizerWrapper.train, ["fine", "\udfff"], 300)
+    refused("got bytes", unchecked(tokenizer.encode), b"a")
+
+
+def test_ids_outside_the_vocabulary(tokenizer):
+    for bad in (-1, tokenizer.vocab_size, 2**40):
+        refused(f"token id {bad} is outside the vocabulary", tokenizer.decode, [5, bad])
+        refused(f"token id {bad}", tokenizer.stream().push, bad)
+    two_rows = [[[1, 2]], [[1], [2, 3]], torch.ones(1, 2, dtype=torch.int64)]
+    for bad in (*two_rows, 5, [0.5], "ab", [True], [2**70]):
+        refused("one row of integer ids", unchecked(tokenizer.decode), bad)
+
+
+def test_training_errors():
+    for size in (260, 0, -1):
+        refused(f"vocab_size {size} is too small.* 261", LEDTokenizerWrapper.train, ["text"], size)
+    refused(r"pass \[text\]", unchecked(LEDTokenizerWrapper.train), "text", 300)
+    refused("no texts", LEDTokenizerWrapper.train, iter([]), 300)
+    refused("got int", LEDTokenizerWrapper.train, iter(["text", 3]), 300)
