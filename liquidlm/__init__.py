@@ -1,1 +1,41 @@
-"""Continuous-time language models."""
+"""liquidlm: language models in continuous time.
+
+Every token is an event with a time. Between events the state relaxes by a liquid ODE, at an event it is
+written to; both have exact closed forms, so the model trains in parallel over time, and reads and writes at
+constant cost and memory per token.
+
+Importing the package registers the model with transformers' Auto classes.
+"""
+
+from .cells import AdaptiveLiquidNeuron, AsyncLiquidCell, ImprovedLiquidTimeCell, LiquidNeuron, TimeMixer
+from .config import LiquidConfig
+from .embedding import OptimizedLiquidEmbeddingMFR
+from .errors import LiquidError
+from .flows import OptimizedFlowDimensionalityReduction, SharedAffineCouplingLayer
+from .model import LiquidOutput, LiquidTextGenerationModel
+from .ode import ODEFunc
+from .state import CellState, LiquidCache
+from .timestamps import generate_timestamps
+from .tokenizer import LEDTokenizerWrapper
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaptiveLiquidNeuron",
+    "AsyncLiquidCell",
+    "CellState",
+    "ImprovedLiquidTimeCell",
+    "LEDTokenizerWrapper",
+    "LiquidCache",
+    "LiquidConfig",
+    "LiquidError",
+    "LiquidNeuron",
+    "LiquidOutput",
+    "LiquidTextGenerationModel",
+    "ODEFunc",
+    "OptimizedFlowDimensionalityReduction",
+    "OptimizedLiquidEmbeddingMFR",
+    "SharedAffineCouplingLayer",
+    "TimeMixer",
+    "generate_timestamps",
+]

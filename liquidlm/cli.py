@@ -32,7 +32,9 @@ app = typer.Typer(
     """,
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a trained model: the --out of `train`.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder of a trained model: the --out of `train`.")
+]
 
 
 @app.command()
@@ -45,29 +47,47 @@ def train(
             " input. Without any: the documentation that every Python carries (2 MB of English).",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the model, its curve and checkpoints.")] = ...,  # pyright: ignore[reportArgumentType]
-    minutes: Annotated[float | None, typer.Option(help="Train for so many minutes. [default: 5, without --steps]")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the model, its curve and checkpoints.")
+    ] = ...,  # pyright: ignore[reportArgumentType]
+    minutes: Annotated[
+        float | None, typer.Option(help="Train for so many minutes. [default: 5, without --steps]")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps instead.")] = None,
     tokenizer: Annotated[
         str, typer.Option(help="`bytes`, `bpe:N` (learned from the text), a folder, or a hub id.")
     ] = "bytes",
-    size: Annotated[str, typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 28 million parameters.")] = "small",
+    size: Annotated[
+        str, typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 28 million parameters.")
+    ] = "small",
     valid: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="Held-out text. [default: a tenth, set apart before training]"),
     ] = None,
-    context: Annotated[int, typer.Option(help="Tokens per row and step; the state is carried from step to step.")] = 256,
+    context: Annotated[
+        int, typer.Option(help="Tokens per row and step; the state is carried from step to step.")
+    ] = 256,
     batch_size: Annotated[int, typer.Option("--batch", help="Rows per step.")] = 16,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate of the matrices (Muon). [default: 0.02]")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate of the matrices (Muon). [default: 0.02]")
+    ] = None,
     weight_decay: Annotated[float, typer.Option(help="Weight decay of the matrices.")] = 0.1,
-    dropout: Annotated[float, typer.Option(help="Dropout; helps when the text is read many times over.")] = 0.0,
+    dropout: Annotated[
+        float, typer.Option(help="Dropout; helps when the text is read many times over.")
+    ] = 0.0,
     hidden_size: Annotated[int | None, typer.Option(help="Width, in place of the size's.")] = None,
     layers: Annotated[int | None, typer.Option(help="Blocks, in place of the size's.")] = None,
-    embedding_dim: Annotated[int | None, typer.Option(help="Width of the embedding, in place of the size's.")] = None,
+    embedding_dim: Annotated[
+        int | None, typer.Option(help="Width of the embedding, in place of the size's.")
+    ] = None,
     latent_dim: Annotated[int | None, typer.Option(help="Width that the flow reduces it to.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, split and order.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")
+    ] = False,
 ) -> None:
     """Train a model on text.
 
@@ -118,7 +138,9 @@ def generate(
     max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 300,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Draw from the k likeliest; 0: from all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest that have this probability together.")] = 0.95,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the likeliest that have this probability together.")
+    ] = 0.95,
     repetition_penalty: Annotated[float, typer.Option(help="Over 1: repeat less.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
     samples: Annotated[int, typer.Option(help="How many texts, each from the same prompt.")] = 1,
@@ -128,7 +150,9 @@ def generate(
     load_state: Annotated[
         Path | None, typer.Option(metavar="F", help="Go on from there; nothing is read again.")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say sizes and rates on standard error.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say sizes and rates on standard error.")
+    ] = False,
 ) -> None:
     """Write on from a prompt, as it comes.
 
@@ -172,9 +196,13 @@ def _prompt(prompt: str | None, file: Path | None) -> str:
 @app.command(name="eval")
 def evaluate(
     folder: Folder,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Text to judge the model by, as for `train`.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Text to judge the model by, as for `train`.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    chunk: Annotated[int, typer.Option(help="Tokens per pass; memory, not the result, depends on it.")] = 4096,
+    chunk: Annotated[
+        int, typer.Option(help="Tokens per pass; memory, not the result, depends on it.")
+    ] = 4096,
 ) -> None:
     """Bits per byte of whole documents, the state carried from first to last byte.
 
@@ -189,9 +217,12 @@ def evaluate(
         print(json.dumps(figures))
         return
     print(f"{figures['bits_per_byte']:.4f} bits per byte over {figures['bytes']:,} bytes")
-    print(f"{figures['nats_per_token']:.4f} nats per token, perplexity {figures['perplexity']:,.2f} per token")
+    print(
+        f"{figures['nats_per_token']:.4f} nats per token, perplexity {figures['perplexity']:,.2f} per token"
+    )
     print(f"{figures['tokens_per_second']:,.0f} tokens/s over {figures['tokens']:,} tokens")
-    print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory, state {figures['state_bytes'] / 1e6:.2f} MB")
+    print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory of the process")
+    print(f"{figures['state_bytes']:,} bytes of state")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Every size and choice of the model, in one place."""
 
 import math
+from typing import no_type_check
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -10,6 +11,7 @@ from .errors import LiquidError
 MIXERS = ("time", "memory")
 
 
+@no_type_check  # strict checks the fields, and lets transformers' own pass
 @strict
 class LiquidConfig(PreTrainedConfig):
     r"""Sizes and choices of `LiquidTextGenerationModel`.
@@ -86,7 +88,9 @@ class LiquidConfig(PreTrainedConfig):
             if (size := getattr(self, name)) < 1:
                 raise LiquidError(f"{name} must be at least 1, not {size}")
         if self.latent_dim > self.embedding_dim:
-            raise LiquidError(f"latent_dim ({self.latent_dim}) must be at most embedding_dim ({self.embedding_dim})")
+            raise LiquidError(
+                f"latent_dim ({self.latent_dim}) must be at most embedding_dim ({self.embedding_dim})"
+            )
         if not 0 < self.time_scale < math.inf:
             raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
         if not 0 <= self.dropout_rate < 1:
@@ -94,5 +98,6 @@ class LiquidConfig(PreTrainedConfig):
         kinds = self.mixer_types or []
         if len(kinds) != self.num_hidden_layers or any(kind not in MIXERS for kind in kinds):
             raise LiquidError(
-                f"mixer_types needs one of {', '.join(MIXERS)} for each of {self.num_hidden_layers} blocks, not {kinds}"
+                f"mixer_types needs {' or '.join(MIXERS)} for each of the {self.num_hidden_layers} blocks,"
+                f" not {kinds}"
             )

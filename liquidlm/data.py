@@ -1,6 +1,7 @@
 """Documents ▶ one stream of tokens ▶ batches of B rows that go on where they ended; resumable."""
 
 import random
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -151,6 +152,7 @@ class StreamBatches:
     def _identity(self) -> dict[str, int]:
         return {
             "tokens": self.corpus.tokens.size,
+            "checksum": zlib.crc32(self.corpus.tokens.tobytes()),
             "batch_size": self.batch_size,
             "length": self.length,
             "seed": self.seed,

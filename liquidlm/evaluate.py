@@ -50,7 +50,7 @@ class Evaluation:
     def tokens_per_second(self) -> float:
         return self.tokens / self.seconds
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, int | float]:
         """All figures, for JSON."""
         derived = ("bits_per_byte", "nats_per_token", "perplexity", "tokens_per_second")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}

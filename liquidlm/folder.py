@@ -100,16 +100,19 @@ def load_model(folder: str | Path) -> tuple[LiquidTextGenerationModel, LEDTokeni
     if (folder / MANIFEST).exists():
         verify(folder)
     try:
-        model = LiquidTextGenerationModel.from_pretrained(folder)
+        model, report = LiquidTextGenerationModel.from_pretrained(folder, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, LiquidError):
             raise
         raise LiquidError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if names := report[problem]:
+            raise LiquidError(f"the model in {folder} has {problem.replace('_', ' ')}: {sorted(names)[0]}, …")
     tokenizer = LEDTokenizerWrapper(str(folder))
     if tokenizer.vocab_size > model.config.vocab_size:
         raise LiquidError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}:"
-            " they do not belong together"
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model"
+            f" {model.config.vocab_size}: they do not belong together"
         )
     return model.eval(), tokenizer
 

@@ -21,7 +21,7 @@ from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
 from .events import Events, padding_last
 from .ops.loss import IGNORED, linear_cross_entropy
-from .state import CellState, LiquidCache, LiquidStateLayer, fresh_time
+from .state import CellState, LiquidCache, LiquidStateLayer
 
 
 class GatedMLP(nn.Module):
@@ -146,7 +146,7 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
         return self.embedding.embedding
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.embedding.embedding = value
+        self.embedding.embedding = cast(nn.Embedding, value)
 
     def get_output_embeddings(self) -> nn.Module:
         return self.output_proj
@@ -166,8 +166,7 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
     def _t_span(self, t_span: Tensor | None) -> Tensor:
         if t_span is not None:
             return t_span
-        weight = self.output_proj.weight
-        return torch.linspace(0, 1, self.config.ode_steps + 1, device=weight.device)
+        return torch.linspace(0, 1, self.config.ode_steps + 1, device=self.device)
 
     @can_return_tuple
     def forward(
@@ -205,10 +204,19 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
             LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
                 match.
         """
-        batch, length = self._check_tokens(input_ids)
+        batch, length = self._check_tokens(
+            input_ids,
+            timestamps=timestamps,
+            seq_idx=seq_idx,
+            starts=starts,
+            labels=labels,
+            shift_labels=shift_labels,
+        )
         mask = None if attention_mask is None else attention_mask[:, -length:]
         if mask is not None and mask.shape != input_ids.shape:
-            raise LiquidError(f"attention_mask {tuple(mask.shape)} does not cover input_ids {(batch, length)}")
+            raise LiquidError(
+                f"attention_mask {tuple(mask.shape)} does not cover input_ids {(batch, length)}"
+            )
         if use_cache is None:
             use_cache = self.config.use_cache and not self.training
         cache = past_key_values
@@ -253,11 +261,17 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
             log_det=log_det,
         )
 
-    def _check_tokens(self, input_ids: Int[Tensor, "b t"]) -> tuple[int, int]:
+    def _check_tokens(self, input_ids: Tensor, **per_token: Tensor | None) -> tuple[int, int]:
         if input_ids.dim() != 2 or input_ids.numel() == 0:
             raise LiquidError(
-                f"input_ids must be (batch, tokens) with at least one token, not of shape {tuple(input_ids.shape)}"
+                f"input_ids must be (batch, tokens), with at least one token, not {tuple(input_ids.shape)}"
             )
+        for name, given in per_token.items():
+            if given is not None and given.shape != input_ids.shape:
+                raise LiquidError(
+                    f"{name} must have the shape of the tokens, {tuple(input_ids.shape)},"
+                    f" not {tuple(given.shape)}"
+                )
         return input_ids.shape[0], input_ids.shape[1]
 
     def _embed(
@@ -281,7 +295,9 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
         layers = [] if cache is None else cast(list[LiquidStateLayer], cache.layers)
         mixers = [cast(TimeMixer, block.mixer) for block in self.blocks]
         if layers and len(layers) != len(mixers):
-            raise LiquidError(f"the state has {len(layers)} layers, the model {len(mixers)}: it is another model's")
+            raise LiquidError(
+                f"the state has {len(layers)} layers, the model {len(mixers)}: it is another model's"
+            )
         states = [layer.state for layer in layers] or [None] * len(mixers)
         fresh = [mixer.initial_state(batch, x.dtype, x.device) for mixer in mixers]
         for i, (given, new) in enumerate(zip(states, fresh, strict=True)):
@@ -290,8 +306,13 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
             for name, a, b in zip(CellState._fields, given, new, strict=True):
                 if (a is None) != (b is None) or (a is not None and b is not None and a.shape != b.shape):
                     shapes = [None if y is None else tuple(y.shape) for y in (a, b)]
-                    raise LiquidError(f"the state's {name} of layer {i} has shape {shapes[0]}, not {shapes[1]}")
-        return [b if a is None else a.map(lambda part: part.to(x.device)) for a, b in zip(states, fresh, strict=True)]
+                    raise LiquidError(
+                        f"the state's {name} of layer {i} has shape {shapes[0]}, not {shapes[1]}"
+                    )
+        return [
+            b if a is None else a.map(lambda part: part.to(x.device))
+            for a, b in zip(states, fresh, strict=True)
+        ]
 
     def _outputs(
         self,
@@ -307,8 +328,10 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
         if shift_labels is None and labels is not None:
             shift_labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
         if shift_labels is not None:
-            self.embedding._check_ids(shift_labels.clamp(min=0))
-            total = linear_cross_entropy(hidden, self.output_proj.weight, shift_labels, self.config.loss_chunk)
+            self.embedding._check_ids(shift_labels.masked_fill(shift_labels == IGNORED, 0))
+            total = linear_cross_entropy(
+                hidden, self.output_proj.weight, shift_labels, self.config.loss_chunk
+            )
             count = (shift_labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
             loss = total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
             if self.training:
@@ -318,16 +341,20 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
 
     # generate(): the state is made once, with the embedding stage folded; times go on one gap apart.
 
-    def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
+    # Typed as loosely as in transformers, whose signatures differ from version to version.
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
+    ):  # pyright: ignore
         given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
         if not given and generation_config.use_cache is not False:
             cache = model_kwargs["past_key_values"] = self.new_state()
             cache.table = self.fold()
             return None
-        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # pyright: ignore
 
-    def prepare_inputs_for_generation(self, input_ids, **kwargs):
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict:  # pyright: ignore
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)  # pyright: ignore
         times, cache = inputs.get("timestamps"), inputs.get("past_key_values")
         length = inputs["input_ids"].shape[1]
         if times is not None and times.shape[1] != length:
@@ -348,7 +375,7 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
 
     def _expand_inputs_for_generation(self, *args, t_span=None, **kwargs):
         """For beams and several samples; t_span has no batch dimension and is not repeated."""
-        input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)
+        input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)  # pyright: ignore
         return input_ids, kwargs if t_span is None else {**kwargs, "t_span": t_span}
 
 

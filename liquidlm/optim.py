@@ -33,7 +33,9 @@ class Optimisers:
         adam_share: float = 0.15,
     ):
         if not 0 < lr < 10:
-            raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
+            raise LiquidError(
+                f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start"
+            )
         self.warmup = warmup
         matrices = [
             module.weight

@@ -1,4 +1,4 @@
-"""What a training run shows: a line or a bar as it goes, the curve as JSONL and PNG, TensorBoard on request."""
+"""What a training run shows: a line or a bar, the curve as JSONL and PNG, TensorBoard on request."""
 
 import json
 import time
@@ -53,20 +53,17 @@ class Report:
         """One line beside the bar."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def progress(self, entry: dict[str, float], done: float, rate: float) -> None:
+    def progress(self, entry: dict[str, int | float], done: float, rate: float) -> None:
         """Show where the run stands; `rate` in tokens per second, `done` from 0 to 1."""
         left = entry["seconds"] * (1 - done) / done if done > 0 else 0.0
-        text = (
-            f"step {entry['step']:,}  {rate:,.0f} tokens/s  loss {entry['loss']:.3f}"
-            f"  {_clock(left)} left"
-        )
+        text = f"step {entry['step']:,}  {rate:,.0f} tokens/s  loss {entry['loss']:.3f}  {_clock(left)} left"
         if self.console.is_terminal:
             self.bar.update(self.task, completed=done, description=text)
         elif time.monotonic() - self.last_line > QUIET:
             self.last_line = time.monotonic()
             self.say(f"{100 * done:3.0f} %  {text}")
 
-    def record(self, entry: dict[str, float]) -> None:
+    def record(self, entry: dict[str, int | float]) -> None:
         """Add a point to the curve."""
         self.entries.append(entry)
         self._write(json.dumps(entry) + "\n", "a")
@@ -89,9 +86,9 @@ class Report:
             raise cannot_write(self.folder / "curve.png", error) from error
 
 
-def read_curve(file: Path) -> list[dict[str, float]]:
+def read_curve(file: Path) -> list[dict[str, int | float]]:
     """The points of a `curve.jsonl`; a last line cut short by an interruption is left out."""
-    entries: list[dict[str, float]] = []
+    entries: list[dict[str, int | float]] = []
     if file.exists():
         for line in file.read_text().splitlines():
             try:
@@ -101,7 +98,7 @@ def read_curve(file: Path) -> list[dict[str, float]]:
     return entries
 
 
-def plot_curve(entries: list[dict[str, float]], file: Path) -> Path:
+def plot_curve(entries: list[dict[str, int | float]], file: Path) -> Path:
     """Training loss and held-out bits per byte against time."""
     import matplotlib as mpl
 
@@ -115,7 +112,9 @@ def plot_curve(entries: list[dict[str, float]], file: Path) -> Path:
     ):
         points = [(entry["seconds"] / 60, entry[name]) for entry in entries if name in entry]
         if points:
-            axis.plot(*zip(*points, strict=True), label=label, color=colour, marker="o" if len(points) < 40 else "")
+            axis.plot(
+                *zip(*points, strict=True), label=label, color=colour, marker="o" if len(points) < 40 else ""
+            )
     axis.set(xlabel="minutes of training", ylabel="bits per byte")
     axis.grid(alpha=0.3)
     if axis.lines:

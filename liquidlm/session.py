@@ -1,6 +1,5 @@
 """What the command line does with a trained model: write from a prompt, judge by a text."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -45,15 +44,22 @@ def generate_text(
     if verbose:
         seconds = time.perf_counter() - begin
         console.print(f"read {ids.shape[1]:,} tokens in {seconds:.2f} s; state {state.nbytes:,} bytes")
+    written: list[int] = []
     for number in range(samples):
-        draws = sampling if sampling.seed is None else Sampling(**{**vars(sampling), "seed": sampling.seed + number})
+        draws = (
+            sampling
+            if sampling.seed is None
+            else Sampling(**{**vars(sampling), "seed": sampling.seed + number})
+        )
         if samples > 1:
             print(f"--- sample {number + 1}")
         own = state if number + 1 == samples else state.copy()
         begin, written = time.perf_counter(), []
         decoder = tokenizer.stream()
         print(prompt if ids.shape[1] < NOTICE else "…", end="", flush=True)
-        for token in write(model, logits, own, draws, max_new_tokens, context=ids, stop=[tokenizer.eos_token_id]):
+        for token in write(
+            model, logits, own, draws, max_new_tokens, context=ids, stop=[tokenizer.eos_token_id]
+        ):
             written.append(int(token))
             print(decoder.push(written[-1]), end="", flush=True)
         print(decoder.flush())
@@ -87,10 +93,12 @@ def _read_prompt(
         return read(model, ids, state)
     total = ids.shape[1]
     with console.status(f"reading {total:,} tokens") as status:
-        return read(model, ids, state, progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"))
+        return read(
+            model, ids, state, progress=lambda done: status.update(f"read {done:,} of {total:,} tokens")
+        )
 
 
-def evaluate_text(folder: Path, paths: list[str], chunk: int) -> dict[str, float]:
+def evaluate_text(folder: Path, paths: list[str], chunk: int) -> dict[str, int | float]:
     """The figures of `liquidlm eval`."""
     documents = list(read_documents(paths))
     model, tokenizer = load_model(folder)

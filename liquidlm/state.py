@@ -186,8 +186,8 @@ class LiquidCache(Cache):
         try:
             save_file(self.tensors(), temporary, {"liquid_state": json.dumps({"seen": seen, **metadata})})
             temporary.replace(path)
-        except OSError as error:
-            raise LiquidError(f"cannot write the state to {path}: {error.strerror or error}") from error
+        except (OSError, SafetensorError) as error:
+            raise LiquidError(f"cannot write the state to {path}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path, num_layers: int) -> tuple["LiquidCache", dict[str, str]]:
@@ -198,7 +198,7 @@ class LiquidCache(Cache):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = json.loads(header)
             seen = int(metadata.pop("seen"))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise LiquidError(
                 f"{path} is no readable liquid state (missing, damaged or another file)"
             ) from error

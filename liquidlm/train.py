@@ -1,4 +1,4 @@
-"""Training: text ▶ a folder with model, tokenizer and curve, that an interruption at any moment cannot lose."""
+"""Training: text ▶ a folder with model, tokenizer and curve, which no interruption can lose."""
 
 import json
 import math
@@ -101,7 +101,9 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     else:
         train, valid = split_documents(documents, seed=settings.seed)
     tokenizer = _tokenizer(settings.tokenizer, train, tokenizer_folder)
-    sample, final = (tokenize_documents(_head(valid, size), tokenizer) for size in (SAMPLE_BYTES, FINAL_BYTES))
+    sample, final = (
+        tokenize_documents(_head(valid, size), tokenizer) for size in (SAMPLE_BYTES, FINAL_BYTES)
+    )
     return Texts(tokenizer, tokenize_documents(train, tokenizer), sample, final)
 
 
@@ -114,7 +116,9 @@ def _tokenizer(name: str, documents: list[Document], folder: Path | None) -> LED
         try:
             size = int(name[4:])
         except ValueError:
-            raise LiquidError(f"--tokenizer {name}: after bpe: comes the size of the vocabulary, as in bpe:4000") from None
+            raise LiquidError(
+                f"--tokenizer {name}: after bpe: comes the size of the vocabulary, as in bpe:4000"
+            ) from None
         return LEDTokenizerWrapper.train((document.text for document in documents), size)
     return LEDTokenizerWrapper(name)
 
@@ -142,7 +146,8 @@ class Run:
     def __init__(self, settings: TrainSettings, texts: Texts, folder: Path):
         self.settings, self.texts, self.folder = settings, texts, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = build_model(settings, texts.tokenizer).to(self.device).train()
+        self.model = build_model(settings, texts.tokenizer)
+        self.model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         self.optimisers = Optimisers(self.model, settings.lr, settings.weight_decay)
         self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
         self.state = self.model.new_state()
@@ -157,7 +162,7 @@ class Run:
         return min(1.0, self.seconds / 60 / (self.settings.minutes or 1.0))
 
     def train_step(self) -> tuple[float, float]:
-        """One batch; (loss in nats per token without the flow's term, gradient norm)."""
+        """One batch; (loss in nats per token, with the flow's small term; gradient norm)."""
         batch = self.batches.next_batch()
         with autocast(self.device, self.bf16):
             output = self.model(
@@ -172,8 +177,8 @@ class Run:
         loss = output.loss.item()
         if not math.isfinite(loss + norm):
             raise LiquidError(
-                f"the loss is {loss} at step {self.step}: the training diverged; go on from the last checkpoint with"
-                " a smaller learning rate (--resume --lr)"
+                f"the training diverged at step {self.step} (loss {loss}): go on from the last checkpoint"
+                " with a smaller learning rate (--resume --lr)"
             )
         self.optimisers.step(self.step, self.done)
         self.step += 1
@@ -184,12 +189,15 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint with all there is to go on from exactly here; keep the newest few."""
+
         def fill(folder: Path) -> None:
             save_model(folder, self.model, self.texts.tokenizer)
             save_file(self.optimisers.tensors(), folder / "optimisers.safetensors")
             save_file({"rng": torch.get_rng_state(), **self.state.tensors()}, folder / "state.safetensors")
             progress = {"step": self.step, "seconds": self.seconds, "batches": self.batches.state_dict()}
-            (folder / "run.json").write_text(json.dumps({**progress, "settings": asdict(self.settings)}, indent=1))
+            (folder / "run.json").write_text(
+                json.dumps({**progress, "settings": asdict(self.settings)}, indent=1)
+            )
 
         write_folder(self.folder / "checkpoints" / f"step-{self.step:08}", fill)
         for old in checkpoints(self.folder)[KEPT:]:
@@ -232,7 +240,7 @@ def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
     return _execute(Run(settings, prepare(settings), folder))
 
 
-def resume(out: str | Path, **changes: float | None) -> Evaluation | None:
+def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
     """Go on with the run in `out` from its newest whole checkpoint, exactly where that was taken.
 
     `changes` (steps, minutes, lr) replace settings of the run where they are not None.
@@ -272,17 +280,21 @@ def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
         _loop(run, report, stopped)
         if stopped:
             run.save()
-            report.say(f"Stopped and saved at step {run.step}. Go on with: liquidlm train --resume --out {folder}")
+            report.say(
+                f"Stopped and saved at step {run.step}. Go on with: liquidlm train --resume --out {folder}"
+            )
             return None
         result = run.evaluate(run.texts.final)
         report.record({"step": run.step, "seconds": run.seconds, "final_bits_per_byte": result.bits_per_byte})
         merge_into(folder, lambda part: save_model(part, run.model, run.texts.tokenizer))
         report.say(
-            f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats per token"
-            f" ({result.bytes:,} bytes, state carried)."
+            f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats"
+            f" per token ({result.bytes:,} bytes, state carried)."
         )
-        report.say(f"Tokens that survive embedding ▶ z ▶ inverse: {run.model.embedding.round_trip_survival():.2%}")
-        report.say(f"Model in {folder}, curve in {report.plot()}. Write with: liquidlm generate {folder} \"…\"")
+        report.say(
+            f"Tokens that survive embedding ▶ z ▶ inverse: {run.model.embedding.round_trip_survival():.2%}"
+        )
+        report.say(f'Model in {folder}, curve in {report.plot()}. Write with: liquidlm generate {folder} "…"')
     return result
 
 
@@ -299,14 +311,16 @@ def _introduce(run: Run, report: Report) -> None:
 def _loop(run: Run, report: Report, stopped: list[int]) -> None:
     """Train to the end, or until a signal; a round of evaluation and checkpoint now and then."""
     settings, begin = run.settings, time.perf_counter() - run.seconds
-    bits = len(run.texts.train.tokens) / run.texts.train.text_bytes / math.log(2)  # nats per token ▶ bits per byte
+    bits = (
+        len(run.texts.train.tokens) / run.texts.train.text_bytes / math.log(2)
+    )  # nats per token ▶ bits per byte
     first, tokens, average, round_ = time.perf_counter(), 0, 0.0, int(run.done * ROUNDS)
     while run.done < 1 and not stopped:
         loss, norm = run.train_step()
         tokens += settings.context * settings.batch_size
         run.seconds = time.perf_counter() - begin
         average = loss if tokens == settings.context * settings.batch_size else 0.95 * average + 0.05 * loss
-        entry: dict[str, float] = {
+        entry: dict[str, int | float] = {
             "step": run.step,
             "seconds": run.seconds,
             "loss": average,

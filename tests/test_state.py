@@ -52,32 +52,30 @@ def test_saving_replaces_the_file_before(tmp_path):
         cache().save(tmp_path / "no such folder" / "state")
 
 
-def damaged(path):
-    """What may lie where a state is expected, by name."""
-    cache().save(path)
-    good = path.read_bytes()
-    yield "truncated", good[:-5]
-    yield "cut in the header", good[:40]
-    yield "empty", b""
-    yield "damaged header", good[:20] + b"\xff" * 20 + good[40:]
-    yield "text", b"not a state at all, only some text"
-    for name, metadata in (
-        ("another safetensors file", None),
-        ("metadata that is not JSON", "{"),
-        ("metadata of another kind", json.dumps(["seen"])),
-        ("no number of tokens", json.dumps({"seen": "many"})),
-    ):
-        save_file(cache().tensors(), path, metadata and {"liquid_state": metadata})
-        yield name, path.read_bytes()
+DAMAGE = {
+    "truncated": lambda good: good[:-5],
+    "cut in the header": lambda good: good[:40],
+    "empty": lambda good: b"",
+    "damaged in the header": lambda good: good[:20] + b"\xff" * 20 + good[40:],
+    "a text": lambda good: b"not a state at all, only some text",
+}
 
 
-def test_a_file_that_is_no_state_is_refused(tmp_path):
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_refused(tmp_path, damage):
     path = tmp_path / "state"
-    for name, content in damaged(tmp_path / "made"):
-        path.write_bytes(content)
-        with pytest.raises(LiquidError, match="state"):
-            LiquidCache.load(path, 2)
-            pytest.fail(name)
+    cache().save(path)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(LiquidError, match="no readable liquid state"):
+        LiquidCache.load(path, 2)
+
+
+@pytest.mark.parametrize("header", [None, "{", json.dumps(["seen"]), json.dumps({"seen": "many"}), "{}"])
+def test_another_file_is_refused(tmp_path, header):
+    path = tmp_path / "state"
+    save_file(cache().tensors(), path, header and {"liquid_state": header})
+    with pytest.raises(LiquidError, match="no readable liquid state"):
+        LiquidCache.load(path, 2)
     with pytest.raises(LiquidError, match="missing"):
         LiquidCache.load(tmp_path / "absent", 2)
 

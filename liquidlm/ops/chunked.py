@@ -188,7 +188,7 @@ class ShortConv(torch.autograd.Function):
         grad_past, grad_weight = torch.zeros_like(past), torch.empty_like(weight)
         for j in range(weight.shape[1]):
             grad_past[:, j : j + length].addcmul_(grad, weight[:, j])
-            grad_weight[:, j] = torch.einsum("bth,bth->h", grad, past[:, j : j + length])
+            grad_weight[:, j] = (grad * past[:, j : j + length]).sum((0, 1))
         return grad_past, grad_weight
 
 

@@ -1,0 +1,5 @@
+"""python -m liquidlm: the command line."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,213 @@
+"""The command line as its users meet it: what it prints, what it keeps, and one line for every mistake."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from liquidlm import cli
+from liquidlm.folder import load_model
+from liquidlm.state import LiquidCache
+from liquidlm.train import TrainSettings, train
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
+TEXT = "The liquid state remembers. " * 400
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained folder."""
+    root = tmp_path_factory.mktemp("model")
+    (root / "text.txt").write_text(TEXT)
+    given = {"size": "tiny", "sizes": SIZES, "context": 32, "batch_size": 4, "bf16": False}
+    train(TrainSettings(paths=[str(root / "text.txt")], steps=60, lr=0.04, **given), root / "run")  # type: ignore
+    return root / "run"
+
+
+class Ran:
+    """Exit code and output of one command."""
+
+    def __init__(self, code: int, out: str, err: str):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command in this process; standard input is `stdin`, or a terminal's without it."""
+
+    def command(*words: object, stdin: str | None = None) -> Ran:
+        stream = io.StringIO(stdin or "")
+        stream.isatty = lambda: stdin is None  # type: ignore
+        monkeypatch.setattr(sys, "stdin", stream)
+        monkeypatch.setattr(sys, "argv", ["liquidlm", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Ran(code, *capsys.readouterr())
+
+    return command
+
+
+def test_help_reads_like_documentation(run) -> None:
+    for words, said in (
+        ((), ("train", "generate", "eval", "liquidlm train --out runs/first --minutes 5")),
+        (("train",), ("--tokenizer", "bpe:N", "--resume", "documentation that every Python carries")),
+        (("generate",), ("--save-state", "--repetition-penalty", "--samples")),
+        (("eval",), ("--json", "state carried")),
+    ):
+        result = run(*words, "--help")
+        assert result.code == 0
+        for words_ in said:
+            assert words_ in " ".join(result.out.replace("│", " ").split())
+
+
+def test_train_generate_eval_end_to_end(run, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    small = ["--size", "tiny", "--hidden-size", 32, "--layers", 2, "--context", 32, "--batch", 4]
+    done = run("train", text, "--out", tmp_path / "run", "--steps", 3, "--tokenizer", "bpe:280", *small)
+    assert done.code == 0 and "bits per byte" in done.err and (tmp_path / "run/curve.png").exists()
+    written = run("generate", tmp_path / "run", "The liquid", "--max-new-tokens", 5, "--seed", 1)
+    assert written.code == 0 and written.out.startswith("The liquid")
+    judged = run("eval", tmp_path / "run", text)
+    assert judged.code == 0 and "bits per byte over 11,200 bytes" in judged.out
+
+
+def test_same_seed_same_text_and_samples_differ(run, model: Path) -> None:
+    first, again, other = (
+        run("generate", model, "The", "--max-new-tokens", 20, "--seed", seed).out for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    samples = run("generate", model, "The", "--max-new-tokens", 20, "--seed", 1, "--samples", 3).out
+    parts = samples.split("--- sample ")[1:]
+    assert len(parts) == 3 and len({part[2:] for part in parts}) == 3
+    assert parts[0][2:] == first
+
+
+def test_prompt_from_argument_file_and_standard_input(run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("The liquid")
+    options = ("--max-new-tokens", 8, "--seed", 3)
+    direct = run("generate", model, "The liquid", *options).out
+    assert run("generate", model, "--file", tmp_path / "prompt.txt", *options).out == direct
+    assert run("generate", model, *options, stdin="The liquid").out == direct
+    assert run("generate", model, "-", *options, stdin="The liquid").out == direct
+
+
+def test_a_saved_state_goes_on_as_if_never_stopped(run, model: Path, tmp_path: Path) -> None:
+    """Greedy text in one go equals the same in two, the second from the saved state."""
+    greedy = ("--temperature", 0)
+    whole = run("generate", model, TEXT[:900], "--max-new-tokens", 12, *greedy).out
+    state = tmp_path / "state"
+    first = run("generate", model, TEXT[:900], "--max-new-tokens", 5, *greedy, "--save-state", state)
+    assert first.code == 0
+    second = run("generate", model, "--load-state", state, "--max-new-tokens", 7, *greedy)
+    assert first.out.removesuffix("\n") + second.out == whole
+    cache, metadata = LiquidCache.load(state, 2)
+    assert cache.get_seq_length() == 1 + 900 + 4 and metadata["pending"]
+
+
+def test_eval_json_agrees_with_the_model(run, model: Path, tmp_path: Path) -> None:
+    """Bits per byte of two documents, computed again here from the logits of each document alone."""
+    texts = ["The liquid state", "remembers. Ünïcödé"]
+    for i, text in enumerate(texts):
+        (tmp_path / f"{i}.txt").write_text(text)
+    figures = json.loads(run("eval", model, tmp_path, "--json", "--chunk", 5).out)
+    network, tokenizer = load_model(model)
+    nats = 0.0
+    for text in texts:
+        ids, _ = tokenizer.tokenize(text)
+        log_p = network(ids).logits.log_softmax(-1)[0, :-1]
+        nats -= log_p.gather(1, ids[0, 1:, None]).sum().item()
+    size = sum(len(text.encode()) for text in texts)
+    assert figures["bytes"] == figures["tokens"] == size
+    # bfloat16 products are allowed on machines that are faster with them
+    assert math.isclose(figures["bits_per_byte"], nats / math.log(2) / size, rel_tol=5e-3)
+    assert figures["state_bytes"] > 0 and figures["peak_memory_bytes"] > 1e7
+
+
+BAD_TRAIN = {
+    "missing file": (["nope.txt"], "no such file"),
+    "empty file": (["empty.txt"], "empty"),
+    "binary file": (["binary.txt"], "binary.txt"),
+    "short corpus": (["short.txt"], "tokens"),
+    "not JSON": (["bad.jsonl"], "bad.jsonl"),
+    "negative width": (["good.txt", "--hidden-size", "-4"], "hidden_size must be at least 1"),
+    "negative steps": (["good.txt", "--steps", "-1"], "steps must be over 0"),
+    "small vocabulary": (["good.txt", "--tokenizer", "bpe:7"], "too small"),
+    "no number of merges": (["good.txt", "--tokenizer", "bpe:many"], "after bpe:"),
+    "unknown size": (["good.txt", "--size", "giant"], "unknown size"),
+    "hub without network": (["good.txt", "--tokenizer", "no-one/nothing"], "no-one/nothing"),
+    "unwritable output": (["good.txt", "--out", "good.txt/run"], "cannot write"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TRAIN)
+def test_a_mistake_in_train_is_one_line(run, tmp_path: Path, monkeypatch, name: str) -> None:
+    words, said = BAD_TRAIN[name]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for file, content in (
+        ("good.txt", TEXT.encode()),
+        ("empty.txt", b" \n"),
+        ("binary.txt", b"\x00\x01\xff" * 500),
+        ("short.txt", b"too short"),
+        ("bad.jsonl", b'{"text": \n'),
+    ):
+        (tmp_path / file).write_bytes(content)
+    out = [] if "--out" in words else ["--out", "run"]
+    result = run("train", *words, *out)
+    assert result.code == 2
+    assert result.err.startswith("error: ") and result.err.count("\n") == 1 and said in result.err
+    assert "Traceback" not in result.err and result.out == ""
+
+
+def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.state").write_text("not a state")
+    other = LiquidCache(9)
+    other.save(tmp_path / "other.state", pending="0", vocab_size="7")
+    for words, said in (
+        (("generate", tmp_path / "nothing", "x"), "is not a folder"),
+        (("generate", tmp_path, "x"), "holds no model"),
+        (("generate", model, "x", "--temperature", -1), "temperature must be"),
+        (("generate", model, "x", "--top-p", 0), "top_p must be"),
+        (("generate", model, "x", "--max-new-tokens", 0), "max_new_tokens must be"),
+        (("generate", model, "x", "--samples", 0), "--samples must be"),
+        (("generate", model, "x", "--samples", 2, "--save-state", "f"), "--save-state"),
+        (("generate", model, "x", "--load-state", tmp_path / "no.state"), "no readable liquid state"),
+        (("generate", model, "x", "--load-state", tmp_path / "missing"), "no readable liquid state"),
+        (("generate", model, "x", "--load-state", tmp_path / "other.state"), "lacks"),
+        (("generate", model, "x", "--file", "y"), "give the prompt once"),
+        (("generate", model, "x", "--save-state", tmp_path / "no" / "dir"), "cannot write"),
+        (("eval", model, tmp_path / "nothing.txt"), "no such file"),
+        (("eval", model, model / "curve.jsonl", "--chunk", 0), "--chunk must be"),
+    ):
+        result = run(*words)
+        assert result.code == 2, words
+        last = result.err.strip().splitlines()[-1]
+        assert last.startswith("error: ") and said in last, (words, result.err)
+
+
+def test_a_reader_that_goes_away_is_no_error(model: Path) -> None:
+    command = f"{sys.executable} -m liquidlm generate {model} The --max-new-tokens 300 --seed 1 | head -c 5"
+    done = subprocess.run(command, shell=True, capture_output=True, timeout=120, check=False)
+    assert len(done.stdout) == 5 and done.stdout.startswith(b"The")
+    assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+
+
+def test_state_and_text_do_not_depend_on_how_the_prompt_is_cut(model: Path) -> None:
+    """What `generate` reads in pieces is what one pass reads."""
+    from liquidlm.generate import read
+
+    network, tokenizer = load_model(model)
+    ids, _ = tokenizer.tokenize(TEXT[:700])
+    states = [network.new_state(), network.new_state()]
+    logits = [read(network, ids, state, chunk=size) for state, size in zip(states, (64, 5000), strict=True)]
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)

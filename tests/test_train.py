@@ -1,0 +1,222 @@
+"""Training: it learns, it resumes exactly, and no interruption or damage loses what was done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from liquidlm import train as training
+from liquidlm.corpus import Document
+from liquidlm.errors import LiquidError
+from liquidlm.folder import checkpoints, load_model, merge_into, newest_whole, verify, write_folder
+from liquidlm.report import plot_curve, read_curve
+from liquidlm.train import TrainSettings, _head, resume, train
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text with something to learn: sums in words."""
+    file = tmp_path_factory.mktemp("text") / "sums.txt"
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"]
+    lines = [f"{words[a]} and {words[b]} make {words[a + b]}" for a in range(5) for b in range(4)]
+    file.write_text("\n".join(lines[(7 * i) % 20] for i in range(400)))
+    return file
+
+
+def settings(text: Path, steps: int = 12, **changes: object) -> TrainSettings:
+    """A run of a second or two, in float32 and with dropout, so that the random state counts."""
+    given = {"paths": [str(text)], "steps": steps, "size": "tiny", "sizes": dict(TINY), "context": 32}
+    return TrainSettings(**{**given, "batch_size": 4, "bf16": False, "dropout": 0.1, **changes})  # type: ignore
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = train(settings(text, steps=150, dropout=0.0, lr=0.04), out)
+    assert result is not None and result.bits_per_byte < 2.5  # uniform over 261 tokens: 8.03
+    curve = read_curve(out / "curve.jsonl")
+    tried = [entry["valid_bits_per_byte"] for entry in curve if "valid_bits_per_byte" in entry]
+    assert len(tried) == training.ROUNDS and tried[-1] < 0.6 * tried[0]
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+    verify(out)
+    model, tokenizer = load_model(out)
+    assert not model.training and tokenizer.vocab_size == model.config.vocab_size == 261
+    assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))  # nothing pickled
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(text: Path, tmp_path: Path) -> None:
+    train(settings(text, steps=12), tmp_path / "whole")
+    train(settings(text, steps=12), tmp_path / "cut")
+    late = sorted(checkpoints(tmp_path / "cut"))[0]  # the one before the last
+    step = json.loads((late / "run.json").read_text())["step"]
+    assert 0 < step < 12
+    for newer in checkpoints(tmp_path / "cut"):
+        if newer != late:
+            training._remove(newer)
+    for file in (tmp_path / "cut").glob("*.*"):
+        file.unlink()
+    resume(tmp_path / "cut")
+    expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert [e["step"] for e in read_curve(tmp_path / "cut/curve.jsonl")][-1] == 12
+
+
+def test_a_signal_saves_and_says_how_to_go_on(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "liquidlm", "train", str(text), "--out", str(out), "--steps", "100000"]
+    command += ["--size", "tiny", "--hidden-size", "32", "--layers", "2", "--context", "32", "--batch", "4"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 60
+    while not (out / "curve.jsonl").exists() or not read_curve(out / "curve.jsonl"):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert f"Go on with: liquidlm train --resume --out {out}" in said
+    (saved,) = checkpoints(out)
+    step = json.loads((saved / "run.json").read_text())["step"]
+    assert step >= 10
+    load_model(out)  # an unfinished run already writes
+    result = resume(out, steps=step + 2)
+    assert result is not None
+    assert read_curve(out / "curve.jsonl")[-1]["step"] == step + 2
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(settings(text, steps=12), tmp_path)
+    newest, older = checkpoints(tmp_path)
+    file = newest / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1  # one flipped bit: safetensors alone would load it
+    file.write_bytes(data)
+    chosen, wrong = newest_whole([newest, older])
+    assert chosen == older and str(file) in wrong[0]
+    resume(tmp_path)
+    assert f"{file} is damaged" in "".join(capsys.readouterr().err.split("\n"))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "checksums.json"])
+def test_a_truncated_or_missing_file_is_one_clear_error(text: Path, tmp_path: Path, name: str) -> None:
+    train(settings(text, steps=2), tmp_path)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(LiquidError, match=r"damaged|written completely"):
+        load_model(tmp_path)
+
+
+def test_a_truncated_model_without_checksums_is_an_error_too(text: Path, tmp_path: Path) -> None:
+    train(settings(text, steps=2), tmp_path)
+    (tmp_path / "checksums.json").unlink()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(LiquidError, match="cannot be read"):
+        load_model(tmp_path)
+
+
+def test_weights_that_are_missing_are_an_error_not_a_random_model(text: Path, tmp_path: Path) -> None:
+    train(settings(text, steps=2), tmp_path)
+    (tmp_path / "checksums.json").unlink()
+    kept = {name: value for name, value in weights(tmp_path).items() if name != "output_proj.weight"}
+    from safetensors.torch import save_file
+
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(LiquidError, match="output_proj"):
+        load_model(tmp_path)
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(text: Path, tmp_path: Path) -> None:
+    from liquidlm import LEDTokenizerWrapper
+
+    train(settings(text, steps=2), tmp_path)
+    (tmp_path / "checksums.json").unlink()
+    LEDTokenizerWrapper.train([text.read_text()], 300).save_pretrained(tmp_path)
+    with pytest.raises(LiquidError, match="do not belong together"):
+        load_model(tmp_path)
+
+
+def test_other_text_cannot_be_resumed_with(text: Path, tmp_path: Path) -> None:
+    file = tmp_path / "copy.txt"
+    file.write_text(text.read_text())
+    train(settings(file, steps=12), tmp_path / "run")
+    file.write_text(text.read_text()[::-1])  # as many tokens, other ones
+    with pytest.raises(LiquidError, match="cannot resume"):
+        resume(tmp_path / "run", steps=20)
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_folder(folder, lambda part: (part / "a").write_text("old") and None)
+
+    def fails(part: Path) -> None:
+        (part / "a").write_text("new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(LiquidError, match="No space left on device"):
+        write_folder(folder, fails)
+    with pytest.raises(LiquidError, match="No space left on device"):
+        merge_into(folder, fails)
+    verify(folder)
+    assert (folder / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_sample_of_the_held_out_text_has_the_size_asked_for() -> None:
+    few = [Document("x" * 1000, "a"), Document("é" * 1000, "b")]
+    assert [len(document.text) for document in _head(few, 400)] == [200, 100]
+    many = [Document("x" * 30, str(i)) for i in range(20)]
+    assert sum(len(document.text) for document in _head(many, 100)) == 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "steps must be over 0"),
+        ({"minutes": 1.0}, "either steps or minutes"),
+        ({"steps": None}, "either steps or minutes"),
+        ({"steps": None, "minutes": float("nan")}, "minutes must be over 0"),
+        ({"context": -1}, "context must be over 0"),
+        ({"batch_size": 0}, "batch_size must be over 0"),
+        ({"lr": -0.1}, "lr must be over 0"),
+        ({"size": "huge"}, "unknown size 'huge'"),
+        ({"seed": -1}, "seed must be"),
+        ({"dropout": 1.5}, "dropout"),
+    ],
+)
+def test_settings_that_make_no_sense(text: Path, tmp_path: Path, changes: dict, said: str) -> None:
+    with pytest.raises(LiquidError, match=said):
+        train(settings(text, **changes), tmp_path / "run")
+
+
+def test_a_text_shorter_than_a_batch_and_a_folder_that_is_taken(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(LiquidError, match="--context"):
+        train(settings(text, context=100_000), tmp_path / "short")
+    train(settings(text, steps=2), tmp_path / "taken")
+    with pytest.raises(LiquidError, match="already holds a run"):
+        train(settings(text, steps=2), tmp_path / "taken")
+    with pytest.raises(LiquidError, match="no checkpoint"):
+        resume(tmp_path / "nothing")
+
+
+def test_a_cut_line_of_the_curve_is_left_out_and_the_rest_drawn(tmp_path: Path) -> None:
+    file = tmp_path / "curve.jsonl"
+    file.write_text('{"step": 1, "seconds": 2.0, "train_bits_per_byte": 4.0}\n{"step": 2, "sec')
+    assert [entry["step"] for entry in read_curve(file)] == [1]
+    assert plot_curve(read_curve(file), tmp_path / "curve.png").stat().st_size > 1000
