@@ -100,14 +100,13 @@ def load_model(folder: str | Path) -> tuple[LiquidTextGenerationModel, LEDTokeni
     if (folder / MANIFEST).exists():
         verify(folder)
     try:
-        model, report = LiquidTextGenerationModel.from_pretrained(folder, output_loading_info=True)
+        model, info = LiquidTextGenerationModel.from_pretrained(folder, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, LiquidError):
             raise
         raise LiquidError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if names := report[problem]:
-            raise LiquidError(f"the model in {folder} has {problem.replace('_', ' ')}: {sorted(names)[0]}, …")
+    if names := info["unexpected_keys"]:
+        raise LiquidError(f"the model in {folder} has weights of another model: {sorted(names)[0]}, …")
     tokenizer = LEDTokenizerWrapper(str(folder))
     if tokenizer.vocab_size > model.config.vocab_size:
         raise LiquidError(

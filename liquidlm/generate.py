@@ -63,7 +63,7 @@ class Sampling:
         return chosen
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def read(
     model: LiquidTextGenerationModel,
     input_ids: Int[Tensor, "b t"],
@@ -101,6 +101,7 @@ def write(
     *,
     context: Int[Tensor, "b t"] | None = None,
     stop: Collection[int] = (),
+    gap: float = 1.0,
 ) -> Iterator[Int[Tensor, " b"]]:
     """Draw tokens one after the other, feeding each back: yields (B,) ids as they come.
 
@@ -110,6 +111,7 @@ def write(
     Args:
         logits: of the next token, as `read` returns them.
         context: the tokens so far, which the repetition penalty looks back at.
+        gap: time from each token to the next, in the unit of the timestamps.
     """
     if max_new_tokens < 1:
         raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
@@ -124,7 +126,7 @@ def write(
     ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
     stops = torch.tensor(sorted(stop), dtype=torch.long, device=logits.device)
     for i in range(max_new_tokens):
-        with torch.inference_mode():
+        with torch.no_grad():
             scores = processors(context[:, -PENALISED:], logits)  # pyright: ignore[reportArgumentType]
             if sampling.temperature == 0:
                 token = scores.argmax(-1)
@@ -136,4 +138,4 @@ def write(
             return
         if sampling.repetition_penalty != 1:
             context = torch.cat([context[:, -PENALISED:], token[:, None]], 1)
-        logits = read(model, token[:, None], state)
+        logits = read(model, token[:, None], state, state.last_time[:, None] + gap)

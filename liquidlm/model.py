@@ -4,6 +4,7 @@ Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N hea
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
@@ -20,6 +21,7 @@ from .config import LiquidConfig
 from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
 from .events import Events, padding_last
+from .hooks import LiquidGenerationMixin
 from .ops.loss import IGNORED, linear_cross_entropy
 from .state import CellState, LiquidCache, LiquidStateLayer
 
@@ -63,7 +65,8 @@ class LiquidBlock(GradientCheckpointingLayer):
         self, x: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> tuple[Float[Tensor, "b t h"], CellState]:
         u = self.mixer_norm(x)
-        h, state = self.mixer.mix(u, events, state)
+        with _products_in(u.dtype, u.device):
+            h, state = self.mixer.mix(u, events, state)
         x = x + self.dropout(self.out(h.to(u.dtype) * F.silu(self.gate(u))))
         return x + self.dropout(self.mlp(self.mlp_norm(x))), state
 
@@ -91,7 +94,7 @@ class LiquidOutput(ModelOutput):
         return self.past_key_values
 
 
-class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
+class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     """A causal language model in continuous time; every token is an event with a time.
 
     LiquidTextGenerationModel(vocab_size, embedding_dim, latent_dim, hidden_size, **other fields of
@@ -141,6 +144,17 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: every part initialises itself when built, as it must to be usable alone."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As transformers', but weights that the folder lacks are a LiquidError, not random numbers."""
+        model, info = cast(Any, super().from_pretrained(*args, output_loading_info=True, **kwargs))
+        for problem in ("missing_keys", "mismatched_keys"):
+            if names := info[problem]:
+                raise LiquidError(
+                    f"the weights are not this model's: {problem} {sorted(map(str, names))[0]}, …"
+                )
+        return (model, info) if output_loading_info else model
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embedding.embedding
@@ -193,7 +207,7 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
             t_span: times over which the embedding's ODE runs; by default the config's.
             timestamps: times of the tokens, non-decreasing within a document; one time unit apart without.
             position_ids: 0 marks a token that starts a document (packed batches); otherwise not used.
-            seq_idx: number of the document each token belongs to; a change starts another.
+            seq_idx: number of the document each token belongs to; a change within the call starts another.
             starts: true where a document starts. Nothing passes a start.
             past_key_values: a state to go on from; it is brought up to date in place.
             labels: the tokens themselves, −100 where not to count; shifted here.
@@ -204,14 +218,9 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
             LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
                 match.
         """
-        batch, length = self._check_tokens(
-            input_ids,
-            timestamps=timestamps,
-            seq_idx=seq_idx,
-            starts=starts,
-            labels=labels,
-            shift_labels=shift_labels,
-        )
+        per_token = {"timestamps": timestamps, "seq_idx": seq_idx, "starts": starts}
+        per_token |= {"labels": labels, "shift_labels": shift_labels}
+        batch, length = self._check_tokens(input_ids, **per_token)
         mask = None if attention_mask is None else attention_mask[:, -length:]
         if mask is not None and mask.shape != input_ids.shape:
             raise LiquidError(
@@ -240,12 +249,14 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
             real=real,
             dtype=states[0].h.dtype,
         )
-        hidden = [x]
+        hidden = []
         for i, (block, state) in enumerate(zip(self.blocks, states, strict=True)):
+            if output_hidden_states:
+                hidden.append(x)
             x, state = block(x, events, state)
-            hidden.append(x)
             if cache is not None:
                 cast(LiquidStateLayer, cache.layers[i]).store(state, length)
+        hidden.append(x)
         if order is not None:
             back = order.argsort(1)[..., None]
             hidden = [(y * cast(Tensor, real)[..., None]).gather(1, back.expand_as(y)) for y in hidden]
@@ -329,9 +340,8 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
             shift_labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
         if shift_labels is not None:
             self.embedding._check_ids(shift_labels.masked_fill(shift_labels == IGNORED, 0))
-            total = linear_cross_entropy(
-                hidden, self.output_proj.weight, shift_labels, self.config.loss_chunk
-            )
+            weight = cast(nn.Linear, self.output_proj).weight
+            total = linear_cross_entropy(hidden, weight, shift_labels, self.config.loss_chunk)
             count = (shift_labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
             loss = total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
             if self.training:
@@ -339,44 +349,11 @@ class LiquidTextGenerationModel(PreTrainedModel, GenerationMixin):
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         return loss, self.output_proj(hidden[:, keep])
 
-    # generate(): the state is made once, with the embedding stage folded; times go on one gap apart.
 
-    # Typed as loosely as in transformers, whose signatures differ from version to version.
-
-    def _prepare_cache_for_generation(
-        self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
-    ):  # pyright: ignore
-        given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
-        if not given and generation_config.use_cache is not False:
-            cache = model_kwargs["past_key_values"] = self.new_state()
-            cache.table = self.fold()
-            return None
-        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # pyright: ignore
-
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict:  # pyright: ignore
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)  # pyright: ignore
-        times, cache = inputs.get("timestamps"), inputs.get("past_key_values")
-        length = inputs["input_ids"].shape[1]
-        if times is not None and times.shape[1] != length:
-            seen = 0 if cache is None else cache.get_seq_length()
-            inputs["timestamps"] = times[:, seen : seen + length]
-        return inputs
-
-    def _update_model_kwargs_for_generation(
-        self, outputs, model_kwargs, is_encoder_decoder=False, num_new_tokens=1
-    ):
-        times = model_kwargs.get("timestamps")
-        if times is not None:
-            gaps = self.config.time_scale * torch.arange(1, num_new_tokens + 1, device=times.device)
-            model_kwargs["timestamps"] = torch.cat([times, times[:, -1:] + gaps], 1)
-        return super()._update_model_kwargs_for_generation(
-            outputs, model_kwargs, is_encoder_decoder, num_new_tokens
-        )
-
-    def _expand_inputs_for_generation(self, *args, t_span=None, **kwargs):
-        """For beams and several samples; t_span has no batch dimension and is not repeated."""
-        input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)  # pyright: ignore
-        return input_ids, kwargs if t_span is None else {**kwargs, "t_span": t_span}
+def _products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
+    """Where the weights themselves are of low precision: states stay float32, matrix products do not."""
+    low = dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast(device.type, dtype) if low else nullcontext()
 
 
 def _document_starts(

@@ -128,6 +128,14 @@ class LiquidCache(Cache):
     def states(self) -> list[CellState | None]:
         return [cast(LiquidStateLayer, layer).state for layer in self.layers]
 
+    @property
+    def last_time(self) -> Float64[Tensor, " b"]:
+        """Time of each row's last event; LiquidError before the first."""
+        state = self.states()[0]
+        if state is None:
+            raise LiquidError("the state has no time yet: read something first")
+        return state.time
+
     def copy(self) -> "LiquidCache":
         """An independent state to go on from; tensors are shared, since none is ever changed in place."""
         other = LiquidCache(len(self.layers))

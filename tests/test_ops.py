@@ -146,7 +146,7 @@ def test_autocast_leaves_the_memory_in_its_precision(length):
     plain = (*delta_memory(*arguments), delta_memory_weights(*arguments[:2], *arguments[3:5]))
     with torch.autocast("cpu", torch.bfloat16):
         cast = (*delta_memory(*arguments), delta_memory_weights(*arguments[:2], *arguments[3:5]))
-    assert all(torch.equal(a, b) for a, b in zip(cast, plain, strict=True))
+    assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in zip(cast, plain, strict=True))
 
 
 # ---- the memory's physics: dS/dt = −(aI + βkkᵀ)S + βkvᵀ in jump form
@@ -194,7 +194,7 @@ def test_gaps_and_events_are_the_exact_flow_one_after_the_other():
         assert error(after[0, head], state) < 1e-12
 
 
-@given(first=st.floats(0, 1e4), second=st.floats(0, 1e4), rate=st.floats(0, 2))
+@given(first=st.floats(0, 5), second=st.floats(0, 5), rate=st.floats(0.01, 1))
 @settings(max_examples=30)
 def test_two_gaps_equal_one(first, second, rate):
     memory = Memory(2, batch=1)
@@ -208,6 +208,7 @@ def test_two_gaps_equal_one(first, second, rate):
         return delta_memory_chunked(*arguments, memory.state)[1]
 
     assert error(after(first, second), after(first + second)) < 1e-12
+    assert error(after(first, second), after(first)) > 0 or rate * second < 1e-12
 
 
 # ---- the diagonal recurrence
@@ -215,7 +216,7 @@ def test_two_gaps_equal_one(first, second, rate):
 
 def scan_inputs(length, batch=2, hidden=3):
     decay = uniform(batch, length, hidden, seed=length)
-    decay[:, ::7] = 1.0
+    decay[:, 3::7] = 1.0
     decay[:, 5::11] = 0.0
     drive, h0 = normal(batch, length, hidden, seed=1), normal(batch, hidden, seed=2)
     return tuple(x.requires_grad_() for x in (decay, drive, h0))

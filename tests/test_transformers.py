@@ -79,7 +79,20 @@ def test_saved_and_loaded_gives_the_same_logits(model, tmp_path):
     assert sum(p.numel() for p in flow.parameters()) == sum(
         p.numel() for p in other.parameters()
     )  # still shared
-    assert LiquidTextGenerationModel.from_pretrained(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_weights_of_low_precision(tmp_path, dtype):
+    wide = tiny().float()
+    wide.save_pretrained(tmp_path)
+    low = LiquidTextGenerationModel.from_pretrained(tmp_path, dtype=dtype)
+    output, exact = low(tokens()), wide(tokens()).logits
+    assert output.logits.dtype == dtype and output.state.states()[1].memory.dtype == torch.float32
+    assert (output.logits.float() - exact).std() < 0.1 * exact.std()
+    state = low(tokens()[:, :4]).state
+    later = low(tokens()[:, 4:], past_key_values=state).logits.float()
+    assert (later - exact[:, 4:]).std() < 0.1 * exact.std()
+    assert greedy(low, tokens()).shape == (2, 10 + NEW)
 
 
 def test_auto_classes_in_a_fresh_process(model, tmp_path):

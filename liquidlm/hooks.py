@@ -1,0 +1,62 @@
+"""What transformers' `generate()` must know of a liquid model: its state, and how its clock goes on."""
+
+# transformers asks of `self` what only its whole models have.
+# pyright: reportAttributeAccessIssue=false, reportIncompatibleMethodOverride=false
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationMixin
+
+if TYPE_CHECKING:
+    from .model import LiquidTextGenerationModel
+
+
+class LiquidGenerationMixin(GenerationMixin):
+    """`generate()` with a constant-size state, made once, the embedding stage folded into a table.
+
+    Typed as loosely as transformers, whose signatures differ from version to version.
+    """
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
+    ) -> Any:
+        given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
+        if not given and generation_config.use_cache is not False:
+            model = cast("LiquidTextGenerationModel", self)
+            cache = model_kwargs["past_key_values"] = model.new_state()
+            cache.table = model.fold()
+            return None
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict:
+        """The times of the tokens that are read now."""
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        times, cache = inputs.get("timestamps"), inputs.get("past_key_values")
+        length = inputs["input_ids"].shape[1]
+        if times is not None and times.shape[1] != length:
+            seen = 0 if cache is None else cache.get_seq_length()
+            inputs["timestamps"] = times[:, seen : seen + length]
+        return inputs
+
+    def _update_model_kwargs_for_generation(
+        self, outputs: Any, model_kwargs: dict, is_encoder_decoder: bool = False, num_new_tokens: int = 1
+    ) -> dict:
+        """The next token comes one typical gap (`time_scale`) after the last."""
+        times = model_kwargs.get("timestamps")
+        if times is not None:
+            gaps = cast(Any, self).config.time_scale * torch.arange(
+                1, num_new_tokens + 1, device=times.device
+            )
+            model_kwargs["timestamps"] = torch.cat([times, times[:, -1:] + gaps], 1)
+        return super()._update_model_kwargs_for_generation(
+            outputs, model_kwargs, is_encoder_decoder, num_new_tokens
+        )
+
+    def _expand_inputs_for_generation(
+        self, *args: Any, t_span: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, dict]:
+        """For beams and several samples; t_span has no batch dimension and is not repeated."""
+        input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)
+        return input_ids, kwargs if t_span is None else {**kwargs, "t_span": t_span}
