@@ -16,7 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/python examples/demo.py
+	rm -rf runs/demo
+	$(BIN)/liquidlm train --out runs/demo --minutes 3.5 --tokenizer bpe:2000 --hidden-size 192 --layers 4
+	$(BIN)/liquidlm generate runs/demo "The " --samples 3 --max-new-tokens 120 --seed 1 --verbose
+	@echo "The curve is in runs/demo/curve.png. Write more with: $(BIN)/liquidlm generate runs/demo \"Return\""
 
 test: setup
 	$(BIN)/python -m pytest

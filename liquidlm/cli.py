@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from transformers.utils import logging
 
+from . import train as train_module
+from .corpus import read_documents
 from .errors import LiquidError
+from .generate import Sampling
+from .session import evaluate_text, generate_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +44,7 @@ Folder = Annotated[
 
 @app.command()
 def train(
+    context_: typer.Context,  # of the command, not of the text
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -58,7 +64,7 @@ def train(
         str, typer.Option(help="`bytes`, `bpe:N` (learned from the text), a folder, or a hub id.")
     ] = "bytes",
     size: Annotated[
-        str, typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 28 million parameters.")
+        str, typer.Option(help="`tiny`, `small` or `base`: about 1, 6 and 30 million parameters.")
     ] = "small",
     valid: Annotated[
         list[str] | None,
@@ -96,12 +102,9 @@ def train(
 
         liquidlm train novel.txt --out runs/novel --tokenizer bpe:4000 --minutes 10
     """
-    from .train import TrainSettings
-    from .train import resume as go_on
-    from .train import train as run
-
     if resume:
-        go_on(out, minutes=minutes, steps=steps, lr=lr)
+        _only(context_, "out", "resume", "minutes", "steps", "lr", "tensorboard")
+        train_module.resume(out, minutes=minutes, steps=steps, lr=lr, tensorboard=tensorboard or None)
         return
     given = {
         "hidden_size": hidden_size,
@@ -109,7 +112,7 @@ def train(
         "embedding_dim": embedding_dim,
         "latent_dim": latent_dim,
     }
-    settings = TrainSettings(
+    settings = train_module.TrainSettings(
         paths=paths or [],
         valid=valid or [],
         tokenizer=tokenizer,
@@ -125,7 +128,15 @@ def train(
         seed=seed,
         tensorboard=tensorboard,
     )
-    run(settings, out)
+    train_module.train(settings, out)
+
+
+def _only(context: typer.Context, *allowed: str) -> None:
+    """LiquidError for an option that a resumed run would not heed."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise LiquidError(f"--resume goes on with the run's own settings: leave {name} out")
 
 
 @app.command()
@@ -162,15 +173,12 @@ def generate(
 
         liquidlm generate runs/novel --load-state novel.state "Chapter the Last"
     """
-    from .generate import Sampling
-    from .session import generate_text
-
     if samples < 1:
         raise LiquidError(f"--samples must be at least 1, not {samples}")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     generate_text(
         folder,
-        _prompt(prompt, file),
+        _prompt(prompt, file, piped=load_state is None),
         sampling,
         max_new_tokens=max_new_tokens,
         samples=samples,
@@ -180,16 +188,17 @@ def generate(
     )
 
 
-def _prompt(prompt: str | None, file: Path | None) -> str:
-    """The prompt from where it was said to be."""
+def _prompt(prompt: str | None, file: Path | None, piped: bool) -> str:
+    """The prompt from where it was said to be; without a word, standard input if it is `piped` to."""
     if file is not None:
         if prompt is not None:
             raise LiquidError("give the prompt once: as an argument or with --file")
-        from .corpus import read_documents
-
         return "\n".join(document.text for document in read_documents([file]))
-    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
-        return sys.stdin.read()
+    if prompt == "-" or (prompt is None and piped and not sys.stdin.isatty()):
+        try:
+            return sys.stdin.buffer.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise LiquidError(f"standard input is not UTF-8 text: byte {error.start} is wrong") from None
     return prompt or ""
 
 
@@ -208,8 +217,6 @@ def evaluate(
 
     Also perplexity per token, tokens per second, peak memory, and the size of the state.
     """
-    from .session import evaluate_text
-
     if chunk < 1:
         raise LiquidError(f"--chunk must be at least 1, not {chunk}")
     figures = evaluate_text(folder, paths, chunk)
@@ -227,11 +234,9 @@ def evaluate(
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
+    logging.disable_progress_bar()  # transformers' own, for loading a few files
     try:
         app()
     except LiquidError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output has gone: `liquidlm generate … | head`
-        sys.stderr.close()
-        sys.exit(0)

@@ -54,7 +54,7 @@ class LiquidConfig(PreTrainedConfig):
     ode_adaptive: float = 0.01
     ode_method: str = "rk4"
     ode_steps: int = 4
-    flow_loss_weight: float = 0.01
+    flow_loss_weight: float = 0.1
     time_scale: float = 1.0
     dropout_rate: float = 0.1
     rms_norm_eps: float = 1e-6

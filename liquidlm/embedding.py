@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from .errors import LiquidError
 from .flows import OptimizedFlowDimensionalityReduction
-from .flows.coupling import full_precision, linear
 from .ode import ODEFunc, integrate
+from .precision import full_precision, linear
 
 
 class OptimizedLiquidEmbeddingMFR(nn.Module):
@@ -87,7 +87,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         Raises:
             LiquidError: an id outside the vocabulary, a mask of another shape, or a bad t_span.
         """
-        self._check_ids(input_ids)
+        self.check_ids(input_ids)
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
             raise LiquidError(
                 f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
@@ -101,13 +101,16 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         if attention_mask is not None:
             padding = attention_mask == 0
             x, log_det_at = x.masked_fill(padding.unsqueeze(-1), 0), log_det_at.masked_fill(padding, 0)
+            if return_flow_loss:
+                seen = index[~padding].unique()
+                rows, z, log_det = rows[seen], z[seen], log_det[seen]
         if return_flow_loss:
             return x, log_det_at, self.flow.loss(rows, z, log_det)
         return x, log_det_at
 
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
         """The flow's training term (`OptimizedFlowDimensionalityReduction.loss`) over the distinct ids."""
-        self._check_ids(input_ids)
+        self.check_ids(input_ids)
         rows = self.embedding(input_ids.unique())
         return self.flow.loss(rows, *self.flow(rows))
 
@@ -137,7 +140,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
             x = integrate(self.ode, linear(self.w_e, z), times, self.method)
         return x.to(self.embedding.weight.dtype)
 
-    def _check_ids(self, input_ids: Int[Tensor, "b t"]) -> None:
+    def check_ids(self, input_ids: Int[Tensor, "b t"]) -> None:
         if input_ids.ndim != 2 or input_ids.is_floating_point():
             raise LiquidError(
                 f"input_ids are {input_ids.dtype} of shape {tuple(input_ids.shape)}: give integers of "

@@ -1,7 +1,6 @@
 """Likelihood of held-out text: whole documents, the state carried from the first byte to the last."""
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ class Evaluation:
         tokens, bytes: of the text; bytes are those of its UTF-8 form.
         seconds: wall-clock time of the pass.
         state_bytes: size of the state, the same after any number of tokens.
+        bf16: whether matrix products were in bfloat16, which moves the figures in their fourth digit.
     """
 
     nats: float
@@ -32,6 +32,7 @@ class Evaluation:
     bytes: int
     seconds: float
     state_bytes: int
+    bf16: bool
 
     @property
     def bits_per_byte(self) -> float:
@@ -102,10 +103,12 @@ def evaluate(
         if progress is not None:
             progress(min(first + chunk, len(corpus.tokens)))
     model.train(training)
-    return Evaluation(nats, counted, corpus.text_bytes, time.perf_counter() - begin, state.nbytes)
+    return Evaluation(nats, counted, corpus.text_bytes, time.perf_counter() - begin, state.nbytes, bf16)
 
 
 def peak_memory() -> int:
     """The most memory this process has held so far, in bytes."""
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,6 @@
 """When the tokens of a batch happen: all that a layer needs to know of time, padding and documents."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Num
@@ -15,12 +15,13 @@ LONGEST = 1e30
 
 @dataclass(frozen=True)
 class Events:
-    """The tokens of a batch as events in time; padded positions, if any, stand at the right end.
+    """The tokens of a batch as events in time.
 
     Attributes:
         gap: elapsed time since the event before, over `time_scale`; 0 at a document's start and where padded.
         start: true where a document starts: an infinite gap, nothing passes it.
-        real: false where padded; None when every position is real.
+        real: false where padded; None when every position is real. The layers ask that padding stands at the
+            right end: see `reordered`.
         resets: whether a start cuts off anything at all (it does not at the beginning of a fresh state).
         last_time: time of each row's last event so far; −∞ in a row that has had none.
     """
@@ -57,48 +58,57 @@ class Events:
         real: Bool[Tensor, "b t"] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> "Events":
-        """Events at `timestamps`, or one unit apart (0, 1, 2, …, or on from `last_time`) without them."""
+        """Events at `timestamps`, or one unit apart (0, 1, 2, …, or on from `last_time`) without them.
+
+        Raises:
+            LiquidError: times that decrease, are NaN or infinite (row and position are named); a wrong shape.
+        """
         if timestamps is None:
             first = torch.where(last_time.isneginf(), 0.0, last_time + 1)
-            times = first[:, None] + torch.arange(length, device=last_time.device)
+            number = torch.arange(length, device=last_time.device) if real is None else real.cumsum(1) - 1
+            times = first[:, None] + number
         elif timestamps.shape != (len(last_time), length):
             raise LiquidError(
                 f"timestamps must have the shape of the tokens, ({len(last_time)}, {length}),"
                 f" not {tuple(timestamps.shape)}"
             )
         else:
-            times = timestamps.to(torch.float64)
+            times = timestamps.to(last_time.device, torch.float64)
         gap = elapsed(times, last_time, time_scale, start, real, dtype=dtype)
         begins = gap.isposinf()
-        passes = begins[:, 1:].any() or (begins[:, :1] & last_time.isfinite()[:, None]).any()
+        count = torch.ones_like(begins).cumsum(1) if real is None else real.cumsum(1)
+        fresh = last_time.isneginf()[:, None] & (count == 1)
         return cls(
             gap=gap.masked_fill(begins, 0.0).clamp(max=LONGEST),
             start=begins,
             real=real,
-            resets=bool(passes),
+            resets=bool((begins & ~fresh).any()),
             last_time=_last_real(times.detach(), real, last_time),
         )
+
+    def reordered(self, order: Int[Tensor, "b t"]) -> "Events":
+        """The same events with their positions in another order."""
+        real = None if self.real is None else self.real.gather(1, order)
+        return replace(self, gap=self.gap.gather(1, order), start=self.start.gather(1, order), real=real)
 
 
 def _last_real(
     times: Float64[Tensor, "b t"], real: Bool[Tensor, "b t"] | None, last_time: Float64[Tensor, " b"]
 ) -> Float64[Tensor, " b"]:
     if real is None:
-        return times[:, -1].clone()
-    count = real.sum(1)
-    last = times.gather(1, (count - 1).clamp(min=0)[:, None])[:, 0]
-    return torch.where(count > 0, last, last_time)
+        return times[:, -1].clone()  # a view would keep every time alive, and the caller's own tensor
+    last = (real.cumsum(1) * real).argmax(1)
+    return torch.where(real.any(1), times.gather(1, last[:, None])[:, 0], last_time)
 
 
 def padding_last(
     attention_mask: Num[Tensor, "b t"] | Bool[Tensor, "b t"] | None,
 ) -> tuple[Int[Tensor, "b t"] | None, Bool[Tensor, "b t"] | None]:
-    """The order that moves padding to the right end, whichever side it is on, and the mask in that order.
+    """The order that moves padding to the right end, whichever side it is on, and where tokens are real now.
 
     (None, None) when nothing is padded: the common case costs nothing.
     """
     if attention_mask is None or bool((attention_mask != 0).all()):
         return None, None
     real = attention_mask != 0
-    order = (~real).to(torch.int8).argsort(dim=1, stable=True)
-    return order, real.gather(1, order)
+    return (~real).to(torch.int8).argsort(dim=1, stable=True), real

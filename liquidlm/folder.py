@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from .errors import LiquidError
@@ -28,11 +30,19 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         fill(part)
         _write_manifest(part)
         if folder.exists():
-            shutil.rmtree(folder)
+            remove_folder(folder)
         part.replace(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise cannot_write(folder, error) from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder so that it is never seen half there."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.replace(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def merge_into(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -75,13 +85,24 @@ def verify(folder: Path) -> None:
         raise LiquidError(f"{folder / damaged[0]} is damaged: it is not as it was written")
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` is there as it was written."""
+    try:
+        verify(folder)
+    except LiquidError:
+        return False
+    return True
+
+
 def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
     """Write weights, configuration and tokenizer as transformers reads them."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def load_model(folder: str | Path) -> tuple[LiquidTextGenerationModel, LEDTokenizerWrapper]:
+def load_model(
+    folder: str | Path, device: torch.device | None = None
+) -> tuple[LiquidTextGenerationModel, LEDTokenizerWrapper]:
     """The model and tokenizer of a run's folder, or of any folder that `save_pretrained` wrote.
 
     Of an unfinished run the newest whole checkpoint is taken.
@@ -101,7 +122,7 @@ def load_model(folder: str | Path) -> tuple[LiquidTextGenerationModel, LEDTokeni
         verify(folder)
     try:
         model, info = LiquidTextGenerationModel.from_pretrained(folder, output_loading_info=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if isinstance(error, LiquidError):
             raise
         raise LiquidError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
@@ -113,7 +134,7 @@ def load_model(folder: str | Path) -> tuple[LiquidTextGenerationModel, LEDTokeni
             f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model"
             f" {model.config.vocab_size}: they do not belong together"
         )
-    return model.eval(), tokenizer
+    return model.eval().to(device or torch.device("cpu")), tokenizer  # pyright: ignore[reportArgumentType]
 
 
 def _first_line(error: Exception) -> str:

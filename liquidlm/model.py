@@ -3,7 +3,6 @@
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,7 +21,7 @@ from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
 from .events import Events, padding_last
 from .hooks import LiquidGenerationMixin
-from .ops.loss import IGNORED, linear_cross_entropy
+from .ops import IGNORED, linear_cross_entropy
 from .state import CellState, LiquidCache, LiquidStateLayer
 
 
@@ -81,6 +80,7 @@ class LiquidOutput(ModelOutput):
         past_key_values: the state of every layer after the last token, if `use_cache`.
         hidden_states: input of every block and the last block's output, if asked for.
         log_det: (B, T) log |det| of the embedding's flow; None where the folded table was used.
+        flow_loss: the flow's term of the loss, not yet weighted; in training mode only.
     """
 
     loss: Tensor | None = None
@@ -88,6 +88,7 @@ class LiquidOutput(ModelOutput):
     past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     log_det: Tensor | None = None
+    flow_loss: Tensor | None = None
 
     @property
     def state(self) -> Cache | None:
@@ -210,7 +211,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             seq_idx: number of the document each token belongs to; a change within the call starts another.
             starts: true where a document starts. Nothing passes a start.
             past_key_values: a state to go on from; it is brought up to date in place.
-            labels: the tokens themselves, −100 where not to count; shifted here.
+            labels: the tokens themselves, −100 where not to count; shifted here. What is padded, and a
+                document's first token, does not count.
             shift_labels: the same already shifted: what should follow each token.
             logits_to_keep: only the logits of the last so many positions, or of these positions.
 
@@ -233,12 +235,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             cache = self.new_state()
 
         x, log_det, flow_loss = self._embed(input_ids, mask, t_span, cache)
-        starts = _document_starts(starts, position_ids, seq_idx, input_ids)
         order, real = padding_last(mask)
-        if order is not None:
-            x = x.gather(1, order[..., None].expand_as(x))
-            timestamps, starts = (None if y is None else y.gather(1, order) for y in (timestamps, starts))
-
+        starts = _document_starts(starts, position_ids, seq_idx, input_ids, real)
         states = self._states(cache, batch, x)
         events = Events.build(
             timestamps,
@@ -249,6 +247,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             real=real,
             dtype=states[0].h.dtype,
         )
+        if order is not None:
+            x, events = x.gather(1, order[..., None].expand_as(x)), events.reordered(order)
         hidden = []
         for i, (block, state) in enumerate(zip(self.blocks, states, strict=True)):
             if output_hidden_states:
@@ -259,9 +259,11 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         hidden.append(x)
         if order is not None:
             back = order.argsort(1)[..., None]
-            hidden = [(y * cast(Tensor, real)[..., None]).gather(1, back.expand_as(y)) for y in hidden]
+            hidden = [(y * cast(Tensor, events.real)[..., None]).gather(1, back.expand_as(y)) for y in hidden]
 
-        loss, logits = self._outputs(self.norm(hidden[-1]), labels, shift_labels, logits_to_keep, **kwargs)
+        if shift_labels is None and labels is not None:
+            shift_labels = _shifted(labels, real, starts)
+        loss, logits = self._outputs(self.norm(hidden[-1]), shift_labels, logits_to_keep, **kwargs)
         if loss is not None and flow_loss is not None:
             loss = loss + self.config.flow_loss_weight * flow_loss
         return LiquidOutput(
@@ -270,6 +272,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             past_key_values=cache if use_cache else None,
             hidden_states=tuple(hidden) if output_hidden_states else None,
             log_det=log_det,
+            flow_loss=flow_loss,
         )
 
     def _check_tokens(self, input_ids: Tensor, **per_token: Tensor | None) -> tuple[int, int]:
@@ -291,7 +294,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         """x, log_det, and in training mode the flow's term of the loss."""
         table = getattr(cache, "table", None)
         if table is not None and t_span is None:
-            self.embedding._check_ids(input_ids)
+            self.embedding.check_ids(input_ids)
             return F.embedding(input_ids, table), None, None
         t_span = self._t_span(t_span)
         if self.training and self.config.flow_loss_weight > 0:
@@ -328,7 +331,6 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     def _outputs(
         self,
         hidden: Float[Tensor, "b t h"],
-        labels: Tensor | None,
         shift_labels: Tensor | None,
         logits_to_keep: int | Tensor,
         num_items_in_batch: Tensor | int | None = None,
@@ -336,10 +338,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     ) -> tuple[Tensor | None, Tensor | None]:
         """(loss, logits): the loss over slices of tokens, the logits only where they are wanted."""
         loss = None
-        if shift_labels is None and labels is not None:
-            shift_labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
         if shift_labels is not None:
-            self.embedding._check_ids(shift_labels.masked_fill(shift_labels == IGNORED, 0))
+            self.embedding.check_ids(shift_labels.masked_fill(shift_labels == IGNORED, 0))
             weight = cast(nn.Linear, self.output_proj).weight
             total = linear_cross_entropy(hidden, weight, shift_labels, self.config.loss_chunk)
             count = (shift_labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
@@ -357,15 +357,32 @@ def _products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextMan
 
 
 def _document_starts(
-    starts: Tensor | None, position_ids: Tensor | None, seq_idx: Tensor | None, input_ids: Tensor
+    starts: Tensor | None,
+    position_ids: Tensor | None,
+    seq_idx: Tensor | None,
+    input_ids: Tensor,
+    real: Tensor | None,
 ) -> Tensor | None:
     """Where documents start, by any of the ways to say it."""
-    marks: Sequence[Tensor] = [
-        *([] if starts is None else [starts]),
-        *([] if position_ids is None else [(position_ids == 0).expand_as(input_ids)]),
-        *([] if seq_idx is None else [F.pad(seq_idx.diff(dim=1) != 0, (1, 0))]),
-    ]
-    return torch.stack(list(marks)).any(0) if marks else None
+    marks = [] if starts is None else [starts]
+    if position_ids is not None:
+        marks.append((position_ids == 0).expand_as(input_ids))
+    if seq_idx is not None:
+        real = torch.ones_like(seq_idx, dtype=torch.bool) if real is None else real
+        columns = real * torch.arange(1, seq_idx.shape[1] + 1, device=seq_idx.device)
+        before = F.pad(columns, (1, -1)).cummax(1).values  # the last real token before; 0: none
+        marks.append((before > 0) & (seq_idx != seq_idx.gather(1, (before - 1).clamp(min=0))))
+    return torch.stack(marks).any(0) if marks else None
+
+
+def _shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
+    """What should follow each token: the next label, but nothing beside padding or across documents."""
+    following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    if starts is not None:
+        following = following.masked_fill(F.pad(starts[:, 1:], (0, 1)), IGNORED)
+    if real is not None:
+        following = following.masked_fill(~(real & F.pad(real[:, 1:], (0, 1))), IGNORED)
+    return following
 
 
 AutoConfig.register(LiquidConfig.model_type, LiquidConfig)

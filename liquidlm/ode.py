@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from .errors import LiquidError
-from .flows.coupling import full_precision
+from .precision import full_precision
 
 FIXED_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")

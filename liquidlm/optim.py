@@ -9,8 +9,8 @@ from torch.optim import AdamW, Muon, Optimizer
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
 
-NARROW = 16
-"""Matrices thinner than this are gates and rates: AdamW's."""
+RATES = ("rates", "warp")
+"""Linear layers that set time constants: AdamW's."""
 
 
 class Optimisers:
@@ -39,8 +39,8 @@ class Optimisers:
         self.warmup = warmup
         matrices = [
             module.weight
-            for module in model.blocks.modules()
-            if isinstance(module, nn.Linear) and min(module.weight.shape) >= NARROW
+            for name, module in model.blocks.named_modules()
+            if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
         ]
         chosen = set(map(id, matrices))
         others = [p for p in model.parameters() if id(p) not in chosen]

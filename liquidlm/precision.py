@@ -1,18 +1,39 @@
-"""bfloat16 where the machine is faster with it."""
+"""Where to compute, and in what precision: bfloat16 where the machine is faster with it."""
 
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 GEMM = 512
 GAIN = 1.2
 """bfloat16 products must be this many times as fast as float32's, for the casts to pay."""
 
 
+def best_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager:
     """Matrix products in bfloat16; states, rates, softmax and losses stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+@contextmanager
+def full_precision(x: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
+    """Autocast off, and x in at least float32: in bfloat16 a flow does not invert, nor an ODE converge."""
+    with torch.autocast(x.device.type, enabled=False):
+        yield x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def linear(layer: nn.Linear, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+    """layer(x) in the precision of x, also where the weights are stored in a lower one."""
+    return F.linear(x, layer.weight.to(x), None if layer.bias is None else layer.bias.to(x))
 
 
 def bf16_is_faster(device: torch.device) -> bool:

@@ -35,7 +35,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TokenizersBackend
 
-from liquidlm.errors import LiquidError
+from .corpus import read_documents
+from .errors import LiquidError
 
 IdRow = Sequence[int] | Integer[np.ndarray, " n"] | Int[Tensor, " n"]
 IdRows = Sequence[IdRow] | Integer[np.ndarray, "b n"] | Int[Tensor, "b n"]
@@ -140,8 +141,10 @@ class LEDTokenizerWrapper:
         return cls(tokenizer)
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "LEDTokenizerWrapper":
-        """A new byte-level BPE learned from `texts`; the same texts always give the same tokenizer.
+    def train(cls, texts: Iterable[str | Path], vocab_size: int) -> "LEDTokenizerWrapper":
+        """A new byte-level BPE learned from texts, or from the files that Paths among them name.
+
+        The same texts always give the same tokenizer.
 
         It has exactly `vocab_size` ids, or fewer if no pair of neighbours is left that occurs twice.
 
@@ -346,14 +349,22 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _training_pieces(texts: Iterable[str]) -> Iterator[str]:
+def _training_pieces(texts: Iterable[str | Path]) -> Iterator[str]:
     is_empty = True
-    for text in texts:
+    for text in _each_text(texts):
         is_empty = False
         _utf8(text)
         yield from _pieces(text)
     if is_empty:
         raise LiquidError("no texts to train on; if they came from a generator, it may be used up")
+
+
+def _each_text(texts: Iterable[str | Path]) -> Iterator[str]:
+    for text in texts:
+        if isinstance(text, Path):
+            yield from (document.text for document in read_documents(text))
+        else:
+            yield text
 
 
 def _utf8(text: object) -> bytes:

@@ -2,10 +2,8 @@
 
 import json
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,11 +15,21 @@ from .corpus import Document, builtin_documents, read_documents, split_documents
 from .data import StreamBatches, TokenCorpus, tokenize_documents
 from .errors import LiquidError
 from .evaluate import Evaluation, evaluate
-from .folder import cannot_write, checkpoints, merge_into, newest_whole, save_model, write_folder
+from .folder import (
+    cannot_write,
+    checkpoints,
+    is_whole,
+    merge_into,
+    newest_whole,
+    remove_folder,
+    save_model,
+    write_folder,
+)
 from .model import LiquidTextGenerationModel
 from .optim import Optimisers, clip_gradients
-from .precision import autocast, bf16_is_faster
+from .precision import autocast, best_device, bf16_is_faster
 from .report import Report
+from .signals import stop_signals
 from .tokenizer import LEDTokenizerWrapper
 
 SIZES: dict[str, dict[str, int]] = {
@@ -29,13 +37,14 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 256, "num_hidden_layers": 6, "embedding_dim": 256, "latent_dim": 128},
     "base": {"hidden_size": 512, "num_hidden_layers": 8, "embedding_dim": 512, "latent_dim": 256},
 }
-"""About 1, 5 and 28 million parameters beside the vocabulary's."""
+"""About 1, 6 and 30 million parameters beside the vocabulary's."""
 
-ROUNDS = 12
-"""How often in a run the held-out text is tried and a checkpoint written."""
+ROUNDS = 10
+ROUND_SECONDS = 600.0
+"""The held-out text is tried and a checkpoint written so many times in a run, and at least this often."""
 KEPT = 2
 """Checkpoints kept."""
-SAMPLE_BYTES = 100_000
+SAMPLE_BYTES = 30_000
 """Held-out text for the rounds; the end of the run takes FINAL_BYTES of it."""
 FINAL_BYTES = 1_000_000
 
@@ -77,6 +86,8 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise LiquidError(f"{name} must be over 0, not {value}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise LiquidError(f"weight_decay must be at least 0, not {self.weight_decay}")
         if self.size not in SIZES:
             raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
         if not 0 <= self.seed < 2**63:
@@ -145,13 +156,15 @@ class Run:
 
     def __init__(self, settings: TrainSettings, texts: Texts, folder: Path):
         self.settings, self.texts, self.folder = settings, texts, folder
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         self.model = build_model(settings, texts.tokenizer)
         self.model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         self.optimisers = Optimisers(self.model, settings.lr, settings.weight_decay)
         self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
         self.state = self.model.new_state()
-        self.bf16 = bf16_is_faster(self.device) if settings.bf16 is None else settings.bf16
+        if settings.bf16 is None:  # measured once, and kept with the run
+            settings.bf16 = bf16_is_faster(self.device)
+        self.bf16 = settings.bf16
         self.step, self.seconds = 0, 0.0
 
     @property
@@ -162,7 +175,7 @@ class Run:
         return min(1.0, self.seconds / 60 / (self.settings.minutes or 1.0))
 
     def train_step(self) -> tuple[float, float]:
-        """One batch; (loss in nats per token, with the flow's small term; gradient norm)."""
+        """One batch; (nats per token, gradient norm)."""
         batch = self.batches.next_batch()
         with autocast(self.device, self.bf16):
             output = self.model(
@@ -175,6 +188,8 @@ class Run:
         output.loss.backward()
         norm = clip_gradients(self.model.parameters())
         loss = output.loss.item()
+        if output.flow_loss is not None:
+            loss -= self.model.config.flow_loss_weight * output.flow_loss.item()
         if not math.isfinite(loss + norm):
             raise LiquidError(
                 f"the training diverged at step {self.step} (loss {loss}): go on from the last checkpoint"
@@ -193,15 +208,20 @@ class Run:
         def fill(folder: Path) -> None:
             save_model(folder, self.model, self.texts.tokenizer)
             save_file(self.optimisers.tensors(), folder / "optimisers.safetensors")
-            save_file({"rng": torch.get_rng_state(), **self.state.tensors()}, folder / "state.safetensors")
+            random = {"rng": torch.get_rng_state()}
+            if self.device.type == "cuda":
+                random["cuda_rng"] = torch.cuda.get_rng_state()
+            save_file(random | self.state.tensors(), folder / "state.safetensors")
             progress = {"step": self.step, "seconds": self.seconds, "batches": self.batches.state_dict()}
             (folder / "run.json").write_text(
                 json.dumps({**progress, "settings": asdict(self.settings)}, indent=1)
             )
 
-        write_folder(self.folder / "checkpoints" / f"step-{self.step:08}", fill)
+        folder = self.folder / "checkpoints" / f"step-{self.step:08}"
+        if not is_whole(folder):
+            write_folder(folder, fill)
         for old in checkpoints(self.folder)[KEPT:]:
-            _remove(old)
+            remove_folder(old)
 
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
@@ -212,16 +232,9 @@ class Run:
         self.optimisers.load_tensors(load_file(checkpoint / "optimisers.safetensors"))
         tensors = load_file(checkpoint / "state.safetensors")
         torch.set_rng_state(tensors.pop("rng"))
+        if "cuda_rng" in tensors:
+            torch.cuda.set_rng_state(tensors.pop("cuda_rng"))
         self.state.load_tensors(tensors, self.step * self.settings.context)
-
-
-def _remove(folder: Path) -> None:
-    """Delete a checkpoint so that it is never seen half there."""
-    hidden = folder.with_name(f".{folder.name}.old")
-    folder.replace(hidden)
-    for file in hidden.iterdir():
-        file.unlink()
-    hidden.rmdir()
 
 
 def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
@@ -237,13 +250,25 @@ def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
     if checkpoints(folder) or (folder / "config.json").exists():
         raise LiquidError(f"{folder} already holds a run: go on with --resume, or choose another --out")
     _probe(folder)
+    settings.paths, settings.valid = (_lasting(given, folder) for given in (settings.paths, settings.valid))
     return _execute(Run(settings, prepare(settings), folder))
+
+
+def _lasting(paths: list[str], folder: Path) -> list[str]:
+    """Paths under which a resumed run finds the same text: absolute, standard input kept as a file."""
+    kept = folder / "standard-input.txt"
+    if "-" in paths:
+        try:
+            kept.write_text("\n".join(document.text for document in read_documents(["-"])), newline="")
+        except OSError as error:
+            raise cannot_write(kept, error) from error
+    return [str(kept if path == "-" else Path(path).absolute()) for path in paths]
 
 
 def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
     """Go on with the run in `out` from its newest whole checkpoint, exactly where that was taken.
 
-    `changes` (steps, minutes, lr) replace settings of the run where they are not None.
+    `changes` (steps, minutes, lr, tensorboard) replace settings of the run where they are not None.
     """
     folder = Path(out)
     steps = checkpoints(folder)
@@ -258,6 +283,7 @@ def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
     _probe(folder)
     run = Run(settings, prepare(settings, checkpoint), folder)
     run.load(checkpoint)
+    (folder / "config.json").unlink(missing_ok=True)  # a finished run goes on: its export is old now
     return _execute(run, [f"{problem}; going on from {checkpoint.name}" for problem in damaged])
 
 
@@ -273,13 +299,14 @@ def _probe(folder: Path) -> None:
 
 def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
     folder = run.folder
-    with Report(folder, run.step, run.settings.tensorboard) as report, _stop_signals() as stopped:
+    with Report(folder, run.step, run.settings.tensorboard) as report, stop_signals() as stopped:
         for warning in warnings:
             report.say(f"warning: {warning}")
         _introduce(run, report)
         _loop(run, report, stopped)
         if stopped:
             run.save()
+            report.plot()
             report.say(
                 f"Stopped and saved at step {run.step}. Go on with: liquidlm train --resume --out {folder}"
             )
@@ -315,6 +342,7 @@ def _loop(run: Run, report: Report, stopped: list[int]) -> None:
         len(run.texts.train.tokens) / run.texts.train.text_bytes / math.log(2)
     )  # nats per token ▶ bits per byte
     first, tokens, average, round_ = time.perf_counter(), 0, 0.0, int(run.done * ROUNDS)
+    saved = run.seconds
     while run.done < 1 and not stopped:
         loss, norm = run.train_step()
         tokens += settings.context * settings.batch_size
@@ -328,7 +356,7 @@ def _loop(run: Run, report: Report, stopped: list[int]) -> None:
             "gradient_norm": norm,
         }
         report.progress(entry, run.done, tokens / (time.perf_counter() - first))
-        if int(run.done * ROUNDS) > round_:
+        if int(run.done * ROUNDS) > round_ or run.seconds - saved > ROUND_SECONDS:
             round_ = int(run.done * ROUNDS)
             entry["valid_bits_per_byte"] = run.evaluate(run.texts.sample).bits_per_byte
             report.say(
@@ -336,24 +364,8 @@ def _loop(run: Run, report: Report, stopped: list[int]) -> None:
                 f" (training {entry['train_bits_per_byte']:.3f})"
             )
             run.save()
-            run.seconds = time.perf_counter() - begin
+            saved = run.seconds = time.perf_counter() - begin
         if run.step % 10 == 0 or "valid_bits_per_byte" in entry:
             report.record(entry)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM are put on, instead of ending the process; a second one ends it."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if "valid_bits_per_byte" in entry:
+            report.plot()

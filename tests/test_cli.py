@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from liquidlm import cli
+from liquidlm import LEDTokenizerWrapper, cli
 from liquidlm.folder import load_model
 from liquidlm.state import LiquidCache
 from liquidlm.train import TrainSettings, train
@@ -36,14 +37,23 @@ class Ran:
         self.code, self.out, self.err = code, out, err
 
 
+class Stream(io.TextIOWrapper):
+    """Standard input: a pipe with bytes, or a terminal that says nothing."""
+
+    def __init__(self, text: str | bytes | None):
+        super().__init__(io.BytesIO(text.encode() if isinstance(text, str) else text or b""), "utf-8")
+        self.terminal = text is None
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_users_run):
     """Run a command in this process; standard input is `stdin`, or a terminal's without it."""
 
-    def command(*words: object, stdin: str | None = None) -> Ran:
-        stream = io.StringIO(stdin or "")
-        stream.isatty = lambda: stdin is None  # type: ignore
-        monkeypatch.setattr(sys, "stdin", stream)
+    def command(*words: object, stdin: str | bytes | None = None) -> Ran:
+        monkeypatch.setattr(sys, "stdin", Stream(stdin))
         monkeypatch.setattr(sys, "argv", ["liquidlm", *map(str, words)])
         capsys.readouterr()
         try:
@@ -114,6 +124,27 @@ def test_a_saved_state_goes_on_as_if_never_stopped(run, model: Path, tmp_path: P
     assert cache.get_seq_length() == 1 + 900 + 4 and metadata["pending"]
 
 
+def test_a_text_that_ended_needs_a_prompt_to_go_on(run, model: Path, tmp_path: Path, monkeypatch) -> None:
+    state = tmp_path / "state"
+    with monkeypatch.context() as patch:
+        patch.setattr("liquidlm.session.write", lambda *_, **__: iter([torch.tensor([2])]))  # </s>
+        ended = run("generate", model, "The liquid", "--save-state", state)
+    assert ended.code == 0 and json.loads(LiquidCache.load(state, 2)[1]["pending"]) == []
+    alone = run("generate", model, "--load-state", state)
+    assert alone.code == 2 and "give a prompt to go on" in alone.err
+    assert run("generate", model, "more", "--load-state", state).out.startswith("more")
+
+
+def test_text_from_standard_input_is_kept_for_a_resumed_run(run, tmp_path: Path) -> None:
+    small = ["--size", "tiny", "--hidden-size", 8, "--layers", 2, "--context", 32, "--batch", 4]
+    out = tmp_path / "run"
+    assert run("train", "-", "--out", out, "--steps", 2, *small, stdin=TEXT).code == 0
+    assert (out / "standard-input.txt").read_text() == TEXT
+    assert run("train", "--resume", "--out", out, "--steps", 4).code == 0
+    bad = run("generate", out, stdin=b"\xff\xfe")
+    assert bad.code == 2 and "standard input is not UTF-8" in bad.err
+
+
 def test_eval_json_agrees_with_the_model(run, model: Path, tmp_path: Path) -> None:
     """Bits per byte of two documents, computed again here from the logits of each document alone."""
     texts = ["The liquid state", "remembers. Ünïcödé"]
@@ -145,6 +176,7 @@ BAD_TRAIN = {
     "no number of merges": (["good.txt", "--tokenizer", "bpe:many"], "after bpe:"),
     "unknown size": (["good.txt", "--size", "giant"], "unknown size"),
     "hub without network": (["good.txt", "--tokenizer", "no-one/nothing"], "no-one/nothing"),
+    "negative decay": (["good.txt", "--weight-decay", "-1"], "weight_decay must be"),
     "unwritable output": (["good.txt", "--out", "good.txt/run"], "cannot write"),
 }
 
@@ -171,6 +203,15 @@ def test_a_mistake_in_train_is_one_line(run, tmp_path: Path, monkeypatch, name: 
 
 def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "no.state").write_text("not a state")
+    for name in ("damaged", "mismatch"):
+        shutil.copytree(model, tmp_path / name)
+    weights = tmp_path / "damaged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    (tmp_path / "mismatch" / "checksums.json").unlink()
+    LEDTokenizerWrapper.train([TEXT], 300).save_pretrained(tmp_path / "mismatch")
+    network, _ = load_model(model)
+    foreign = network(torch.tensor([[0, 5]])).state
+    foreign.save(tmp_path / "foreign.state", pending="[]", model="00000000")
     other = LiquidCache(9)
     other.save(tmp_path / "other.state", pending="0", vocab_size="7")
     for words, said in (
@@ -185,6 +226,11 @@ def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: 
         (("generate", model, "x", "--load-state", tmp_path / "missing"), "no readable liquid state"),
         (("generate", model, "x", "--load-state", tmp_path / "other.state"), "lacks"),
         (("generate", model, "x", "--file", "y"), "give the prompt once"),
+        (("generate", tmp_path / "damaged", "x"), "is damaged"),
+        (("generate", tmp_path / "mismatch", "x"), "do not belong together"),
+        (("train", "--out", model, "--resume", "--batch", 3), "leave batch_size out"),
+        (("train", "x.txt", "--out", model, "--resume"), "leave paths out"),
+        (("generate", model, "x", "--load-state", tmp_path / "foreign.state"), "another model"),
         (("generate", model, "x", "--save-state", tmp_path / "no" / "dir"), "cannot write"),
         (("eval", model, tmp_path / "nothing.txt"), "no such file"),
         (("eval", model, model / "curve.jsonl", "--chunk", 0), "--chunk must be"),

@@ -396,3 +396,10 @@ def test_training_errors():
     refused(r"pass \[text\]", unchecked(LEDTokenizerWrapper.train), "text", 300)
     refused("no texts", LEDTokenizerWrapper.train, iter([]), 300)
     refused("got int", LEDTokenizerWrapper.train, iter(["text", 3]), 300)
+
+
+def test_trains_from_files_too(tmp_path: Path) -> None:
+    text = "to be or not to be, that is the question\n" * 50
+    (tmp_path / "text.txt").write_text(text)
+    by_path = LEDTokenizerWrapper.train([tmp_path / "text.txt"], 300)
+    assert by_path.encode(text).tolist() == LEDTokenizerWrapper.train([text], 300).encode(text).tolist()

@@ -13,9 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from liquidlm import train as training
-from liquidlm.corpus import Document
+from liquidlm.corpus import Document, builtin_documents
 from liquidlm.errors import LiquidError
-from liquidlm.folder import checkpoints, load_model, merge_into, newest_whole, verify, write_folder
+from liquidlm.folder import (
+    checkpoints,
+    load_model,
+    merge_into,
+    newest_whole,
+    remove_folder,
+    verify,
+    write_folder,
+)
 from liquidlm.report import plot_curve, read_curve
 from liquidlm.train import TrainSettings, _head, resume, train
 
@@ -32,7 +40,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def settings(text: Path, steps: int = 12, **changes: object) -> TrainSettings:
+def settings(text: Path, steps: int | None = 12, **changes: object) -> TrainSettings:
     """A run of a second or two, in float32 and with dropout, so that the random state counts."""
     given = {"paths": [str(text)], "steps": steps, "size": "tiny", "sizes": dict(TINY), "context": 32}
     return TrainSettings(**{**given, "batch_size": 4, "bf16": False, "dropout": 0.1, **changes})  # type: ignore
@@ -56,6 +64,38 @@ def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path) 
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pt"))  # nothing pickled
 
 
+def test_the_vocabulary_survives_the_flow_after_training_on_real_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """id → embedding → z → inverse(z) → nearest embedding, on the documentation that Python carries."""
+    documents = [document.text for document in builtin_documents()]
+    (tmp_path / "docs.txt").write_text("\n".join(documents)[:400_000])
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "embedding_dim": 512, "latent_dim": 128}
+    chosen = settings(tmp_path / "docs.txt", 60, tokenizer="bpe:4000", sizes=sizes, batch_size=8, dropout=0.0)
+    train(chosen, tmp_path / "run")
+    model, _ = load_model(tmp_path / "run")
+    survival = model.embedding.round_trip_survival()
+    assert survival >= 0.99
+    assert f"Tokens that survive embedding ▶ z ▶ inverse: {survival:.2%}" in capsys.readouterr().err
+
+
+def test_a_run_by_the_clock_ends_and_writes_tensorboard(text: Path, tmp_path: Path) -> None:
+    assert train(settings(text, None, minutes=0.03, tensorboard=True), tmp_path) is not None
+    curve = read_curve(tmp_path / "curve.jsonl")
+    assert curve[-1]["seconds"] >= 0.03 * 60
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_finished_run_that_goes_on_is_no_longer_what_was_exported(text: Path, tmp_path: Path) -> None:
+    train(settings(text, steps=4), tmp_path)
+    exported = weights(tmp_path)
+    resume(tmp_path, steps=8)
+    assert any(not torch.equal(exported[name], value) for name, value in weights(tmp_path).items())
+    (tmp_path / "config.json").unlink()  # as at the start of a resumed run: the newest checkpoint counts
+    (tmp_path / "model.safetensors").unlink()
+    assert load_model(tmp_path)[0].num_parameters() > 0
+
+
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(text: Path, tmp_path: Path) -> None:
     train(settings(text, steps=12), tmp_path / "whole")
     train(settings(text, steps=12), tmp_path / "cut")
@@ -64,7 +104,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(text: Path, tmp_
     assert 0 < step < 12
     for newer in checkpoints(tmp_path / "cut"):
         if newer != late:
-            training._remove(newer)
+            remove_folder(newer)
     for file in (tmp_path / "cut").glob("*.*"):
         file.unlink()
     resume(tmp_path / "cut")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..errors import LiquidError
 from ..ops import liquid_scan
 
 SLOWEST = 1e5
@@ -102,6 +103,8 @@ class AdaptiveLiquidNeuron(nn.Module):
         context_size: int | None = None,
     ):
         super().__init__()
+        if context not in ("input", "state"):
+            raise LiquidError(f'context must be "input" or "state", not {context!r}')
         width = context_size or max(8, hidden_size // 4)
         self.context = context
         self.dropout = nn.Dropout(dropout_rate)
@@ -109,8 +112,8 @@ class AdaptiveLiquidNeuron(nn.Module):
         self.neuron = LiquidNeuron(hidden_size, hidden_size + width)
 
     def modulated(self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"] | None) -> Float[Tensor, "*b m"]:
-        """[e, c]: the neuron's input."""
-        seen = e if self.context == "input" or h is None else torch.cat([e, h.to(e.dtype)], -1)
+        """[e, c]: the neuron's input; h for a context from the state."""
+        seen = e if h is None else torch.cat([e, h.to(e.dtype)], -1)
         return torch.cat([e, F.silu(self.encoder(seen)).to(e.dtype)], -1)
 
     def conductances(self, e: Float[Tensor, "*b h"]) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:

@@ -1,5 +1,7 @@
 """The mixer over time without a memory of its own: short convolution, then the liquid time cell."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
@@ -71,10 +73,8 @@ class TimeMixer(nn.Module):
         """
         self._check_shapes(x, timestamps=timestamps, attention_mask=attention_mask, starts=starts)
         order, real = padding_last(attention_mask)
-        if order is not None:
-            x = x.gather(1, order[..., None].expand_as(x))
-            timestamps, starts = (None if y is None else y.gather(1, order) for y in (timestamps, starts))
-        state = self._state(x, timestamps, h)
+        first = timestamps if timestamps is None or order is None else timestamps.gather(1, order[:, :1])
+        state = self._state(x, first, h)
         events = Events.build(
             timestamps,
             state.time,
@@ -84,11 +84,12 @@ class TimeMixer(nn.Module):
             real=real,
             dtype=state.h.dtype,
         )
+        if order is not None:
+            x, events = x.gather(1, order[..., None].expand_as(x)), events.reordered(order)
         out, new = self.mix(x, events, state)
         weights = self.weights(x, events, state) if need_weights else None
         if order is not None:
-            assert real is not None
-            back = order.argsort(1)
+            real, back = cast(Tensor, events.real), order.argsort(1)
             out = (out * real[..., None]).gather(1, back[..., None].expand_as(out))
             if weights is not None:
                 weights = weights * real[:, None, :, None]
@@ -138,7 +139,7 @@ class TimeMixer(nn.Module):
             if given is not None and given.shape != events:
                 raise LiquidError(f"{name} must have one entry per event, {events}, not {tuple(given.shape)}")
 
-    def _state(self, x: Tensor, timestamps: Tensor | None, h: Tensor | CellState | None) -> CellState:
+    def _state(self, x: Tensor, times: Tensor | None, h: Tensor | CellState | None) -> CellState:
         fresh = self.initial_state(len(x), x.dtype, x.device)
         if h is None:
             return fresh
@@ -149,8 +150,8 @@ class TimeMixer(nn.Module):
                 raise LiquidError(f"the initial state's {name} must have shape {wanted}, not {shape}")
         if isinstance(h, CellState):
             return h
-        if timestamps is None:
+        if times is None:
             before = torch.full_like(fresh.time, -1.0)
         else:
-            before = timestamps[:, 0].detach().to(torch.float64) - self.time_scale
+            before = times[:, 0].detach().to(fresh.time) - self.time_scale
         return fresh._replace(h=h.to(fresh.h.dtype), time=before)

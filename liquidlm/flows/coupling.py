@@ -1,26 +1,12 @@
 """The affine coupling of Real NVP, with nets that several layers may share."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import LiquidError
-
-
-@contextmanager
-def full_precision(x: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
-    """Autocast off, and x in at least float32: in bfloat16 a flow does not invert, nor an ODE converge."""
-    with torch.autocast(x.device.type, enabled=False):
-        yield x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def linear(layer: nn.Linear, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-    """layer(x) in the precision of x, also where the weights are stored in a lower one."""
-    return F.linear(x, layer.weight.to(x), None if layer.bias is None else layer.bias.to(x))
+from ..precision import full_precision, linear
 
 
 class CouplingNets(nn.Module):

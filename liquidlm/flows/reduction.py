@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import LiquidError
-from .coupling import CouplingNets, SharedAffineCouplingLayer, full_precision
+from ..precision import full_precision
+from .coupling import CouplingNets, SharedAffineCouplingLayer
 
 
 class HouseholderMixing(nn.Module):

@@ -1,6 +1,7 @@
 """One call per operation; this file alone picks the form that computes it.
 
-`reference` defines truth, `chunked` is the fast form of the same signature for any device.
+`reference` defines truth, `chunked` is the fast form of the same signature for any device. The truth of
+`linear_cross_entropy` is torch's own F.cross_entropy.
 """
 
 import torch
@@ -8,13 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .chunked import delta_memory_chunked, delta_memory_weights, liquid_scan_chunked, short_conv_shifted
+from .loss import IGNORED, linear_cross_entropy
 from .reference import delta_memory_reference, liquid_scan_reference, short_conv_reference
 
 __all__ = [
+    "IGNORED",
     "delta_memory",
     "delta_memory_chunked",
     "delta_memory_reference",
     "delta_memory_weights",
+    "linear_cross_entropy",
     "liquid_scan",
     "liquid_scan_chunked",
     "liquid_scan_reference",
