@@ -27,7 +27,6 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         num_flows: number of mixings and couplings of the flow.
         decay_factor, adaptive_factor: δ and κ of `ODEFunc`.
         method: ODE method, see `integrate`.
-        padding_idx: id whose embedding stays 0 and is not trained.
 
     Raises:
         LiquidError: sizes out of these ranges.
@@ -45,13 +44,12 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         decay_factor: float = 0.1,
         adaptive_factor: float = 0.01,
         method: str = "rk4",
-        padding_idx: int | None = None,
     ) -> None:
         super().__init__()
         if vocab_size < 1 or hidden_size < 1:
             raise LiquidError(f"vocab_size is {vocab_size} and hidden_size {hidden_size}: both must be ≥ 1.")
         self.method = method
-        self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx)  # N(0, 1)
+        self.embedding = nn.Embedding(vocab_size, embedding_dim)  # N(0, 1)
         self.flow = OptimizedFlowDimensionalityReduction(
             embedding_dim, latent_dim, flow_hidden_dim, num_flows
         )

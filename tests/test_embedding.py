@@ -95,14 +95,6 @@ def test_x_starts_at_unit_scale_with_distinct_tokens_apart():
     assert distances.min() > 0.5
 
 
-def test_padding_idx_stays_zero(ids):
-    stage = OptimizedLiquidEmbeddingMFR(V, E, Z, H, padding_idx=int(ids[0, 0]))
-    x, _, loss = stage(ids, return_flow_loss=True)
-    (x.square().sum() + loss).backward()
-    for row in (stage.embedding.weight, stage.embedding.weight.grad):
-        assert not row[ids[0, 0]].any()
-
-
 def test_adaptive_solver(ids):
     stage = make(method="dopri5")
     x, _ = stage(ids, None, TIMES)

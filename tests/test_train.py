@@ -86,14 +86,25 @@ def test_a_run_by_the_clock_ends_and_writes_tensorboard(text: Path, tmp_path: Pa
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_a_finished_run_that_goes_on_is_no_longer_what_was_exported(text: Path, tmp_path: Path) -> None:
+def test_a_finished_run_that_goes_on_is_no_longer_what_was_exported(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(settings(text, steps=4), tmp_path)
     exported = weights(tmp_path)
-    resume(tmp_path, steps=8)
-    assert any(not torch.equal(exported[name], value) for name, value in weights(tmp_path).items())
-    (tmp_path / "config.json").unlink()  # as at the start of a resumed run: the newest checkpoint counts
-    (tmp_path / "model.safetensors").unlink()
-    assert load_model(tmp_path)[0].num_parameters() > 0
+
+    def dies_after_a_checkpoint(run: training.Run, *_: object) -> None:
+        run.train_step()
+        run.save()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_loop", dies_after_a_checkpoint)
+        with pytest.raises(KeyboardInterrupt):
+            resume(tmp_path, steps=8)
+    loaded = load_model(tmp_path)[0].state_dict()  # the newest checkpoint's, not the old export's
+    assert any(not torch.equal(exported[name], loaded[name]) for name in exported)
+    resume(tmp_path)
+    assert any(not torch.equal(loaded[name], value) for name, value in weights(tmp_path).items())
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(text: Path, tmp_path: Path) -> None:
