@@ -1,16 +1,23 @@
-"""What a figure was measured on."""
+"""What a figure was measured on, and where figures are written."""
 
+import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
+from benchmarks.timing import total_memory
+
+RESULTS = Path(__file__).parent / "results"
+
 
 def machine() -> dict[str, str | int]:
-    """Processor, threads, versions and commit, to stand beside every figure."""
+    """Processor, memory, threads, versions and commit, to stand beside every figure."""
     cpu = Path("/proc/cpuinfo")
     models = [line for line in cpu.read_text().splitlines() if "model name" in line] if cpu.exists() else []
     commit = subprocess.run(
@@ -20,9 +27,45 @@ def machine() -> dict[str, str | int]:
         "processor": models[0].split(":")[1].strip() if models else platform.processor(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
+        "memory_bytes": total_memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "ncps": _version("ncps"),
         "commit": commit,
     }
+
+
+def _version(package: str) -> str:
+    """The installed version, or nothing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def read_results(name: str) -> dict[str, Any]:
+    """What an earlier run wrote; empty before the first."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def write_results(name: str, figures: dict[str, Any]) -> Path:
+    """Write RESULTS/name.json, whole or not at all, the machine first."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    part = file.with_suffix(".part")
+    rest = {key: value for key, value in figures.items() if key != "machine"}  # of an earlier run
+    part.write_text(json.dumps({"machine": machine(), **rest}, indent=1) + "\n")
+    part.replace(file)
+    return file
+
+
+def add_results(name: str, section: str, key: str, entries: dict[str, Any]) -> dict[str, Any]:
+    """Put `entries` into section/key of RESULTS/name.json, each in the place of an earlier one of its name
+    and beside all others; returns the whole."""
+    figures = read_results(name)
+    figures.setdefault(section, {}).setdefault(key, {}).update(entries)
+    write_results(name, figures)
+    return figures

@@ -9,6 +9,7 @@ import typer
 from transformers.utils import logging
 
 from . import train as train_module
+from .allocator import keep_freed_memory
 from .corpus import read_documents
 from .errors import LiquidError
 from .generate import Sampling
@@ -235,6 +236,7 @@ def evaluate(
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
     logging.disable_progress_bar()  # transformers' own, for loading a few files
+    keep_freed_memory()
     try:
         app()
     except LiquidError as error:

@@ -57,7 +57,7 @@ class LiquidConfig(PreTrainedConfig):
     flow_loss_weight: float = 0.1
     time_scale: float = 1.0
     dropout_rate: float = 0.1
-    rms_norm_eps: float = 1e-6
+    norm_eps: float = 1e-6
     use_cache: bool = True
     bos_token_id: int | None = 0
     pad_token_id: int | None = 1

@@ -85,26 +85,41 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         Raises:
             LiquidError: an id outside the vocabulary, a mask of another shape, or a bad t_span.
         """
+        table, index, log_det, flow_loss = self.distinct(
+            input_ids, attention_mask, t_span, flow_loss=return_flow_loss
+        )
+        x = F.embedding(index, table)
+        if attention_mask is not None:
+            x = x.masked_fill((attention_mask == 0)[..., None], 0)
+        return (x, log_det) if flow_loss is None else (x, log_det, flow_loss)
+
+    def distinct(
+        self,
+        input_ids: Int[Tensor, "b t"],
+        attention_mask: Shaped[Tensor, "b t"] | None = None,
+        t_span: Tensor | None = None,
+        *,
+        flow_loss: bool = False,
+    ) -> tuple[Float[Tensor, "n h"], Int[Tensor, "b t"], Float[Tensor, "b t"], Float[Tensor, ""] | None]:
+        """x of each distinct id, where to find every token's among them, log|det|, and the flow's term.
+
+        For the caller who gathers x part by part: it never exists whole.
+        """
         self.check_ids(input_ids)
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
             raise LiquidError(
                 f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
                 "give both of shape (B, T)."
             )
-        distinct, index = torch.unique(input_ids, return_inverse=True)
-        rows = self.embedding(distinct)
+        ids, index = torch.unique(input_ids, return_inverse=True)
+        rows = self.embedding(ids)
         z, log_det = self.flow(rows)
-        x = F.embedding(index, self._evolve(z, t_span))
-        log_det_at = log_det[index]
+        log_det_at, seen = log_det[index], slice(None)
         if attention_mask is not None:
             padding = attention_mask == 0
-            x, log_det_at = x.masked_fill(padding.unsqueeze(-1), 0), log_det_at.masked_fill(padding, 0)
-            if return_flow_loss:
-                seen = index[~padding].unique()
-                rows, z, log_det = rows[seen], z[seen], log_det[seen]
-        if return_flow_loss:
-            return x, log_det_at, self.flow.loss(rows, z, log_det)
-        return x, log_det_at
+            log_det_at, seen = log_det_at.masked_fill(padding, 0), index[~padding].unique()
+        loss = self.flow.loss(rows[seen], z[seen], log_det[seen]) if flow_loss else None
+        return self._evolve(z, t_span), index, log_det_at, loss
 
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
         """The flow's training term (`OptimizedFlowDimensionalityReduction.loss`) over the distinct ids."""

@@ -86,6 +86,11 @@ class Events:
             last_time=_last_real(times.detach(), real, last_time),
         )
 
+    def part(self, columns: slice) -> "Events":
+        """Some of the events, in their order."""
+        real = None if self.real is None else self.real[:, columns]
+        return replace(self, gap=self.gap[:, columns], start=self.start[:, columns], real=real)
+
     def reordered(self, order: Int[Tensor, "b t"]) -> "Events":
         """The same events with their positions in another order."""
         real = None if self.real is None else self.real.gather(1, order)

@@ -15,6 +15,7 @@ from transformers.generation import logits_process as warpers
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
 from .state import LiquidCache
+from .step import LiquidStep
 
 PENALISED = 1024
 """The repetition penalty looks back at this many tokens."""
@@ -102,6 +103,7 @@ def write(
     context: Int[Tensor, "b t"] | None = None,
     stop: Collection[int] = (),
     gap: float = 1.0,
+    step: LiquidStep | None = None,
 ) -> Iterator[Int[Tensor, " b"]]:
     """Draw tokens one after the other, feeding each back: yields (B,) ids as they come.
 
@@ -112,6 +114,7 @@ def write(
         logits: of the next token, as `read` returns them.
         context: the tokens so far, which the repetition penalty looks back at.
         gap: time from each token to the next, in the unit of the timestamps.
+        step: the model's LiquidStep, for a caller who writes several texts.
     """
     if max_new_tokens < 1:
         raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
@@ -138,4 +141,5 @@ def write(
             return
         if sampling.repetition_penalty != 1:
             context = torch.cat([context[:, -PENALISED:], token[:, None]], 1)
-        logits = read(model, token[:, None], state, state.last_time[:, None] + gap)
+        step = step or LiquidStep(model, state.table)
+        logits = step(token, state, gap).float()

@@ -3,8 +3,10 @@
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,7 +14,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .cells import AsyncLiquidCell, TimeMixer
@@ -21,8 +22,12 @@ from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
 from .events import Events, padding_last
 from .hooks import LiquidGenerationMixin
+from .norm import Norm
 from .ops import IGNORED, linear_cross_entropy
 from .state import CellState, LiquidCache, LiquidStateLayer
+
+SEGMENT = 4096
+"""Tokens that go through all blocks together."""
 
 
 class GatedMLP(nn.Module):
@@ -30,22 +35,22 @@ class GatedMLP(nn.Module):
 
     def __init__(self, hidden_size: int, intermediate_size: int):
         super().__init__()
-        self.up = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
+        self.gate = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=False)
         self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
-        gate, up = self.up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
+        return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
-class LiquidBlock(GradientCheckpointingLayer):
+class LiquidBlock(nn.Module):
     """x + out(h ⊙ silu(gate u)), h = mixer(u, time), u = norm x; then x + MLP(norm x)."""
 
     def __init__(self, config: LiquidConfig, kind: str):
         super().__init__()
         width, rate = config.hidden_size, config.dropout_rate
         shared = {"conv_width": config.conv_width, "time_scale": config.time_scale}
-        self.mixer_norm = nn.RMSNorm(width, config.rms_norm_eps)
+        self.mixer_norm = Norm(width, config.norm_eps)
         if kind == "memory":
             heads = {"num_heads": config.num_heads, "chunk_size": config.chunk_size}
             self.mixer: TimeMixer = AsyncLiquidCell(width, rate, **heads, **shared)
@@ -53,7 +58,7 @@ class LiquidBlock(GradientCheckpointingLayer):
             self.mixer = TimeMixer(width, rate, **shared)
         self.gate = nn.Linear(width, width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.mlp_norm = nn.RMSNorm(width, config.rms_norm_eps)
+        self.mlp_norm = Norm(width, config.norm_eps)
         self.mlp = GatedMLP(width, cast(int, config.intermediate_size))
         self.dropout = nn.Dropout(rate)
         with torch.no_grad():  # the residual stream keeps its scale, however deep
@@ -107,6 +112,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     base_model_prefix = "model"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    gradient_checkpointing = False
     _is_stateful = True
     _no_split_modules = ["LiquidBlock"]  # noqa: RUF012 - transformers' declaration
     _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012
@@ -137,7 +143,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             method=config.ode_method,
         )
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
-        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = Norm(config.hidden_size, config.norm_eps)
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         with torch.no_grad():
             self.output_proj.weight.mul_(0.3)
@@ -199,9 +205,14 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         starts: Bool[Tensor, "b t"] | None = None,
         shift_labels: Int[Tensor, "b t"] | None = None,
         output_hidden_states: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> LiquidOutput:
         """One pass over T tokens of each row, on from `past_key_values` if given.
+
+        A long one runs in segments of time through all blocks, the states handed on, gradients too: what is
+        worked on stays in cache, and what is not asked for is not kept. With activation checkpointing a
+        segment's activations are computed anew in the backward pass, and memory is little more than x.
 
         Args:
             attention_mask: 0 where padded, on either side; may also cover the tokens already read.
@@ -215,6 +226,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
                 document's first token, does not count.
             shift_labels: the same already shifted: what should follow each token.
             logits_to_keep: only the logits of the last so many positions, or of these positions.
+            num_items_in_batch: what the summed loss is divided by; by default the number of labels.
 
         Raises:
             LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
@@ -234,10 +246,12 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         if cache is None and use_cache:
             cache = self.new_state()
 
-        x, log_det, flow_loss = self._embed(input_ids, mask, t_span, cache)
+        table, index, log_det, flow_loss = self._embed(input_ids, mask, t_span, cache)
         order, real = padding_last(mask)
         starts = _document_starts(starts, position_ids, seq_idx, input_ids, real)
-        states = self._states(cache, batch, x)
+        if shift_labels is None and labels is not None:
+            shift_labels = _shifted(labels, real, starts)
+        states = self._states(cache, batch, table)
         events = Events.build(
             timestamps,
             states[0].time,
@@ -248,24 +262,31 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             dtype=states[0].h.dtype,
         )
         if order is not None:
-            x, events = x.gather(1, order[..., None].expand_as(x)), events.reordered(order)
-        hidden = []
-        for i, (block, state) in enumerate(zip(self.blocks, states, strict=True)):
-            if output_hidden_states:
-                hidden.append(x)
-            x, state = block(x, events, state)
-            if cache is not None:
-                cast(LiquidStateLayer, cache.layers[i]).store(state, length)
-        hidden.append(x)
+            index, events = index.gather(1, order), events.reordered(order)
+            shift_labels = None if shift_labels is None else shift_labels.gather(1, order)
+
+        last_only = order is None and isinstance(logits_to_keep, int) and not output_hidden_states
+        if last_only and self.training and shift_labels is not None:
+            first = length  # no logits: nothing is kept
+        else:
+            first = max(0, length - cast(int, logits_to_keep)) if last_only and logits_to_keep else 0
+        total, hidden, states = self._run(table, index, events, states, shift_labels, first)
+        if cache is not None:
+            for layer, state in zip(cache.layers, states, strict=True):
+                cast(LiquidStateLayer, layer).store(state, length)
         if order is not None:
             back = order.argsort(1)[..., None]
-            hidden = [(y * cast(Tensor, events.real)[..., None]).gather(1, back.expand_as(y)) for y in hidden]
+            hidden = [(x * cast(Tensor, events.real)[..., None]).gather(1, back.expand_as(x)) for x in hidden]
 
-        if shift_labels is None and labels is not None:
-            shift_labels = _shifted(labels, real, starts)
-        loss, logits = self._outputs(self.norm(hidden[-1]), shift_labels, logits_to_keep, **kwargs)
-        if loss is not None and flow_loss is not None:
-            loss = loss + self.config.flow_loss_weight * flow_loss
+        loss = logits = None
+        if total is None or not self.training:
+            keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.output_proj(self.norm(hidden[-1][:, keep]))
+        if total is not None and shift_labels is not None:
+            count = (shift_labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+            loss = total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
+            if flow_loss is not None:
+                loss = loss + self.config.flow_loss_weight * flow_loss
         return LiquidOutput(
             loss=loss,
             logits=logits,
@@ -274,6 +295,42 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             log_det=log_det,
             flow_loss=flow_loss,
         )
+
+    def _run(
+        self,
+        table: Float[Tensor, "n h"],
+        index: Int[Tensor, "b t"],
+        events: Events,
+        states: list[CellState],
+        targets: Int[Tensor, "b t"] | None,
+        first_kept: int,
+    ) -> tuple[Tensor | None, list[Tensor], list[CellState]]:
+        """Through all blocks, segment by segment: summed loss, hidden states from `first_kept` on, states."""
+        if targets is not None:
+            self.embedding.check_ids(targets.masked_fill(targets == IGNORED, 0))
+        weight, total, kept = cast(nn.Linear, self.output_proj).weight, None, []
+        blocks = self._through_blocks
+        if self.gradient_checkpointing and self.training:
+            blocks = partial(self._gradient_checkpointing_func, blocks)
+        for part in segments(index.shape[0], index.shape[1], index.device):
+            hidden, states = blocks(F.embedding(index[:, part], table), events.part(part), states)
+            if targets is not None:
+                normed = self.norm(hidden[-1])
+                loss = linear_cross_entropy(normed, weight, targets[:, part], self.config.loss_chunk)
+                total = loss if total is None else total + loss
+            kept.append([x[:, max(0, first_kept - part.start) :] for x in hidden])
+        return total, [torch.cat(parts, 1) for parts in zip(*kept, strict=True)], states
+
+    def _through_blocks(
+        self, x: Float[Tensor, "b t h"], events: Events, states: list[CellState]
+    ) -> tuple[list[Tensor], list[CellState]]:
+        """The input of every block and the last one's output, and the states after these events."""
+        hidden, after = [x], []
+        for block, state in zip(self.blocks, states, strict=True):
+            x, state = block(x, events, state)
+            hidden.append(x)
+            after.append(state)
+        return hidden, after
 
     def _check_tokens(self, input_ids: Tensor, **per_token: Tensor | None) -> tuple[int, int]:
         if input_ids.dim() != 2 or input_ids.numel() == 0:
@@ -290,19 +347,14 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
 
     def _embed(
         self, input_ids: Tensor, mask: Tensor | None, t_span: Tensor | None, cache: Cache | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """x, log_det, and in training mode the flow's term of the loss."""
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """A table of x, each token's row in it, log_det, and in training mode the flow's term of the loss."""
         table = getattr(cache, "table", None)
         if table is not None and t_span is None:
             self.embedding.check_ids(input_ids)
-            return F.embedding(input_ids, table), None, None
-        t_span = self._t_span(t_span)
-        if self.training and self.config.flow_loss_weight > 0:
-            return cast(
-                tuple[Tensor, Tensor, Tensor],
-                self.embedding(input_ids, mask, t_span, return_flow_loss=True),
-            )
-        return *self.embedding(input_ids, mask, t_span), None
+            return table, input_ids, None, None
+        flow_loss = self.training and self.config.flow_loss_weight > 0
+        return self.embedding.distinct(input_ids, mask, self._t_span(t_span), flow_loss=flow_loss)
 
     def _states(self, cache: Cache | None, batch: int, x: Tensor) -> list[CellState]:
         """The state each block starts from: the cache's, or a fresh one."""
@@ -328,26 +380,12 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             for a, b in zip(states, fresh, strict=True)
         ]
 
-    def _outputs(
-        self,
-        hidden: Float[Tensor, "b t h"],
-        shift_labels: Tensor | None,
-        logits_to_keep: int | Tensor,
-        num_items_in_batch: Tensor | int | None = None,
-        **_: Any,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """(loss, logits): the loss over slices of tokens, the logits only where they are wanted."""
-        loss = None
-        if shift_labels is not None:
-            self.embedding.check_ids(shift_labels.masked_fill(shift_labels == IGNORED, 0))
-            weight = cast(nn.Linear, self.output_proj).weight
-            total = linear_cross_entropy(hidden, weight, shift_labels, self.config.loss_chunk)
-            count = (shift_labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-            loss = total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
-            if self.training:
-                return loss, None
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        return loss, self.output_proj(hidden[:, keep])
+
+def segments(batch: int, length: int, device: torch.device) -> Iterator[slice]:
+    """Slices of 0…length of at most SEGMENT tokens in all rows together; a GPU has room for more."""
+    tokens = SEGMENT if device.type == "cpu" else 16 * SEGMENT
+    size = max(1, tokens // batch)
+    return (slice(first, min(first + size, length)) for first in range(0, length, size))
 
 
 def _products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:

@@ -31,6 +31,13 @@ def full_precision(x: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
         yield x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def product_dtype(x: Float[Tensor, "..."]) -> torch.dtype:
+    """The type in which a matrix product of x is computed: autocast's, or x's own."""
+    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
 def linear(layer: nn.Linear, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
     """layer(x) in the precision of x, also where the weights are stored in a lower one."""
     return F.linear(x, layer.weight.to(x), None if layer.bias is None else layer.bias.to(x))

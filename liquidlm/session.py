@@ -19,6 +19,7 @@ from .model import LiquidTextGenerationModel
 from .precision import best_device, bf16_is_faster
 from .signals import stop_signals
 from .state import LiquidCache
+from .step import LiquidStep
 from .tokenizer import LEDTokenizerWrapper
 
 LONG = 20_000
@@ -58,6 +59,7 @@ def generate_text(
         seconds = time.perf_counter() - begin
         console.print(f"read {ids.shape[1]:,} tokens in {seconds:.2f} s; state {state.nbytes:,} bytes")
     written: list[int] = []
+    step = LiquidStep(model, state.table)
     for number in range(samples):
         seed = None if sampling.seed is None else sampling.seed + number
         if samples > 1:
@@ -68,7 +70,7 @@ def generate_text(
         print(prompt if len(prompt) <= ECHO else "…" + prompt[-ECHO:], end="", flush=True)
         draws, stop = replace(sampling, seed=seed), [tokenizer.eos_token_id]
         with stop_signals() as stopped:
-            for token in write(model, logits, own, draws, max_new_tokens, context=ids, stop=stop):
+            for token in write(model, logits, own, draws, max_new_tokens, context=ids, stop=stop, step=step):
                 written.append(int(token))
                 print(decoder.push(written[-1]), end="", flush=True)
                 if stopped:

@@ -271,6 +271,43 @@ def test_activation_checkpointing_has_the_same_gradients(carried):
     assert error(*found) < 1e-12 and len(calls) == 3 * 4  # forward, forward, and again in backward
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_segments_are_one_pass(monkeypatch, training, padded, recomputed):
+    """Loss, logits, hidden states, state and all gradients, in segments of 7 steps and in one."""
+    ids, times = tokens(2, 50), event_times(2, 50)
+    mask = torch.ones_like(ids)
+    if padded:
+        mask[0, :9], mask[1, 44:] = 0, 0
+    starts = torch.zeros_like(ids, dtype=torch.bool)
+    starts[0, 20] = starts[1, 21] = True
+    found = []
+    for segment in (4096, 14):
+        monkeypatch.setattr("liquidlm.model.SEGMENT", segment)
+        model = tiny().train(training)
+        if recomputed:
+            model.activation_checkpointing_enable()
+        out = model(
+            ids, mask, timestamps=times, labels=ids, starts=starts, use_cache=True, output_hidden_states=True
+        )
+        used = [p for p in model.parameters() if p.requires_grad]
+        grads = torch.autograd.grad(out.loss, used, allow_unused=True)
+        tensors = [out.loss, *out.hidden_states, *(() if out.logits is None else (out.logits,))]
+        tensors += [part for state in out.state.states() for part in state if part is not None]
+        found.append(tensors + [g for g in grads if g is not None])
+    assert all(error(a, b) < 1e-11 for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 9, torch.tensor([0, 30, 49])])
+def test_only_the_logits_asked_for(monkeypatch, keep):
+    monkeypatch.setattr("liquidlm.model.SEGMENT", 14)
+    model, ids = tiny(), tokens(2, 50)
+    whole, some = model(ids).logits, model(ids, logits_to_keep=keep).logits
+    expected = whole[:, keep] if isinstance(keep, torch.Tensor) else whole[:, -keep:]
+    assert error(some, expected) < 1e-12
+
+
 def test_truncated_back_propagation():
     model = tiny().train()
     ids = torch.cat([tokens(high=30), tokens(low=30)], 1)

@@ -12,6 +12,8 @@ from liquidlm.ops import (
     delta_memory_chunked,
     delta_memory_reference,
     delta_memory_weights,
+    liquid_relax_fused,
+    liquid_relax_reference,
     liquid_scan,
     liquid_scan_chunked,
     liquid_scan_reference,
@@ -248,6 +250,42 @@ def test_scan_takes_gradients_and_inputs_that_are_not_contiguous():
         assert error(a, b) < 1e-12
 
 
+# ---- the liquid neuron over a sequence
+
+
+def relax_inputs(length, batch=2, hidden=3):
+    synapse = normal(batch, length, 2 * hidden, seed=length)
+    duration = 3 * uniform(batch, length, seed=1)
+    duration[:, 2::5], duration[:, 3::7] = 0.0, 1e4
+    leak, pace, h0 = uniform(hidden, seed=2), uniform(hidden, seed=3), normal(batch, hidden, seed=4)
+    return tuple(x.requires_grad_() for x in (synapse, leak, duration, pace, h0))
+
+
+@pytest.mark.parametrize("rows", [2, 9, 1024])  # slabs of one step, of some, and one of all
+@pytest.mark.parametrize("length", [1, 2, 5, 37, 200])
+@pytest.mark.parametrize("documents", [False, True])
+def test_relaxation_equals_the_loop_with_all_gradients(monkeypatch, rows, length, documents):
+    monkeypatch.setattr("liquidlm.ops.slabs.ROWS", rows)
+    inputs = relax_inputs(length)
+    start = uniform(2, length, seed=5) < 0.2 if documents else None
+    exact, fast = (form(*inputs, start) for form in (liquid_relax_reference, liquid_relax_fused))
+    assert error(fast, exact) < 1e-12
+    for a, b in zip(gradients((fast,), inputs), gradients((exact,), inputs), strict=True):
+        assert error(a, b) < 1e-12
+
+
+def test_relaxation_passes_gradcheck():
+    inputs = relax_inputs(7)
+    inputs[2].data.clamp_(max=3.0)
+    assert torch.autograd.gradcheck(lambda *x: liquid_relax_fused(*x, None), inputs)
+
+
+def test_relaxation_of_bfloat16_synapses_is_computed_in_float32():
+    synapse, *others = (x.detach().float() for x in relax_inputs(50))
+    low = synapse.bfloat16()
+    assert error(liquid_relax_fused(low, *others), liquid_relax_fused(low.float(), *others)) < 1e-6
+
+
 # ---- the short convolution
 
 
@@ -256,22 +294,27 @@ def test_scan_takes_gradients_and_inputs_that_are_not_contiguous():
 @pytest.mark.parametrize("documents", [False, True])
 def test_short_conv_equals_the_loop_with_all_gradients(width, length, documents):
     segment = (uniform(2, length, seed=3) < 0.3).cumsum(1).double() if documents else None
-    shapes = (2, length, 3), (3, width), (2, width - 1, 3)
+    shapes = (2, length, 3), (3, width), (2, width - 1, 3), (2, length), (3,)
     inputs = tuple(normal(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes))
-    exact, fast = short_conv_reference(*inputs, segment), short_conv(*inputs, segment)
+
+    def run(form):
+        return form(*inputs[:3], segment, *inputs[3:])
+
+    exact, fast = run(short_conv_reference), run(short_conv)
     assert error(fast, exact) < 1e-12
     for a, b in zip(gradients((fast,), inputs), gradients((exact,), inputs), strict=True):
         assert error(a, b) < 1e-12
     if length <= 3:
-        assert torch.autograd.gradcheck(lambda *x: short_conv(*x, segment), inputs)
+        assert torch.autograd.gradcheck(lambda *x: short_conv(*x[:3], segment, *x[3:]), inputs)
 
 
 def test_short_conv_does_not_reach_into_another_document():
     segment = torch.tensor([[0.0, 0.0, 1.0, 1.0, 2.0, 2.0]])
     x, tail = normal(1, 6, 2), normal(1, 3, 2, seed=1)
     weight = normal(2, 4, seed=2)
-    out = short_conv(x, weight, tail, segment.double())
-    for first, last, before in ((0, 2, tail), (2, 4, torch.zeros_like(tail)), (4, 6, torch.zeros_like(tail))):
+    x[0, 1] = float("nan")  # not even what is no number
+    out = short_conv(x, weight, tail, segment.double(), torch.zeros_like(segment).double(), weight[:, 0])
+    for first, last, before in ((2, 4, torch.zeros_like(tail)), (4, 6, torch.zeros_like(tail))):
         past = torch.cat([before, x[:, first:last]], 1)
         alone = F.conv1d(past.mT, weight[:, None], groups=2).mT
         assert error(out[:, first:last], alone) < 1e-13

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import LiquidError
 from ..events import Events
+from ..norm import Norm
 from ..ops import delta_memory, delta_memory_weights
 from ..state import CellState
 from .neuron import inverse_softplus, spread_time_constants
@@ -67,7 +68,7 @@ class AsyncLiquidCell(TimeMixer):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=False)
         self.rates = nn.Linear(hidden_size, 2 * heads)
         self.gate = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.head_norm = nn.RMSNorm(self.head_width, eps=1e-6)
+        self.head_norm = Norm(self.head_width)
         nn.init.normal_(self.rates.weight, std=0.1 * hidden_size**-0.5)
         leak, write = 1 / spread_time_constants(heads), torch.ones(heads)
         with torch.no_grad():
@@ -76,7 +77,7 @@ class AsyncLiquidCell(TimeMixer):
     def reads(self, u: Float[Tensor, "b t h"], events: Events) -> Reads:
         """Queries, keys, values, decays and write strengths of the events, in at least float32."""
         wide = events.gap.dtype
-        q, k, v = F.silu(self.qkv(u)).to(wide).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, 2)
+        q, k, v = F.silu(self.qkv(u)).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, 2)
         leak, strength = F.softplus(self.rates(u).to(wide)).chunk(2, -1)
         write = -torch.expm1(-strength)
         if events.real is not None:

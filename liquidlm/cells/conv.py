@@ -26,18 +26,18 @@ class ShortConvolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t h"], events: Events, tail: Float[Tensor, "b w h"]
     ) -> tuple[Float[Tensor, "b t h"], Float[Tensor, "b w h"]]:
-        x = x.to(tail.dtype)
-        u = short_conv(x, self.weight, tail, events.segment)
-        u = u + self.gap_scale * torch.log1p(events.gap)[..., None]
+        u = short_conv(x, self.weight, tail, events.segment, torch.log1p(events.gap), self.gap_scale)
         return u, self._tail(x, events, tail)
 
     def _tail(self, x: Tensor, events: Events, tail: Tensor) -> Tensor:
         """The last W−1 real inputs of each row's present document."""
-        past, kept = torch.cat([tail, x], 1), self.width - 1
+        kept, length = self.width - 1, x.shape[1]
         if events.real is None:
-            last = past[:, past.shape[1] - kept :].clone()  # a view would keep all of the past alive
-            ends = past.new_full((len(past), 1), past.shape[1], dtype=torch.long)
+            # Copies: views would keep all of the past alive.
+            last = torch.cat([tail[:, length:], x[:, max(0, length - kept) :].to(tail.dtype)], 1)
+            ends = events.start.new_full((len(x), 1), kept + length, dtype=torch.long)
         else:
+            past = torch.cat([tail, x.to(tail.dtype)], 1)
             ends = (kept + events.real.sum(1))[:, None]
             last = past.gather(1, _columns(ends, kept)[..., None].expand(-1, -1, x.shape[2]))
         if not events.resets:

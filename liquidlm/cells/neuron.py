@@ -116,6 +116,10 @@ class AdaptiveLiquidNeuron(nn.Module):
         seen = e if h is None else torch.cat([e, h.to(e.dtype)], -1)
         return torch.cat([e, F.silu(self.encoder(seen)).to(e.dtype)], -1)
 
+    def synapse(self, e: Float[Tensor, "*b h"]) -> Float[Tensor, "*b two_h"]:
+        """What f and A are made of, for a context from the input: the output of the neuron's synapse."""
+        return self.neuron.synapse(self.modulated(self.dropout(e), None))
+
     def conductances(self, e: Float[Tensor, "*b h"]) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
         """Rate λ and drive fA for a context from the input; see `LiquidNeuron.conductances`."""
         return self.neuron.conductances(self.modulated(self.dropout(e), None))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from ..errors import LiquidError
-from ..ops import liquid_scan
+from ..ops import liquid_relax
 from .neuron import AdaptiveLiquidNeuron, relax
 
 
@@ -107,10 +107,10 @@ class ImprovedLiquidTimeCell(nn.Module):
         """
         if self.neuron.context == "state":
             return self._scan_by_steps(e, elapsed, h0, start, solver)
-        decay, drive = relax(*self.neuron.conductances(e), self.own_time(e, elapsed))
-        if start is not None:
-            decay = decay.masked_fill(start[..., None], 0.0)
-        return liquid_scan(decay, drive, h0)
+        leak = torch.exp(-self.neuron.neuron.log_tau).to(h0.dtype)
+        warp = F.softplus(self.warp(e)[..., 0].to(elapsed.dtype))
+        pace = torch.sigmoid(self.stability).to(h0.dtype)
+        return liquid_relax(self.neuron.synapse(e), leak, warp * elapsed, pace, h0, start)
 
     def _scan_by_steps(
         self,

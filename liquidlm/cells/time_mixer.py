@@ -103,7 +103,8 @@ class TimeMixer(nn.Module):
         """The same over events prepared once for all layers: (h, new state)."""
         u, tail = self.conv(x, events, state.conv)
         context, memory = self.context(u, events, state)
-        h = self.cell.scan(context, events.duration, state.h, events.start)
+        start = events.start if events.resets else None
+        h = self.cell.scan(context, events.duration, state.h, start)
         # A copy: a view would keep every h alive, and the state is of constant size.
         return h, CellState(h[:, -1].clone(), tail, memory, events.last_time)
 

@@ -1,16 +1,24 @@
 """One call per operation; this file alone picks the form that computes it.
 
-`reference` defines truth, `chunked` is the fast form of the same signature for any device. The truth of
-`linear_cross_entropy` is torch's own F.cross_entropy.
+`reference` defines truth; the other files have the fast forms, of the same signatures, for any device. The
+truth of `linear_cross_entropy` is torch's own F.cross_entropy.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .chunked import delta_memory_chunked, delta_memory_weights, liquid_scan_chunked, short_conv_shifted
+from .conv import short_conv_shifted
 from .loss import IGNORED, linear_cross_entropy
-from .reference import delta_memory_reference, liquid_scan_reference, short_conv_reference
+from .memory import delta_memory_chunked, delta_memory_weights
+from .reference import (
+    delta_memory_reference,
+    liquid_relax_reference,
+    liquid_scan_reference,
+    short_conv_reference,
+)
+from .relax import liquid_relax_fused
+from .scan import liquid_scan_chunked
 
 __all__ = [
     "IGNORED",
@@ -19,6 +27,9 @@ __all__ = [
     "delta_memory_reference",
     "delta_memory_weights",
     "linear_cross_entropy",
+    "liquid_relax",
+    "liquid_relax_fused",
+    "liquid_relax_reference",
     "liquid_scan",
     "liquid_scan_chunked",
     "liquid_scan_reference",
@@ -42,8 +53,8 @@ def delta_memory(
 ) -> tuple[Float[Tensor, "b t n p"], Float[Tensor, "b n k p"]]:
     """The matrix memory read through time: every read and the last state; see `delta_memory_reference`.
 
-    In the precision of its arguments whatever autocast says: what a state sums up over a long time would
-    be lost in bfloat16.
+    In the precision of the state whatever autocast says: what it sums up over a long time would be lost in
+    bfloat16.
     """
     with torch.autocast(q.device.type, enabled=False):
         if q.shape[1] <= FEW:
@@ -60,11 +71,27 @@ def liquid_scan(
     return liquid_scan_chunked(decay, drive, h0)
 
 
+def liquid_relax(
+    synapse: Float[Tensor, "b t two_h"],
+    leak: Float[Tensor, " h"],
+    duration: Float[Tensor, "b t"],
+    pace: Float[Tensor, " h"],
+    h0: Float[Tensor, "b h"],
+    start: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, "b t h"]:
+    """The liquid neuron over a sequence, from its synapse's output; see `liquid_relax_reference`."""
+    if synapse.shape[1] <= FEW:
+        return liquid_relax_reference(synapse, leak, duration, pace, h0, start)
+    return liquid_relax_fused(synapse, leak, duration, pace, h0, start)
+
+
 def short_conv(
     x: Float[Tensor, "b t h"],
     weight: Float[Tensor, "h w"],
     tail: Float[Tensor, "b w_minus_1 h"],
-    segment: Float[Tensor, "b t"] | None = None,
+    segment: Float[Tensor, "b t"] | None,
+    drive: Float[Tensor, "b t"],
+    scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
     """Causal depthwise convolution over the events of each document; see `short_conv_reference`."""
-    return short_conv_shifted(x, weight, tail, segment)
+    return short_conv_shifted(x, weight, tail, segment, drive, scale)

@@ -4,7 +4,8 @@ Shapes: B batch, T tokens, N memory heads, K key width, P value width, H hidden 
 """
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -27,6 +28,7 @@ def delta_memory_reference(
     With unit keys this is the gated delta rule (Yang et al. 2024, "Gated Delta Networks").
     Returns every read and the last state.
     """
+    q, k, v = (x.to(state.dtype) for x in (q, k, v))
     reads = []
     for i in range(q.shape[1]):
         faded = log_decay[:, i, :, None, None].exp() * state
@@ -47,13 +49,45 @@ def liquid_scan_reference(
     return torch.stack(states, 1)
 
 
+def liquid_relax_reference(
+    synapse: Float[Tensor, "b t two_h"],
+    leak: Float[Tensor, " h"],
+    duration: Float[Tensor, "b t"],
+    pace: Float[Tensor, " h"],
+    h0: Float[Tensor, "b h"],
+    start: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, "b t h"]:
+    """The liquid neuron dh/dt = −(leak + f)h + fA, one event after the other, from its synapse's output.
+
+    f = softplus(synapse's first half), A its second half; each event lasts duration·pace (per unit), over
+    which, with λ = leak + f,
+
+        h ← h∞ + (h − h∞) e^{−λ·duration·pace},    h∞ = fA/λ;
+
+    where `start` is true h is 0 before.
+    """
+    states, h = [], h0
+    for i in range(synapse.shape[1]):
+        f, potential = synapse[:, i].to(leak.dtype).chunk(2, -1)
+        f = F.softplus(f)
+        rate = leak + f
+        exponent = -rate * pace * duration[:, i, None]
+        if start is not None:
+            h = h.masked_fill(start[:, i, None], 0.0)
+        h = exponent.exp() * h - torch.expm1(exponent) * (f / rate) * potential
+        states.append(h)
+    return torch.stack(states, 1)
+
+
 def short_conv_reference(
     x: Float[Tensor, "b t h"],
     weight: Float[Tensor, "h w"],
     tail: Float[Tensor, "b w_minus_1 h"],
-    segment: Float[Tensor, "b t"] | None = None,
+    segment: Float[Tensor, "b t"] | None,
+    drive: Float[Tensor, "b t"],
+    scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
-    """Causal depthwise convolution y_i = Σ_j weight_j ⊙ x_{i−W+1+j}, the past continued by `tail`.
+    """Causal depthwise convolution y_i = Σ_j weight_j ⊙ x_{i−W+1+j} + drive_i scale; `tail` is the past.
 
     `segment` numbers the documents of each row from 0 (the tail's own); taps do not cross documents.
     """
@@ -65,5 +99,6 @@ def short_conv_reference(
     outputs = []
     for i in range(x.shape[1]):
         seen = (numbers[:, i : i + width] == segment[:, i, None])[..., None]
-        outputs.append(torch.einsum("bwh,hw->bh", past[:, i : i + width] * seen, weight))
+        taps = torch.einsum("bwh,hw->bh", past[:, i : i + width] * seen, weight)
+        outputs.append(taps + drive[:, i, None] * scale)
     return torch.stack(outputs, 1)

@@ -1,0 +1,43 @@
+"""Run a benchmark: `python -m benchmarks.run NAME [options]`; without a name, the list of them.
+
+Each writes results/NAME.json, with the machine it ran on, and a plot beside it.
+"""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+BENCHMARKS = {
+    "training_step": "training_step",
+    "gemm_share": "gemm_share",
+    "embedding_share": "embedding_share",
+    "generation": "generation",
+    "long_prompt": "long_prompt",
+}
+"""Name ▶ module of this package, whose `main(argv)` is called."""
+
+
+def summary(module: str) -> str:
+    """The first line of a module's docstring, read without running it."""
+    file = Path(__file__).with_name(f"{module}.py")
+    text = ast.get_docstring(ast.parse(file.read_text())) if file.exists() else None
+    return (text or "").partition("\n")[0]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0, or 2 for a name that is none."""
+    name, *options = (sys.argv[1:] if argv is None else argv) or ["--list"]
+    if name in ("--list", "--help", "-h"):
+        for known, module in BENCHMARKS.items():
+            print(f"{known:16} {summary(module)}")
+        return 0
+    if name not in BENCHMARKS:
+        print(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").main(options)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,140 @@
+"""The short causal convolution as shifted products; torch's own conv1d is slow on a CPU at width 4."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ..precision import product_dtype
+from .slabs import Workspace, slabs
+
+
+class ShortConv(torch.autograd.Function):
+    """y_i = Σ_j w_j ⊙ x_{i−W+1+j} + g ⊙ s_i, with the few rows next to a document's start put right after."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        tail: Tensor,
+        segment: Tensor | None,
+        drive: Tensor,
+        scale: Tensor,
+    ) -> Tensor:
+        batch, length, width = x.shape
+        out = torch.empty(x.shape, dtype=product_dtype(x), device=x.device)
+        taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # strided, a weight would be read one by one
+        inputs = Workspace(tail, batch, length, width, count=1, extra=kept)
+        work = Workspace(tail, batch, length, width, count=1)
+        for s in slabs(length, batch, x.device):
+            (past,), (y,) = inputs.slab(s), work.slab(s)
+            _fill(past, x, tail, s)
+            torch.mul(drive[:, s, None], scale, out=y)
+            for j in range(kept + 1):
+                y.addcmul_(past[:, j : j + y.shape[1]], taps[j])
+            out[:, s] = y
+        rows = None if segment is None else _beside_starts(segment, kept)
+        if segment is not None and rows is not None:
+            b, i, seen = rows
+            seen_inputs = _inputs(x, tail, b, i, seen)
+            out[b, i] = ((seen_inputs * taps).sum(1) + drive[b, i, None] * scale).to(out.dtype)
+        ctx.save_for_backward(x, weight, tail, drive, scale, *(rows or ()))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        x, weight, tail, drive, scale, *rows = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        batch, length, width = x.shape
+        taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # strided, a weight would be read one by one
+        grad_past = tail.new_zeros(batch, length + kept, width)
+        grad_taps, grad_drive, grad_scale = (torch.zeros_like(y) for y in (taps, drive, scale))
+        grads = (grad_past, grad_taps, grad_drive, grad_scale)
+        if rows:
+            b, i, seen = rows
+            _backward_beside(x, taps, tail, drive, scale, grad[b, i].to(tail.dtype), b, i, seen, grads)
+            grad = grad.index_put((b, i), grad.new_zeros(()))
+        inputs = Workspace(tail, batch, length, width, count=1, extra=kept)
+        work = Workspace(tail, batch, length, width, count=2)
+        for s in slabs(length, batch, x.device):
+            (past,), (g, both) = inputs.slab(s), work.slab(s)
+            _fill(past, x, tail, s)
+            g.copy_(grad[:, s])
+            for j in range(kept + 1):
+                grad_past[:, s.start + j : s.stop + j].addcmul_(g, taps[j])
+                grad_taps[j] += torch.mul(g, past[:, j : j + g.shape[1]], out=both).flatten(0, 1).sum(0)
+            grad_drive[:, s] += g @ scale
+            grad_scale += torch.mv(g.flatten(0, 1).mT, drive[:, s].flatten())
+        return (
+            grad_past[:, kept:].to(x.dtype),
+            grad_taps.mT,
+            grad_past[:, :kept],
+            None,
+            grad_drive,
+            grad_scale,
+        )
+
+
+def _fill(past: Tensor, x: Tensor, tail: Tensor, s: slice) -> None:
+    """x over the slab and the W−1 events before it."""
+    kept = tail.shape[1]
+    before = min(kept, s.start)
+    past[:, kept - before :] = x[:, s.start - before : s.stop]
+    past[:, : kept - before] = tail[:, s.start :]
+
+
+def _backward_beside(
+    x: Tensor,
+    taps: Tensor,
+    tail: Tensor,
+    drive: Tensor,
+    scale: Tensor,
+    grad: Tensor,
+    b: Tensor,
+    i: Tensor,
+    seen: Tensor,
+    into: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    """Adds the gradients of rows (b, i), which see only some of their taps."""
+    grad_past, grad_taps, grad_drive, grad_scale = into
+    inputs = _inputs(x, tail, b, i, seen)
+    grad_taps += (inputs * grad[:, None]).sum(0)
+    grad_drive[b, i] += grad @ scale
+    grad_scale += drive[b, i] @ grad
+    columns = i[:, None] + torch.arange(len(taps), device=x.device)
+    grad_past.index_put_((b[:, None], columns), grad[:, None] * taps * seen[..., None], accumulate=True)
+
+
+def _beside_starts(segment: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Rows (b, i) of which some tap is in another document, and which taps are not."""
+    numbers = F.pad(segment, (kept, 0))
+    seen = numbers.unfold(1, kept + 1, 1) == segment[..., None]
+    b, i = (~seen[..., 0]).nonzero(as_tuple=True)
+    return (b, i, seen[b, i]) if len(b) else None
+
+
+def _inputs(x: Tensor, tail: Tensor, b: Tensor, i: Tensor, seen: Tensor) -> Tensor:
+    """(rows, W, H): the inputs of rows (b, i), 0 where they are not seen."""
+    kept = tail.shape[1]
+    columns = i[:, None] + torch.arange(kept + 1, device=x.device)
+    inputs = x[b[:, None], (columns - kept).clamp(min=0)].to(tail.dtype)
+    if kept > 0:
+        past = tail[b[:, None], columns.clamp(max=kept - 1)]
+        inputs = torch.where((columns >= kept)[..., None], inputs, past)
+    return inputs.where(seen[..., None], 0)
+
+
+def short_conv_shifted(
+    x: Float[Tensor, "b t h"],
+    weight: Float[Tensor, "h w"],
+    tail: Float[Tensor, "b w_minus_1 h"],
+    segment: Float[Tensor, "b t"] | None,
+    drive: Float[Tensor, "b t"],
+    scale: Float[Tensor, " h"],
+) -> Float[Tensor, "b t h"]:
+    """See `short_conv_reference`."""
+    return ShortConv.apply(x, weight, tail, segment, drive, scale)  # pyright: ignore[reportReturnType]

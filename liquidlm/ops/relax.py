@@ -1,0 +1,107 @@
+"""The liquid neuron over a whole sequence as one operation: rates, exact relaxation and scan."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from .scan import following, scan
+from .slabs import Workspace, slabs
+
+
+class LiquidRelax(torch.autograd.Function):
+    """Saves the synapse and h alone, and computes rates and decays anew in the backward pass.
+
+    With f = softplus, λ = leak + f, x = −λ·pace·duration and q = eˣ − 1, decay = 1 + q (0 where a document
+    starts): h = decay·h_before − q·(f/λ)·A. In place throughout: a fresh tensor is in no cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        synapse: Tensor,
+        leak: Tensor,
+        duration: Tensor,
+        pace: Tensor,
+        h0: Tensor,
+        start: Tensor | None,
+    ) -> Tensor:
+        batch, length, width = *synapse.shape[:2], leak.shape[0]
+        h, carry = leak.new_empty(batch, length, width), h0
+        work = Workspace(leak, batch, length, width, count=3)
+        for s in slabs(length, batch, synapse.device):
+            f, rate, q = work.slab(s)
+            _relaxation(synapse[:, s], leak, duration[:, s], pace, f, rate, q)
+            drive = f.neg_().div_(rate).mul_(synapse[:, s, width:]).mul_(q)
+            decay = q.add_(1)
+            if start is not None:
+                decay.masked_fill_(start[:, s, None], 0.0)
+            scan(decay, drive, carry, out=h[:, s])
+            carry = h[:, s.stop - 1]
+        ctx.save_for_backward(synapse, leak, duration, pace, h0, start, h)  # pyright: ignore[reportArgumentType]
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        synapse, leak, duration, pace, h0, start, h = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        batch, length, width = h.shape
+        grad_synapse, grad_duration = torch.empty_like(synapse), torch.empty_like(duration)
+        grad_leak, grad_pace, after = torch.zeros_like(leak), torch.zeros_like(pace), torch.zeros_like(h0)
+        work = Workspace(leak, batch, length, width, count=7)
+        for s in slabs(length, batch, synapse.device, reverse=True):
+            f, rate, q, adjoint, spare, other, last = work.slab(s)
+            begins = None if start is None else start[:, s, None]
+            _relaxation(synapse[:, s], leak, duration[:, s], pace, f, rate, q)
+            decay = torch.add(q, 1, out=spare)
+            if begins is not None:
+                decay.masked_fill_(begins, 0.0)
+            scan(following(decay, other), last.copy_(grad[:, s]), after, out=adjoint, reverse=True)
+            after = decay[:, 0] * adjoint[:, 0]
+
+            minus_f = f.neg_()
+            minus_share = torch.div(minus_f, rate, out=spare)
+            potential = last.copy_(synapse[:, s, width:])
+            before = other
+            before[:, 1:] = h[:, s.start : s.stop - 1]
+            before[:, 0] = h0 if s.start == 0 else h[:, s.start - 1]
+            if begins is not None:
+                before.masked_fill_(begins, 0.0)
+            by_q = before.addcmul_(minus_share, potential).mul_(adjoint)
+            adjoint.mul_(q)
+            by_x = by_q.mul_(q.add_(1))
+            minus_by_share = potential.mul_(adjoint).div_(rate)  # over λ
+            grad_synapse[:, s, width:] = adjoint.mul_(minus_share)
+
+            by_time = torch.mul(by_x, rate, out=q)  # of −pace·duration
+            grad_duration[:, s] = -(by_time @ pace)
+            grad_pace -= torch.mv(by_time.flatten(0, 1).mT, duration[:, s].flatten())
+            minus_by_rate = by_x.mul_(pace).mul_(duration[:, s, None]).addcmul_(minus_by_share, minus_share)
+            grad_leak -= minus_by_rate.sum((0, 1))
+            # ∂f/∂synapse = σ(synapse) = 1 − e^{−f}
+            grad_synapse[:, s, :width] = minus_by_rate.add_(minus_by_share).mul_(minus_f.expm1_())
+        return grad_synapse, grad_leak, grad_duration, grad_pace, after, None
+
+
+def _relaxation(
+    synapse: Tensor, leak: Tensor, duration: Tensor, pace: Tensor, f: Tensor, rate: Tensor, q: Tensor
+) -> None:
+    """f, λ and q of a slab, into the tensors given."""
+    f.copy_(synapse[..., : leak.shape[0]])
+    torch.ops.aten.softplus.out(f, 1, 20, out=f)
+    torch.add(f, leak, out=rate)
+    torch.mul(rate, -pace, out=q).mul_(duration[..., None]).expm1_()
+
+
+def liquid_relax_fused(
+    synapse: Float[Tensor, "b t two_h"],
+    leak: Float[Tensor, " h"],
+    duration: Float[Tensor, "b t"],
+    pace: Float[Tensor, " h"],
+    h0: Float[Tensor, "b h"],
+    start: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, "b t h"]:
+    """See `liquid_relax_reference`."""
+    return LiquidRelax.apply(synapse, leak, duration, pace, h0, start)  # pyright: ignore[reportReturnType]

@@ -1,0 +1,79 @@
+"""The diagonal recurrence h_i = a_i ⊙ h_{i−1} + b_i."""
+
+from itertools import pairwise
+from math import isqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+LANES = 8192
+"""Numbers per step of the scan, if there are so many."""
+
+
+class LiquidScan(torch.autograd.Function):
+    """Every h and, from the adjoint recurrence run backwards, all gradients."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+        h = torch.empty_like(b)
+        scan(a.clone(), b.clone(), h0, out=h)
+        ctx.save_for_backward(a, h, h0)
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: FunctionCtx, grad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        a, h, h0 = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        adjoint, grad_a = torch.empty_like(grad), torch.empty_like(a)
+        scan(following(a, grad_a), grad.clone(), torch.zeros_like(h0), out=adjoint, reverse=True)
+        torch.mul(adjoint[:, 1:], h[:, :-1], out=grad_a[:, 1:])
+        torch.mul(adjoint[:, 0], h0, out=grad_a[:, 0])
+        return grad_a, adjoint, a[:, 0] * adjoint[:, 0]
+
+
+def following(a: Tensor, out: Tensor) -> Tensor:
+    """a_{i+1} at i, 1 at the end: the decays of the adjoint recurrence λ_i = grad_i + a_{i+1} λ_{i+1}."""
+    out[:, :-1] = a[:, 1:]
+    out[:, -1] = 1
+    return out
+
+
+def scan(a: Tensor, b: Tensor, h0: Tensor, *, out: Tensor, reverse: bool = False) -> None:
+    """h_i = a_i h_{i−1} + b_i over dim 1 into `out`, or from the end; a and b are worked in, and lost.
+
+    A step of few numbers costs what its call costs. Where rows and width are few, chunks of time run side by
+    side: first each for itself, with the product of its decays; then the h before a chunk is carried in.
+    """
+    batch, length, width = a.shape
+    count = min(isqrt(length), LANES // (batch * width))
+    size = length // count if count > 1 else 0
+    whole = count * size
+    # Whole chunks, aligned so that the rest (shorter than a chunk) is what comes last in scan order.
+    head = slice(length - whole, length) if reverse else slice(0, whole)
+    carry = h0
+    if whole:
+        local, through, result = (x[:, head].unflatten(1, (count, size)) for x in (b, a, out))
+        towards = -1 if reverse else 1
+        steps = list(zip(local.unbind(2), through.unbind(2), strict=True))[::towards]
+        for (before, passed), (h, decay) in pairwise(steps):
+            h.addcmul_(decay, before)
+            decay.mul_(passed)
+        chunks = list(zip(local.unbind(1), through.unbind(1), result.unbind(1), strict=True))[::towards]
+        for own, decay, h in chunks:
+            torch.addcmul(own, decay, carry[:, None], out=h)
+            carry = h[:, 0 if reverse else -1]
+    rest = slice(0, length - whole) if reverse else slice(whole, length)
+    steps = list(zip(*(x[:, rest].unbind(1) for x in (b, a, out)), strict=True))
+    for drive, decay, h in reversed(steps) if reverse else steps:
+        carry = torch.addcmul(drive, decay, carry, out=h)
+
+
+def liquid_scan_chunked(
+    decay: Float[Tensor, "b t h"], drive: Float[Tensor, "b t h"], h0: Float[Tensor, "b h"]
+) -> Float[Tensor, "b t h"]:
+    """The diagonal recurrence h_i = decay_i ⊙ h_{i−1} + drive_i, in parallel over chunks."""
+    return LiquidScan.apply(decay, drive, h0)  # pyright: ignore[reportReturnType]

@@ -1,0 +1,165 @@
+"""One token per row, as lean as it gets: what writing costs.
+
+The equations are those of `cells/` and `model.py` for T = 1, without padding, documents or dropout, and with
+all that does not change from token to token prepared once: the embedding stage is a table, matrices with
+the same input are one matrix, and matrices lie (in, out) in memory, in which order a few rows are multiplied
+fastest.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int
+from torch import Tensor, nn
+
+from .cells import AsyncLiquidCell, TimeMixer
+from .model import LiquidBlock, LiquidTextGenerationModel
+from .norm import Norm
+from .state import CellState, LiquidCache, LiquidStateLayer
+
+
+class Step(NamedTuple):
+    """What all layers share: the gap before the token, log(1 + gap), and 1 + gap; each (B, 1)."""
+
+    gap: Tensor
+    log_gap: Tensor
+    duration: Tensor
+
+
+class LiquidStep:
+    """token ▶ logits, by a model's present weights (a change of them needs a new LiquidStep).
+
+    Computes in at least float32; `table` is `model.fold()`, if the caller has it. The state must have read
+    something: a document's start is read by the model itself.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: LiquidTextGenerationModel, table: Float[Tensor, "v h"] | None = None):
+        wide = torch.promote_types(model.dtype, torch.float32)
+        self.table = (model.fold() if table is None else table).to(wide)
+        self.time_scale = model.config.time_scale
+        self.blocks = [BlockStep(cast(LiquidBlock, block), wide) for block in model.blocks]
+        self.norm = NormStep(cast(Norm, model.norm), wide)
+        self.output = matrix(wide, cast(nn.Linear, model.output_proj).weight)
+
+    @torch.no_grad()
+    def __call__(
+        self, ids: Int[Tensor, " b"], state: LiquidCache, gap: float | Float64[Tensor, " b"] = 1.0
+    ) -> Float[Tensor, "b v"]:
+        """Read one token per row, `gap` after the one before, in the unit of the timestamps; what follows it.
+
+        The state is brought up to date in place.
+        """
+        time = state.last_time + gap
+        # As `Events` does: from the times themselves, so that a step is exactly one event of a longer pass.
+        elapsed = ((time - state.last_time) / self.time_scale).to(self.table.dtype)[:, None]
+        step = Step(elapsed, elapsed.log1p(), elapsed + 1)
+        x = F.embedding(ids, self.table)
+        for block, layer in zip(self.blocks, state.layers, strict=True):
+            layer = cast(LiquidStateLayer, layer)
+            x, new = block(x, step, cast(CellState, layer.state))
+            layer.store(new._replace(time=time), 1)
+        return self.norm(x) @ self.output
+
+
+def matrix(wide: torch.dtype, *weights: Tensor) -> Float[Tensor, "i o"]:
+    """Weights (out, in) of layers with the same input, side by side as one (in, out)."""
+    return torch.cat(weights).to(wide).mT.contiguous()
+
+
+class NormStep:
+    def __init__(self, norm: Norm, wide: torch.dtype):
+        self.shape, self.eps, self.weight = norm.normalized_shape, norm.eps, norm.weight.to(wide)
+
+    def __call__(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        return F.layer_norm(x, self.shape, self.weight, None, self.eps)
+
+
+class BlockStep:
+    """x + out(h ⊙ silu(gate u)), then x + MLP."""
+
+    def __init__(self, block: LiquidBlock, wide: torch.dtype):
+        mixer = block.mixer
+        self.mixer_norm, self.mlp_norm = (NormStep(norm, wide) for norm in (block.mixer_norm, block.mlp_norm))
+        self.conv = ConvStep(mixer, wide)
+        self.memory = MemoryStep(mixer, wide) if isinstance(mixer, AsyncLiquidCell) else None
+        self.cell = CellStep(mixer, wide)
+        self.gate, self.out = matrix(wide, block.gate.weight), matrix(wide, block.out.weight)
+        self.gate_up = matrix(wide, block.mlp.gate.weight, block.mlp.up.weight)
+        self.down = matrix(wide, block.mlp.down.weight)
+
+    def __call__(
+        self, x: Float[Tensor, "b h"], step: Step, state: CellState
+    ) -> tuple[Float[Tensor, "b h"], CellState]:
+        u = self.mixer_norm(x)
+        c, conv = self.conv(u, step, state.conv)
+        memory = state.memory
+        if self.memory is not None and memory is not None:
+            c, memory = self.memory(c, step, memory)
+        h = self.cell(c, step, state.h)
+        x = torch.addmm(x, F.silu(u @ self.gate).mul_(h), self.out)
+        gate, up = (self.mlp_norm(x) @ self.gate_up).chunk(2, -1)
+        x = torch.addmm(x, F.silu(gate).mul_(up), self.down)
+        return x, CellState(h, conv, memory, state.time)
+
+
+class ConvStep:
+    """The short convolution: the tail is the state."""
+
+    def __init__(self, mixer: TimeMixer, wide: torch.dtype):
+        self.taps = mixer.conv.weight.to(wide).mT.contiguous()
+        self.scale = mixer.conv.gap_scale.to(wide)
+
+    def __call__(
+        self, u: Float[Tensor, "b h"], step: Step, tail: Float[Tensor, "b w h"]
+    ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b w h"]]:
+        past = torch.cat([tail, u[:, None]], 1)
+        return (past * self.taps).sum(1).addcmul_(step.log_gap, self.scale), past[:, 1:]
+
+
+class MemoryStep:
+    """One event of the matrix memory, and what it reads."""
+
+    def __init__(self, mixer: AsyncLiquidCell, wide: torch.dtype):
+        self.heads, self.width = mixer.num_heads, mixer.head_width
+        self.norm = NormStep(mixer.head_norm, wide)
+        hidden = mixer.hidden_size
+        self.weight = matrix(wide, mixer.qkv.weight, mixer.gate.weight, mixer.rates.weight)
+        self.bias = F.pad(mixer.rates.bias.to(wide), (4 * hidden, 0))
+        self.sizes = (3 * hidden, hidden, mixer.num_heads, mixer.num_heads)
+
+    def __call__(
+        self, c: Float[Tensor, "b h"], step: Step, memory: Float[Tensor, "b n k p"]
+    ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b n k p"]]:
+        qkv, gate, leak, strength = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
+        q, k, v = F.silu(qkv).view(len(c), 3, self.heads, 1, self.width).unbind(1)
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        faded = memory * torch.exp(-F.softplus(leak) * step.gap)[..., None, None]
+        write = -torch.expm1(-F.softplus(strength))[..., None, None]
+        memory = faded + (write * k).mT * (v - k @ faded)
+        return self.norm(q @ memory).flatten(1) * F.silu(gate), memory
+
+
+class CellStep:
+    """The liquid time cell: one product for all that depends on its input, another for the encoder's part."""
+
+    def __init__(self, mixer: TimeMixer, wide: torch.dtype):
+        cell, hidden = mixer.cell, mixer.hidden_size
+        neuron, encoder = cell.neuron.neuron, cell.neuron.encoder
+        synapse = neuron.synapse.weight
+        self.weight = matrix(wide, encoder.weight, cell.warp.weight, synapse[:, :hidden])
+        self.bias = torch.cat([encoder.bias, cell.warp.bias, neuron.synapse.bias]).to(wide)
+        self.of_encoder = matrix(wide, synapse[:, hidden:])
+        self.sizes = (encoder.out_features, 1, 2 * hidden)
+        self.leak = torch.exp(-neuron.log_tau.to(wide))
+        self.minus_pace = -torch.sigmoid(cell.stability.to(wide))
+
+    def __call__(self, c: Float[Tensor, "b h"], step: Step, h: Float[Tensor, "b h"]) -> Float[Tensor, "b h"]:
+        encoded, warp, synapse = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
+        f, potential = torch.addmm(synapse, F.silu(encoded), self.of_encoder).chunk(2, -1)
+        f = F.softplus(f)
+        rate = f + self.leak
+        q = (rate * self.minus_pace).mul_(F.softplus(warp) * step.duration).expm1_()
+        # h∞ + (h − h∞)eˣ = h + (eˣ − 1)(h − h∞)
+        return torch.addcmul(h, q, torch.addcmul(h, f.div_(rate), potential, value=-1))
