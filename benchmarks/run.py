@@ -8,6 +8,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from liquidlm.allocator import keep_freed_memory
+
 BENCHMARKS = {
     "training_step": "training_step",
     "gemm_share": "gemm_share",
@@ -35,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     if name not in BENCHMARKS:
         print(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
+    keep_freed_memory()  # for all that are compared, as the command line does
     importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").main(options)
     return 0
 
