@@ -15,7 +15,7 @@ BENCHMARKS = {
     "gemm_share": "gemm_share",
     "embedding_share": "embedding_share",
     "generation": "generation",
-    "long_prompt": "long_prompt",
+    "reading": "reading",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 

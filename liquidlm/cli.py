@@ -1,4 +1,4 @@
-"""The command line: train, generate, eval."""
+"""The command line: train, generate, eval, bench."""
 
 import json
 import sys
@@ -82,6 +82,13 @@ def train(
     dropout: Annotated[
         float, typer.Option(help="Dropout; helps when the text is read many times over.")
     ] = 0.0,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute",
+            help="Compute activations anew in the backward pass: far less memory, a third more time.",
+        ),
+    ] = False,
     hidden_size: Annotated[int | None, typer.Option(help="Width, in place of the size's.")] = None,
     layers: Annotated[int | None, typer.Option(help="Blocks, in place of the size's.")] = None,
     embedding_dim: Annotated[
@@ -126,6 +133,7 @@ def train(
         lr=0.02 if lr is None else lr,
         weight_decay=weight_decay,
         dropout=dropout,
+        recompute=recompute,
         seed=seed,
         tensorboard=tensorboard,
     )
@@ -231,6 +239,26 @@ def evaluate(
     print(f"{figures['tokens_per_second']:,.0f} tokens/s over {figures['tokens']:,} tokens")
     print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory of the process")
     print(f"{figures['state_bytes']:,} bytes of state")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context_: typer.Context,
+    name: Annotated[str, typer.Argument(help="Which; without it, the list of them.")] = "--list",
+) -> None:
+    """Run a benchmark against other models; results and plots go to benchmarks/results.
+
+    For a clone of the repository: the installed package does not carry them. Options after the name are the
+    benchmark's; `python -m benchmarks.run NAME --help` lists them.
+    """
+    try:
+        from benchmarks.run import main as run
+    except ImportError as error:
+        raise LiquidError(
+            f"the benchmarks cannot be run here ({error}): they are in the repository, not in the installed"
+            " package; clone it, `make setup`, and run this there"
+        ) from error
+    raise typer.Exit(run([name, *context_.args]))
 
 
 def main() -> None:

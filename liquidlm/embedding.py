@@ -10,6 +10,9 @@ from .flows import OptimizedFlowDimensionalityReduction
 from .ode import ODEFunc, integrate
 from .precision import full_precision, linear
 
+FLOW_LOSS_IDS = 1024
+"""The flow's training term is taken over at most so many of a batch's ids, drawn anew each time."""
+
 
 class OptimizedLiquidEmbeddingMFR(nn.Module):
     """ids ▶ embedding (V×E) ▶ flow E→Z ▶ w_e: Z→H ▶ ODEFunc over t_span ▶ x (H).
@@ -114,11 +117,15 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         ids, index = torch.unique(input_ids, return_inverse=True)
         rows = self.embedding(ids)
         z, log_det = self.flow(rows)
-        log_det_at, seen = log_det[index], slice(None)
+        log_det_at, some = log_det[index], torch.arange(len(ids), device=ids.device)
         if attention_mask is not None:
             padding = attention_mask == 0
-            log_det_at, seen = log_det_at.masked_fill(padding, 0), index[~padding].unique()
-        loss = self.flow.loss(rows[seen], z[seen], log_det[seen]) if flow_loss else None
+            log_det_at, some = log_det_at.masked_fill(padding, 0), index[~padding].unique()
+        loss = None
+        if flow_loss:
+            if len(some) > FLOW_LOSS_IDS:
+                some = some[torch.randperm(len(some), device=ids.device)[:FLOW_LOSS_IDS]]
+            loss = self.flow.loss(rows[some], z[some], log_det[some])
         return self._evolve(z, t_span), index, log_det_at, loss
 
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:

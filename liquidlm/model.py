@@ -175,6 +175,11 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.output_proj = new_embeddings
 
+    def recompute_activations(self) -> None:
+        """Activation checkpointing, by whichever name this transformers has for it."""
+        enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable
+        enable()
+
     def new_state(self) -> LiquidCache:
         """An empty state, before the first token."""
         return LiquidCache(len(self.blocks))

@@ -60,6 +60,7 @@ class TrainSettings:
         steps, minutes: how long to train; exactly one of them.
         sizes: fields of LiquidConfig that replace those of `size`.
         context, batch_size: tokens per row and rows per step; the state is carried from step to step.
+        recompute: activations are computed anew in the backward pass (activation checkpointing).
         bf16: None where the machine is faster with it.
     """
 
@@ -76,6 +77,7 @@ class TrainSettings:
     weight_decay: float = 0.1
     dropout: float = 0.0
     seed: int = 0
+    recompute: bool = False
     bf16: bool | None = None
     tensorboard: bool = False
 
@@ -159,6 +161,8 @@ class Run:
         self.device = best_device()
         self.model = build_model(settings, texts.tokenizer)
         self.model.to(self.device).train()  # pyright: ignore[reportArgumentType]
+        if settings.recompute:
+            self.model.recompute_activations()
         self.optimisers = Optimisers(self.model, settings.lr, settings.weight_decay)
         self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
         self.state = self.model.new_state()

@@ -241,6 +241,13 @@ def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: 
         assert last.startswith("error: ") and said in last, (words, result.err)
 
 
+def test_benchmarks_are_listed_and_run_by_name(run) -> None:
+    listed = run("bench")
+    assert listed.code == 0 and "training_step" in listed.out and "generation" in listed.out
+    unknown = run("bench", "no-such-thing")
+    assert unknown.code == 2 and "unknown benchmark" in unknown.err
+
+
 def test_a_reader_that_goes_away_is_no_error(model: Path) -> None:
     command = f"{sys.executable} -m liquidlm generate {model} The --max-new-tokens 300 --seed 1 | head -c 5"
     done = subprocess.run(command, shell=True, capture_output=True, timeout=120, check=False)

@@ -263,8 +263,7 @@ def test_activation_checkpointing_has_the_same_gradients(carried):
         block.mlp.register_forward_hook(lambda *_: calls.append(1))
     for checkpointing in (False, True):
         if checkpointing:
-            renamed = getattr(model, "activation_checkpointing_enable", None)  # within transformers 5
-            (renamed or model.gradient_checkpointing_enable)()
+            model.recompute_activations()
         torch.manual_seed(1)
         given = state.copy() if carried else None
         found.append(parameter_gradients(model, model(ids, labels=ids, past_key_values=given).loss))
@@ -287,7 +286,7 @@ def test_segments_are_one_pass(monkeypatch, training, padded, recomputed):
         monkeypatch.setattr("liquidlm.model.SEGMENT", segment)
         model = tiny().train(training)
         if recomputed:
-            model.activation_checkpointing_enable()
+            model.recompute_activations()
         out = model(
             ids, mask, timestamps=times, labels=ids, starts=starts, use_cache=True, output_hidden_states=True
         )

@@ -79,6 +79,13 @@ def test_the_vocabulary_survives_the_flow_after_training_on_real_text(
     assert f"Tokens that survive embedding ▶ z ▶ inverse: {survival:.2%}" in capsys.readouterr().err
 
 
+def test_recomputed_activations_train_the_same_model(text: Path, tmp_path: Path) -> None:
+    for name, recompute in (("kept", False), ("anew", True)):
+        assert train(settings(text, steps=4, recompute=recompute), tmp_path / name) is not None
+    kept, anew = (weights(tmp_path / name) for name in ("kept", "anew"))
+    assert all(torch.equal(kept[name], anew[name]) for name in kept)
+
+
 def test_a_run_by_the_clock_ends_and_writes_tensorboard(text: Path, tmp_path: Path) -> None:
     assert train(settings(text, None, minutes=0.03, tensorboard=True), tmp_path) is not None
     curve = read_curve(tmp_path / "curve.jsonl")

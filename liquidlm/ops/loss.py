@@ -27,15 +27,19 @@ class LinearCrossEntropy(torch.autograd.Function):
             rows, goal = hidden[first : first + chunk], targets[first : first + chunk]
             logits = F.linear(rows, weight)
             low = logits.dtype
-            log_p = logits.to(wide).log_softmax(-1)
+            # Every pass over (chunk, V) costs memory traffic: one for the softmax, one for the largest.
+            p = logits.softmax(-1, dtype=wide)
             kept = goal != IGNORED
             index = goal.clamp(min=0)[:, None]
-            total -= (log_p.gather(1, index)[:, 0] * kept).sum()
+            largest, where = logits.max(-1, keepdim=True)
+            log_p = logits.gather(1, index).to(wide) - largest.to(wide) + p.gather(1, where).log()
+            total -= (log_p[:, 0] * kept).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
-            grad = log_p.exp_()
-            grad.scatter_add_(1, index, grad.new_full(index.shape, -1.0))
-            grad = grad.mul_(kept[:, None]).to(low)
+            grad = p.scatter_add_(1, index, p.new_full(index.shape, -1.0))
+            if not kept.all():
+                grad.mul_(kept[:, None])
+            grad = grad.to(low)
             if grad_hidden is not None:
                 grad_hidden[first : first + chunk] = grad @ weight.to(low)
             if grad_weight is not None:
