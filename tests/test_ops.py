@@ -330,6 +330,13 @@ def loss_inputs(dtype=torch.float64):
     return hidden.requires_grad_(), weight.requires_grad_(), targets
 
 
+def test_the_loss_of_tokens_that_all_but_cannot_be():
+    hidden, weight, targets = loss_inputs(torch.float32)
+    hidden = (hidden.detach() * 300).requires_grad_()
+    exact = plain_loss(hidden, weight, targets)
+    assert exact > 1000 and error(linear_cross_entropy(hidden, weight, targets, 4), exact) < 1e-6
+
+
 def plain_loss(hidden, weight, targets):
     logits = (hidden @ weight.mT).flatten(0, -2)
     return F.cross_entropy(logits, targets.flatten(), reduction="sum", ignore_index=-100)

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 IGNORED = -100
+LOG_TINY = -60.0
+"""Below this a float32 probability has lost digits, or is 0."""
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -27,13 +29,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             rows, goal = hidden[first : first + chunk], targets[first : first + chunk]
             logits = F.linear(rows, weight)
             low = logits.dtype
-            # Every pass over (chunk, V) costs memory traffic: one for the softmax, one for the largest.
-            p = logits.softmax(-1, dtype=wide)
+            p = logits.softmax(-1, dtype=wide)  # each pass over (chunk, V) is memory traffic: one has to do
             kept = goal != IGNORED
             index = goal.clamp(min=0)[:, None]
-            largest, where = logits.max(-1, keepdim=True)
-            log_p = logits.gather(1, index).to(wide) - largest.to(wide) + p.gather(1, where).log()
-            total -= (log_p[:, 0] * kept).sum()
+            log_p = p.gather(1, index)[:, 0].log()
+            if (lost := log_p < LOG_TINY).any():  # p has all but underflowed
+                log_p[lost] = logits[lost].to(wide).log_softmax(-1).gather(1, index[lost])[:, 0]
+            total -= (log_p * kept).sum()
             if grad_hidden is None and grad_weight is None:
                 continue
             grad = p.scatter_add_(1, index, p.new_full(index.shape, -1.0))
