@@ -125,7 +125,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         if flow_loss:
             if len(some) > FLOW_LOSS_IDS:
                 some = some[torch.randperm(len(some), device=ids.device)[:FLOW_LOSS_IDS]]
-            loss = self.flow.loss(rows[some], z[some], log_det[some])
+            loss = self.flow.loss(rows[some], z[some], log_det[some]) if len(some) else 0.0 * z.sum()
         return self._evolve(z, t_span), index, log_det_at, loss
 
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:

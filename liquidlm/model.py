@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
@@ -270,12 +271,12 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             index, events = index.gather(1, order), events.reordered(order)
             shift_labels = None if shift_labels is None else shift_labels.gather(1, order)
 
-        last_only = order is None and isinstance(logits_to_keep, int) and not output_hidden_states
-        if last_only and self.training and shift_labels is not None:
-            first = length  # no logits: nothing is kept
-        else:
-            first = max(0, length - cast(int, logits_to_keep)) if last_only and logits_to_keep else 0
-        total, hidden, states = self._run(table, index, events, states, shift_labels, first)
+        all_hidden, first = bool(output_hidden_states), 0  # from which position on hidden states are kept
+        if self.training and shift_labels is not None and not all_hidden:
+            first = length  # no logits: none
+        elif order is None and isinstance(logits_to_keep, int) and logits_to_keep and not all_hidden:
+            first = max(0, length - logits_to_keep)
+        total, hidden, states = self._run(table, index, events, states, shift_labels, first, all_hidden)
         if cache is not None:
             for layer, state in zip(cache.layers, states, strict=True):
                 cast(LiquidStateLayer, layer).store(state, length)
@@ -288,10 +289,13 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.output_proj(self.norm(hidden[-1][:, keep]))
         if total is not None and shift_labels is not None:
-            count = (shift_labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-            loss = total / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
-            if flow_loss is not None:
-                loss = loss + self.config.flow_loss_weight * flow_loss
+            own = (shift_labels != IGNORED).sum()
+            count = own if num_items_in_batch is None else num_items_in_batch
+            count = count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1)
+            loss = total / count
+            if flow_loss is not None:  # once in all micro-batches of a step together
+                share = 1.0 if num_items_in_batch is None else own / count
+                loss = loss + self.config.flow_loss_weight * flow_loss * share
         return LiquidOutput(
             loss=loss,
             logits=logits,
@@ -309,6 +313,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         states: list[CellState],
         targets: Int[Tensor, "b t"] | None,
         first_kept: int,
+        all_hidden: bool,
     ) -> tuple[Tensor | None, list[Tensor], list[CellState]]:
         """Through all blocks, segment by segment: summed loss, hidden states from `first_kept` on, states."""
         if targets is not None:
@@ -316,14 +321,17 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         weight, total, kept = cast(nn.Linear, self.output_proj).weight, None, []
         blocks = self._through_blocks
         if self.gradient_checkpointing and self.training:
-            blocks = partial(self._gradient_checkpointing_func, blocks)
+            # Always torch's newer form: the reentrant one loses gradients of what comes in lists.
+            blocks = partial(checkpoint, blocks, use_reentrant=False)
         for part in segments(index.shape[0], index.shape[1], index.device):
             hidden, states = blocks(F.embedding(index[:, part], table), events.part(part), states)
             if targets is not None:
                 normed = self.norm(hidden[-1])
                 loss = linear_cross_entropy(normed, weight, targets[:, part], self.config.loss_chunk)
                 total = loss if total is None else total + loss
-            kept.append([x[:, max(0, first_kept - part.start) :] for x in hidden])
+            if part.stop > first_kept:
+                wanted = hidden if all_hidden else hidden[-1:]
+                kept.append([x[:, max(0, first_kept - part.start) :] for x in wanted])
         return total, [torch.cat(parts, 1) for parts in zip(*kept, strict=True)], states
 
     def _through_blocks(
@@ -355,7 +363,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """A table of x, each token's row in it, log_det, and in training mode the flow's term of the loss."""
         table = getattr(cache, "table", None)
-        if table is not None and t_span is None:
+        if table is not None and t_span is None and not self.training:
             self.embedding.check_ids(input_ids)
             return table, input_ids, None, None
         flow_loss = self.training and self.config.flow_loss_weight > 0

@@ -14,6 +14,8 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from .cells import AsyncLiquidCell, TimeMixer
+from .errors import LiquidError
+from .events import LONGEST
 from .model import LiquidBlock, LiquidTextGenerationModel
 from .norm import Norm
 from .state import CellState, LiquidCache, LiquidStateLayer
@@ -51,9 +53,14 @@ class LiquidStep:
 
         The state is brought up to date in place.
         """
-        time = state.last_time + gap
+        if not bool(((gap := torch.as_tensor(gap, dtype=torch.float64)) >= 0).all() and gap.isfinite().all()):
+            raise LiquidError(f"the gap before a token must be finite and at least 0, not {gap.tolist()}")
+        last = state.last_time
+        fresh = last.isneginf()  # a row that was padding so far
         # As `Events` does: from the times themselves, so that a step is exactly one event of a longer pass.
-        elapsed = ((time - state.last_time) / self.time_scale).to(self.table.dtype)[:, None]
+        time = torch.where(fresh, 0.0, last + gap.to(last.device))
+        elapsed = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
+        elapsed = elapsed.to(self.table.dtype)[:, None]
         step = Step(elapsed, elapsed.log1p(), elapsed + 1)
         x = F.embedding(ids, self.table)
         for block, layer in zip(self.blocks, state.layers, strict=True):

@@ -298,6 +298,22 @@ def test_segments_are_one_pass(monkeypatch, training, padded, recomputed):
     assert all(error(a, b) < 1e-11 for a, b in zip(*found, strict=True))
 
 
+def test_bfloat16_weights_learn():
+    wide, low, ids = tiny().float().train(), tiny().bfloat16().train(), tokens()
+    exact, found = (parameter_gradients(model, model(ids, labels=ids).loss) for model in (wide, low))
+    assert torch.cosine_similarity(exact, found.float(), dim=0) > 0.99
+
+
+def test_a_batch_of_padding_only_and_micro_batches():
+    model, ids = tiny(flow_loss_weight=0.5).train(), tokens(2, 12)
+    assert model(ids, torch.zeros_like(ids), labels=ids).loss.item() == 0
+    out, labels = model(ids, labels=ids), 2 * 11
+    halves = [model(ids[i : i + 1], labels=ids[i : i + 1], num_items_in_batch=labels) for i in (0, 1)]
+    flows = sum(0.5 * half.flow_loss / 2 for half in halves)  # each weighs by its part of the tokens
+    plain = out.loss - 0.5 * out.flow_loss
+    assert error(sum(half.loss for half in halves), plain + flows) < 1e-12
+
+
 @pytest.mark.parametrize("keep", [0, 1, 9, torch.tensor([0, 30, 49])])
 def test_only_the_logits_asked_for(monkeypatch, keep):
     monkeypatch.setattr("liquidlm.model.SEGMENT", 14)

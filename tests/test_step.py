@@ -5,6 +5,7 @@ import torch
 from helpers import error, randomise, state_error
 
 from liquidlm.config import LiquidConfig
+from liquidlm.errors import LiquidError
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.step import LiquidStep
 
@@ -47,3 +48,21 @@ def test_low_precision_weights_step_in_float32():
     state = model(torch.arange(3, 13)[None]).state
     logits = LiquidStep(model)(torch.tensor([5]), state)
     assert logits.dtype == torch.float32 and logits.isfinite().all()
+
+
+def test_a_row_that_was_padding_so_far_begins():
+    model, ids = build(), torch.arange(3, 15).view(2, 6)
+    mask = torch.ones_like(ids)
+    mask[0] = 0
+    mine, theirs = (model(ids, mask).state for _ in range(2))
+    logits = LiquidStep(model)(ids[:, 0], mine, 2.0)
+    times = torch.tensor([[0.0], [7.0]], dtype=torch.float64)
+    whole = model(ids[:, :1], timestamps=times, past_key_values=theirs).logits[:, -1]
+    assert error(logits, whole) < 1e-12
+
+
+@pytest.mark.parametrize("gap", [-0.5, float("nan"), float("inf")])
+def test_time_does_not_go_back(gap):
+    model = build()
+    with pytest.raises(LiquidError, match="gap"):
+        LiquidStep(model)(torch.tensor([5]), model(torch.arange(3, 13)[None]).state, gap)

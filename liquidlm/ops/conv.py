@@ -137,4 +137,5 @@ def short_conv_shifted(
     scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
     """See `short_conv_reference`."""
+    weight, scale = weight.to(tail.dtype), scale.to(tail.dtype)
     return ShortConv.apply(x, weight, tail, segment, drive, scale)  # pyright: ignore[reportReturnType]

@@ -31,7 +31,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             low = logits.dtype
             p = logits.softmax(-1, dtype=wide)  # each pass over (chunk, V) is memory traffic: one has to do
             kept = goal != IGNORED
-            index = goal.clamp(min=0)[:, None]
+            index = goal.masked_fill(~kept, 0)[:, None]
             log_p = p.gather(1, index)[:, 0].log()
             if (lost := log_p < LOG_TINY).any():  # p has all but underflowed
                 log_p[lost] = logits[lost].to(wide).log_softmax(-1).gather(1, index[lost])[:, 0]

@@ -113,7 +113,7 @@ class DeltaMemory(torch.autograd.Function):
         ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, g: Tensor, eta: Tensor, state: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
         (batch, length, heads, _), wide = q.shape, state.dtype
-        s, out, saved = state.flatten(0, 1), torch.empty_like(v), []
+        s, out, saved = state.flatten(0, 1), torch.empty_like(v, dtype=wide), []
         for part in _slabs(length, batch, size, q.device):
             x = _local(q[:, part], k[:, part], v[:, part], g[:, part], eta[:, part], size, wide)
             value, key = x.writes.split([v.shape[-1], k.shape[-1]], -1)
