@@ -11,7 +11,7 @@ from .precision import product_dtype
 class Norm(nn.LayerNorm):
     """LayerNorm without bias (Ba et al. 2016); the result has the type in which matrix products are computed.
 
-    In torch it is one kernel each way on any device, where RMSNorm on a CPU takes ten passes backwards.
+    On a CPU torch has one kernel each way for it, where RMSNorm takes about ten passes backwards.
     """
 
     def __init__(self, width: int, eps: float = 1e-6):

@@ -24,6 +24,7 @@ from liquidlm.folder import (
     verify,
     write_folder,
 )
+from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.report import plot_curve, read_curve
 from liquidlm.train import TrainSettings, _head, resume, train
 
@@ -79,9 +80,18 @@ def test_the_vocabulary_survives_the_flow_after_training_on_real_text(
     assert f"Tokens that survive embedding ▶ z ▶ inverse: {survival:.2%}" in capsys.readouterr().err
 
 
-def test_recomputed_activations_train_the_same_model(text: Path, tmp_path: Path) -> None:
+def test_recomputed_activations_train_the_same_model(text: Path, tmp_path: Path, monkeypatch) -> None:
+    passes: dict[str, int] = {}
+    through = LiquidTextGenerationModel._through_blocks
+
+    def counted(self, *given):
+        passes[name] = passes.get(name, 0) + self.training
+        return through(self, *given)
+
+    monkeypatch.setattr(LiquidTextGenerationModel, "_through_blocks", counted)
     for name, recompute in (("kept", False), ("anew", True)):
         assert train(settings(text, steps=4, recompute=recompute), tmp_path / name) is not None
+    assert passes == {"kept": 4, "anew": 8}  # again in the backward pass
     kept, anew = (weights(tmp_path / name) for name in ("kept", "anew"))
     assert all(torch.equal(kept[name], anew[name]) for name in kept)
 

@@ -3,7 +3,7 @@
 Decays are only ever exponentials of sums ≤ 0 over the steps between two events, so that no gap, however
 large, overflows, and an infinite one (a document's start) is an exact zero, for gradients too.
 
-Symbols: C tokens of a chunk, L = B·N memories, c chunks of a slab.
+Symbols: C tokens of a chunk.
 """
 
 from typing import NamedTuple
@@ -57,7 +57,8 @@ class Local(NamedTuple):
         since, until: γ_i = e^{g_1+…+g_i} and Γ_i = e^{g_{i+1}+…+g_C}.
         keys: tril(KKᵀ⊙D, −1), strictly lower.
         reads: QKᵀ⊙D.
-        writes: [W_v, W_k] = (I + η keys)⁻¹ η [V, γK], and that inverse.
+        writes: [W_v, W_k] = inverse η [V, γK].
+        inverse: (I + η keys)⁻¹.
     """
 
     q: Tensor
