@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.machine import write_results
 from benchmarks.timing import interleaved, medians, ratios
 from liquidlm import LiquidTextGenerationModel
-from liquidlm.optim import Optimisers, clip_gradients
+from liquidlm.optim import clip_gradients, liquid_optimisers
 from liquidlm.precision import autocast, bf16_is_faster
 
 NAME = "embedding_share"
@@ -36,7 +36,7 @@ def steps_of(
 ) -> dict[str, Callable[[], object]]:
     """A whole training step, and the embedding stage's part of it: forward with its term, and backward."""
     model.train()
-    optimisers = Optimisers(model)
+    optimisers = liquid_optimisers(model)
     with torch.no_grad():
         upstream = torch.randn(*ids.shape, model.config.hidden_size)
     times = torch.linspace(0, 1, model.config.ode_steps + 1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM, StaticCache
 
 from benchmarks.machine import RESULTS, machine, read_results, write_results
-from benchmarks.peers import OURS, CausalLM, build, parameters
+from benchmarks.peers import OURS, CausalLM, Ours, build, parameters
 from benchmarks.timing import interleaved
 from liquidlm import LiquidTextGenerationModel
 from liquidlm.generate import read
@@ -37,7 +37,7 @@ LLAMAS = {
 def causal_lm(name: str, length: int = 0) -> Any:
     """The transformers model of a peer, or ours."""
     peer = build(name, VOCAB, length)
-    assert isinstance(peer, CausalLM)
+    assert isinstance(peer, Ours | CausalLM)
     return peer.model.eval()
 
 

@@ -8,44 +8,80 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.optim import Optimisers
+from liquidlm.data import IGNORED
+from liquidlm.ops import liquid_scan
+from liquidlm.optim import Optimisers, liquid_optimisers, muon_and_adamw
 
 WIDTH = 256
 OURS = "liquidlm"
+OUTPUTS = ("output_proj", "lm_head", "output")
+"""Names of output layers."""
 STEPWISE = ("cfc", "ltc")
 """Peers that call a Python cell per token: their packages have no form that is parallel over time."""
 
 
 class LanguageModel(nn.Module, ABC):
-    """A model of the next token."""
+    """A model of the next token.
+
+    Attributes:
+        carries: whether it goes on from the state of the tokens before; else a call knows only its own.
+    """
+
+    carries = False
 
     @abstractmethod
+    def forward(
+        self, ids: Int[Tensor, "b t"], targets: Int[Tensor, "b t"], state: Any = None
+    ) -> tuple[Float[Tensor, ""], Any]:
+        """Mean nats of the targets that are not −100, and the state after these tokens."""
+
     def loss(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
         """Cross-entropy of every token after the first, mean nats per token."""
+        return self(ids, F.pad(ids[:, 1:], (0, 1), value=IGNORED))[0]
+
+
+def _cross_entropy(logits: Float[Tensor, "b t v"], targets: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
+
+
+class Ours(LanguageModel):
+    """In training mode our model adds its flow's term to the loss, as `liquidlm train` does."""
+
+    carries = True
+
+    def __init__(self, model: LiquidTextGenerationModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, targets, state=None):
+        output = self.model(
+            ids, shift_labels=targets, past_key_values=state, use_cache=True, logits_to_keep=1
+        )
+        return output.loss, output.past_key_values.detach_()
 
 
 class CausalLM(LanguageModel):
-    """A causal LM of the transformers interface, ours among them.
-
-    In training mode ours adds its flow's term to the loss, as `liquidlm train` does.
-    """
+    """A causal LM of the transformers interface, whose calls do not go on from one another in training."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
-    def loss(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-        return self.model(ids, labels=ids, use_cache=False).loss
+    def forward(self, ids, targets, state=None):
+        return _cross_entropy(self.model(ids, use_cache=False).logits, targets), None
 
 
 class RecurrentStack(LanguageModel):
-    """Embedding ▶ recurrent layers ▶ output layer; a layer maps (B,T,H) to (B,T,H) and a state."""
+    """Embedding ▶ recurrent layers ▶ output layer; a layer maps (B,T,H) and a state to the same."""
+
+    carries = True
 
     def __init__(self, vocab: int, layers: list[nn.Module]):
         super().__init__()
@@ -53,17 +89,44 @@ class RecurrentStack(LanguageModel):
         self.layers = nn.ModuleList(layers)
         self.output = nn.Linear(WIDTH, vocab, bias=False)
 
-    def loss(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-        x = self.embedding(ids)
-        for layer in self.layers:
-            x, _ = layer(x)
-        return F.cross_entropy(self.output(x[:, :-1]).flatten(0, 1).float(), ids[:, 1:].flatten())
+    def forward(self, ids, targets, state=None):
+        x, after = self.embedding(ids), []
+        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
+            x, new = layer(x, before)
+            after.append(tuple(part.detach() for part in new) if isinstance(new, tuple) else new.detach())
+        return _cross_entropy(self.output(x), targets), after
+
+
+class MinGRU(nn.Module):
+    """h_t = (1 − z_t) h_{t−1} + z_t h̃_t, z = σ(W_z x), h̃ = g(W_h x) (Feng et al. 2024, "Were RNNs All We
+    Needed?"), in their block: short convolution, minGRU of twice the width, down-projection, MLP, each
+    with a norm before and a residual beside. The scan is ours.
+    """
+
+    def __init__(self, width: int, expansion: int = 2, mlp: int = 4, taps: int = 4):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(3))
+        self.conv = nn.Conv1d(width, width, taps, groups=width)
+        self.gates = nn.Linear(width, 2 * expansion * width, bias=False)
+        self.down = nn.Linear(expansion * width, width, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp * width), nn.GELU(), nn.Linear(mlp * width, width))
+
+    def forward(self, x, state=None):
+        taps, wide = self.conv.kernel_size[0] - 1, self.gates.out_features // 2
+        tail, h = state or (x.new_zeros(len(x), taps, x.shape[-1]), x.new_zeros(len(x), wide))
+        past = torch.cat([tail, self.norms[0](x)], 1)
+        x = x + self.conv(past.mT).mT
+        z, candidate = self.gates(self.norms[1](x)).float().chunk(2, -1)
+        z, candidate = z.sigmoid(), torch.where(candidate >= 0, candidate + 0.5, candidate.sigmoid())
+        all_h = liquid_scan(1 - z, z * candidate, h)
+        x = x + self.down(all_h.to(x.dtype))
+        return x + self.mlp(self.norms[2](x)), (past[:, past.shape[1] - taps :], all_h[:, -1])
 
 
 def _liquidlm(vocab: int, length: int) -> LanguageModel:
     sizes: dict[str, Any] = {"hidden_size": WIDTH, "embedding_dim": WIDTH, "latent_dim": WIDTH // 2}
     config = LiquidConfig(vocab_size=vocab, num_hidden_layers=4, dropout_rate=0.0, **sizes)
-    return CausalLM(LiquidTextGenerationModel(config))
+    return Ours(LiquidTextGenerationModel(config))
 
 
 def _common(vocab: int) -> dict[str, Any]:
@@ -160,6 +223,11 @@ def _lstm(vocab: int, length: int) -> LanguageModel:
     return RecurrentStack(vocab, [nn.LSTM(WIDTH, WIDTH, num_layers=7, batch_first=True)])
 
 
+def _mingru(vocab: int, length: int) -> LanguageModel:
+    """minGRU (Feng et al. 2024)."""
+    return RecurrentStack(vocab, [MinGRU(WIDTH) for _ in range(4)])
+
+
 def _cfc(vocab: int, length: int) -> LanguageModel:
     """ncps' CfC (Hasani et al. 2022); a backbone as wide as the state, since fewer layers are quicker."""
     from ncps.torch import CfC
@@ -181,6 +249,7 @@ MODELS: dict[str, Callable[[int, int], LanguageModel]] = {
     "gated_delta": _gated_delta,
     "recurrent_gemma": _recurrent_gemma,
     "lstm": _lstm,
+    "mingru": _mingru,
     "cfc": _cfc,
     "ltc": _ltc,
 }
@@ -196,16 +265,32 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def updates(model: nn.Module) -> Callable[[], object]:
+def updates(model: LanguageModel) -> Callable[[], object]:
     """A function that updates all parameters and clears the gradients: ours with its own optimisers, the
     peers with AdamW at 1e-3."""
-    if isinstance(model, CausalLM) and isinstance(model.model, LiquidTextGenerationModel):
-        ours = Optimisers(model.model)
-        return lambda: ours.step(step=0, progress=0.0)
-    adam = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    optimisers = recipe(model, *(("muon", 0.02) if isinstance(model, Ours) else ("adamw", 1e-3)))
+    return lambda: optimisers.step(step=0, progress=0.0)
 
-    def update() -> None:
-        adam.step()
-        adam.zero_grad(set_to_none=True)
 
-    return update
+def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
+    """The optimisers of a training recipe, on the schedule of `liquidlm train`.
+
+    "muon": Muon for the matrices of the layers, AdamW for the rest, as `liquidlm train`; "adamw": AdamW for
+    all, with weight decay 0.1 on those matrices.
+    """
+    if name == "muon" and isinstance(model, Ours):
+        return liquid_optimisers(model.model, lr)
+    inner = {
+        id(module.weight)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.split(".")[-1] not in OUTPUTS
+    }
+    inner |= {
+        id(p) for m in model.modules() if isinstance(m, nn.LSTM) for p in m.parameters() if p.dim() == 2
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices, others = ([p for p in trained if (id(p) in inner) == chosen] for chosen in (True, False))
+    if name == "muon":
+        return muon_and_adamw(matrices, others, lr)
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    return Optimisers([(AdamW(groups, lr=lr, betas=(0.9, 0.98)), lr)])

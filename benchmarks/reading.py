@@ -9,14 +9,13 @@ them). Random ids. Writes results/reading.json and .png.
 import argparse
 import statistics
 import time
-from typing import cast
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from benchmarks.machine import RESULTS, machine, write_results
-from benchmarks.peers import OURS, CausalLM, build
+from benchmarks.peers import OURS, Ours, build
 from liquidlm import LiquidCache, LiquidTextGenerationModel
 from liquidlm.evaluate import peak_memory
 from liquidlm.folder import load_model
@@ -29,8 +28,8 @@ ROUNDS, WRITTEN = 21, 40
 
 def fresh_model() -> LiquidTextGenerationModel:
     peer = build(OURS, 261, 0)
-    assert isinstance(peer, CausalLM)
-    return cast(LiquidTextGenerationModel, peer.model).eval()
+    assert isinstance(peer, Ours)
+    return peer.model.eval()
 
 
 def check(model: LiquidTextGenerationModel, ids: Int[Tensor, "1 t"]) -> float:

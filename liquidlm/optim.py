@@ -14,40 +14,15 @@ RATES = ("rates", "warp")
 
 
 class Optimisers:
-    """Muon (Jordan et al. 2024) for the linear layers of the blocks, AdamW for everything else.
-
-    Both follow one schedule: learning rate × min(1, step/warmup) × (1 − progress), where `progress` is the
-    part of the run, in steps or in time, that is done.
+    """Several optimisers on one schedule: learning rate × min(1, step/warmup) × (1 − progress), where
+    `progress` is the part of the run, in steps or in time, that is done.
 
     Args:
-        lr: Muon's peak learning rate; AdamW's is `adam_share` of it.
-        weight_decay: of the matrices; vectors, embeddings and the output layer have none.
+        parts: optimisers, each with its peak learning rate.
     """
 
-    def __init__(
-        self,
-        model: LiquidTextGenerationModel,
-        lr: float = 0.02,
-        weight_decay: float = 0.1,
-        warmup: int = 30,
-        adam_share: float = 0.15,
-    ):
-        if not 0 < lr < 10:
-            raise LiquidError(
-                f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start"
-            )
-        self.warmup = warmup
-        matrices = [
-            module.weight
-            for name, module in model.blocks.named_modules()
-            if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
-        ]
-        chosen = set(map(id, matrices))
-        others = [p for p in model.parameters() if id(p) not in chosen]
-        self.parts: list[tuple[Optimizer, float]] = [
-            (Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95), lr),
-            (AdamW(others, lr=lr * adam_share, betas=(0.9, 0.98), weight_decay=0.0), lr * adam_share),
-        ]
+    def __init__(self, parts: list[tuple[Optimizer, float]], warmup: int = 30):
+        self.parts, self.warmup = parts, warmup
 
     def step(self, step: int, progress: float) -> float:
         """Update all parameters and clear the gradients; returns the schedule's factor."""
@@ -77,6 +52,39 @@ class Optimisers:
                 if int(part) == number:
                     state.setdefault(int(index), {})[name] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def muon_and_adamw(
+    matrices: Iterable[nn.Parameter],
+    others: Iterable[nn.Parameter],
+    lr: float = 0.02,
+    weight_decay: float = 0.1,
+    adam_share: float = 0.15,
+) -> Optimisers:
+    """Muon (Jordan et al. 2024) for `matrices`, AdamW for the rest.
+
+    Args:
+        lr: Muon's peak learning rate; AdamW's is `adam_share` of it.
+        weight_decay: of the matrices; the others have none.
+    """
+    if not 0 < lr < 10:
+        raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
+    muon = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
+    adamw = AdamW(others, lr=lr * adam_share, betas=(0.9, 0.98), weight_decay=0.0)
+    return Optimisers([(muon, lr), (adamw, lr * adam_share)])
+
+
+def liquid_optimisers(
+    model: LiquidTextGenerationModel, lr: float = 0.02, weight_decay: float = 0.1
+) -> Optimisers:
+    """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates."""
+    matrices = [
+        module.weight
+        for name, module in model.blocks.named_modules()
+        if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
+    ]
+    chosen = set(map(id, matrices))
+    return muon_and_adamw(matrices, [p for p in model.parameters() if id(p) not in chosen], lr, weight_decay)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float = 1.0) -> float:

@@ -26,7 +26,7 @@ from .folder import (
     write_folder,
 )
 from .model import LiquidTextGenerationModel
-from .optim import Optimisers, clip_gradients
+from .optim import clip_gradients, liquid_optimisers
 from .precision import autocast, best_device, bf16_is_faster
 from .report import Report
 from .signals import stop_signals
@@ -163,7 +163,7 @@ class Run:
         self.model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         if settings.recompute:
             self.model.recompute_activations()
-        self.optimisers = Optimisers(self.model, settings.lr, settings.weight_decay)
+        self.optimisers = liquid_optimisers(self.model, settings.lr, settings.weight_decay)
         self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
         self.state = self.model.new_state()
         if settings.bf16 is None:  # measured once, and kept with the run

@@ -1,0 +1,43 @@
+"""Our model with one choice at a time made otherwise: held-out bits per byte at equal steps.
+
+    python -m benchmarks.ablations [--variants NAME …] [--recipe muon --lr 0.02] [--workers 2]
+
+300 steps of 16 × 256 tokens, width 192, four blocks; results already in results/ablations.json are kept.
+"""
+
+import argparse
+
+from benchmarks.learning import Trial, run_trials
+from benchmarks.texts import TEXTS
+from benchmarks.variants import VARIANTS
+
+NAME = "ablations"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
+    parser.add_argument("--recipe", default="muon", choices=["muon", "adamw"])
+    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args(argv)
+    shape = {"steps": given.steps, "rows": given.rows, "length": given.length}
+    trials = [
+        Trial(given.text, name, given.recipe, given.lr, **shape, seed=seed)
+        for seed in range(given.seeds)
+        for name in given.variants
+    ]
+    results = run_trials(NAME, trials, given.workers)
+    for trial in trials:
+        found = results[trial.key]
+        seconds = found.get("seconds", float("nan")) / trial.steps
+        print(f"{trial.model:30} seed {trial.seed} {found.get('bits_per_byte')} {seconds:.3f} s/step")
+
+
+if __name__ == "__main__":
+    main()
