@@ -1,32 +1,27 @@
-"""One training run of one model on one text, measured in steps, and a pool that runs many of them.
+"""One training run of one model on one text, measured in steps.
 
 A run is told its steps, not its minutes: whoever compares at equal wall-clock time measures the seconds of a
 step, alone on the machine and in turn with the others, and gives each model the steps that fit. So runs may
 share the machine, one thread each, without changing a figure.
 """
 
-import json
 import math
-import os
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
+from safetensors.torch import save_model
 from torch import Tensor
 
-from benchmarks.machine import machine, read_results, write_results
 from benchmarks.peers import LanguageModel, parameters, recipe
+from benchmarks.pool import report, run_pool
 from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
-from liquidlm.allocator import keep_freed_memory
 from liquidlm.data import StreamBatches
 from liquidlm.optim import clip_gradients
 from liquidlm.precision import autocast
@@ -91,6 +86,9 @@ def learn(trial: Trial) -> dict[str, Any]:
             rows = getattr(text, trial.judge) if last else text.glance
             curve.append([step + 1, seconds, bits_per_byte(model, rows, trial.length, trial.bf16)])
             print(f"{trial.key}: {curve[-1]}", file=sys.stderr, flush=True)
+    if trial.judge == "test":
+        weights_file(trial).parent.mkdir(parents=True, exist_ok=True)
+        save_model(model, str(weights_file(trial)))
     return {
         "curve": curve,
         "bits_per_byte": curve[-1][-1],
@@ -98,6 +96,12 @@ def learn(trial: Trial) -> dict[str, Any]:
         "seconds": seconds,
         "training_loss": average,
     }
+
+
+def weights_file(trial: Trial) -> Path:
+    """Where the weights of a run that is reported are kept; the repository does not carry them."""
+    name = f"{trial.text}-{trial.model}-{trial.steps}-{trial.seed}.safetensors"
+    return Path(__file__).parents[1] / "runs" / "benchmarks" / name
 
 
 @torch.no_grad()
@@ -135,47 +139,10 @@ def pieces(
         yield rows.ids[:, first : first + length], targets
 
 
-def run_trials(
-    name: str, trials: Iterable[Trial], workers: int = 1, then: Callable[[], object] | None = None
-) -> dict[str, dict[str, Any]]:
-    """The results of `trials` by their key; those already in RESULTS/name.json are not run again.
-
-    Each runs in a process of its own, with an equal share of the cores; every result is kept as it comes.
-    """
-    lock = threading.Lock()
-
-    def run(trial: Trial) -> None:
-        if trial.key in read_results(name).get("trials", {}):
-            return
-        result = in_child(trial, max(1, (os.cpu_count() or 1) // workers))
-        with lock:
-            figures = read_results(name)
-            figures.setdefault("trials", {})[trial.key] = {**asdict(trial), **result}
-            write_results(name, figures)
-            print(f"{trial.key}: {result.get('bits_per_byte', result)}", flush=True)
-            if then is not None:
-                then()
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, trials))
-    return read_results(name).get("trials", {})
-
-
-def in_child(trial: Trial, threads: int) -> dict[str, Any]:
-    """What `learn` returns, from another process; {"failed": why} if it died."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.learning", json.dumps(asdict(trial))],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        return {"failed": f"exit code {done.returncode}"}
-    return {**json.loads(done.stdout.splitlines()[-1]), "threads": threads, "commit": machine()["commit"]}
+def run_trials(name: str, trials: Iterable[Trial], workers: int = 1) -> dict[str, dict[str, Any]]:
+    """The results of `trials` by their key, from RESULTS/name.json where they are already."""
+    return run_pool(name, "benchmarks.learning", {trial.key: asdict(trial) for trial in trials}, workers)
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    print(json.dumps(learn(Trial(**json.loads(sys.argv[1])))))
+    report(lambda given: learn(Trial(**given)))

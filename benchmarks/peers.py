@@ -42,13 +42,13 @@ class LanguageModel(nn.Module, ABC):
     ) -> tuple[Float[Tensor, ""], Any]:
         """Mean nats of the targets that are not −100, and the state after these tokens."""
 
+    @abstractmethod
+    def logits(self, ids: Int[Tensor, "b t"], state: Any = None) -> tuple[Float[Tensor, "b t v"], Any]:
+        """What follows each token, and the state after these tokens."""
+
     def loss(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
         """Cross-entropy of every token after the first, mean nats per token."""
         return self(ids, F.pad(ids[:, 1:], (0, 1), value=IGNORED))[0]
-
-
-def _cross_entropy(logits: Float[Tensor, "b t v"], targets: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED)
 
 
 class Ours(LanguageModel):
@@ -66,35 +66,62 @@ class Ours(LanguageModel):
         )
         return output.loss, output.past_key_values.detach_()
 
+    def logits(self, ids, state=None):
+        output = self.model(ids, past_key_values=state, use_cache=True)
+        return output.logits, output.past_key_values
 
-class CausalLM(LanguageModel):
-    """A causal LM of the transformers interface, whose calls do not go on from one another in training."""
 
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
+class Peer(LanguageModel):
+    """A model in two parts: what it makes of the tokens, and an output layer, applied where it is asked."""
+
+    output: nn.Module
+
+    @abstractmethod
+    def hidden(self, ids: Int[Tensor, "b t"], state: Any) -> tuple[Float[Tensor, "b t h"], Any]:
+        """What the output layer is given, and the state after these tokens."""
 
     def forward(self, ids, targets, state=None):
-        return _cross_entropy(self.model(ids, use_cache=False).logits, targets), None
+        hidden, state = self.hidden(ids, state)
+        asked = targets != IGNORED
+        if not asked.all():
+            hidden, targets = hidden[asked], targets[asked]
+        logits = self.output(hidden).flatten(0, -2).float()
+        return F.cross_entropy(logits, targets.flatten()), state
+
+    def logits(self, ids, state=None):
+        hidden, state = self.hidden(ids, state)
+        return self.output(hidden), state
 
 
-class RecurrentStack(LanguageModel):
+class CausalLM(Peer):
+    """A causal LM of the transformers interface, whose calls do not go on from one another in training."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+        self.output = model.get_output_embeddings()
+
+    def hidden(self, ids, state=None):
+        return self.model.base_model(ids, use_cache=False)[0], None
+
+
+class RecurrentStack(Peer):
     """Embedding ▶ recurrent layers ▶ output layer; a layer maps (B,T,H) and a state to the same."""
 
     carries = True
 
-    def __init__(self, vocab: int, layers: list[nn.Module]):
+    def __init__(self, vocab: int, width: int, layers: list[nn.Module]):
         super().__init__()
-        self.embedding = nn.Embedding(vocab, WIDTH)
+        self.embedding = nn.Embedding(vocab, width)
         self.layers = nn.ModuleList(layers)
-        self.output = nn.Linear(WIDTH, vocab, bias=False)
+        self.output = nn.Linear(width, vocab, bias=False)
 
-    def forward(self, ids, targets, state=None):
+    def hidden(self, ids, state=None):
         x, after = self.embedding(ids), []
         for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
             x, new = layer(x, before)
             after.append(tuple(part.detach() for part in new) if isinstance(new, tuple) else new.detach())
-        return _cross_entropy(self.output(x), targets), after
+        return x, after
 
 
 class MinGRU(nn.Module):
@@ -123,39 +150,39 @@ class MinGRU(nn.Module):
         return x + self.mlp(self.norms[2](x)), (past[:, past.shape[1] - taps :], all_h[:, -1])
 
 
-def _liquidlm(vocab: int, length: int) -> LanguageModel:
-    sizes: dict[str, Any] = {"hidden_size": WIDTH, "embedding_dim": WIDTH, "latent_dim": WIDTH // 2}
-    config = LiquidConfig(vocab_size=vocab, num_hidden_layers=4, dropout_rate=0.0, **sizes)
+def _liquidlm(vocab: int, length: int, width: int = WIDTH, layers: int = 4, **choices: Any) -> LanguageModel:
+    sizes: dict[str, Any] = {"hidden_size": width, "embedding_dim": width, "latent_dim": width // 2}
+    config = LiquidConfig(vocab_size=vocab, num_hidden_layers=layers, dropout_rate=0.0, **sizes, **choices)
     return Ours(LiquidTextGenerationModel(config))
 
 
-def _common(vocab: int) -> dict[str, Any]:
+def _common(vocab: int, width: int) -> dict[str, Any]:
     """What every transformers config here says."""
     tokens = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
     return {
         **tokens,
         "vocab_size": vocab,
-        "hidden_size": WIDTH,
+        "hidden_size": width,
         "tie_word_embeddings": False,
         "use_cache": False,
     }
 
 
-def _llama(vocab: int, length: int) -> LanguageModel:
+def _llama(vocab: int, length: int, width: int = WIDTH, layers: int = 5) -> LanguageModel:
     """A transformer: causal attention through SDPA, rotary positions, gated MLP (Touvron et al. 2023)."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        **_common(vocab),
-        num_hidden_layers=5,
-        num_attention_heads=4,
-        intermediate_size=640,
+        **_common(vocab, width),
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // 64),
+        intermediate_size=5 * width // 2,
         max_position_embeddings=length,
     )
     return CausalLM(LlamaForCausalLM(config))
 
 
-def _mamba2(vocab: int, length: int) -> LanguageModel:
+def _mamba2(vocab: int, length: int, width: int = WIDTH, layers: int = 9) -> LanguageModel:
     """Mamba-2 (Dao & Gu 2024), its chunked form in torch.
 
     State 64 and chunks of 128: with the package's 128 and 256 a step took 1.6 times as long.
@@ -163,11 +190,11 @@ def _mamba2(vocab: int, length: int) -> LanguageModel:
     from transformers import Mamba2Config, Mamba2ForCausalLM
 
     config = Mamba2Config(
-        **_common(vocab),
-        num_hidden_layers=9,
+        **_common(vocab, width),
+        num_hidden_layers=layers,
         expand=2,
         head_dim=64,
-        num_heads=2 * WIDTH // 64,
+        num_heads=2 * width // 64,
         state_size=64,
         n_groups=1,
         chunk_size=128,
@@ -175,23 +202,23 @@ def _mamba2(vocab: int, length: int) -> LanguageModel:
     return CausalLM(Mamba2ForCausalLM(config))
 
 
-def _gated_delta(vocab: int, length: int) -> LanguageModel:
+def _gated_delta(vocab: int, length: int, width: int = WIDTH, layers: int = 4) -> LanguageModel:
     """Gated delta net (Yang et al. 2025) in every layer, with Qwen 3.5's blocks; its chunked form in torch.
 
-    Four heads of 64, as our matrix memory has.
+    Heads of 64, as our matrix memory has.
     """
     from transformers import Qwen3_5TextConfig
     from transformers.models.qwen3_5 import Qwen3_5ForCausalLM
 
     config = Qwen3_5TextConfig(
-        **_common(vocab),
-        num_hidden_layers=4,
-        layer_types=["linear_attention"] * 4,
-        linear_num_key_heads=4,
-        linear_num_value_heads=4,
+        **_common(vocab, width),
+        num_hidden_layers=layers,
+        layer_types=["linear_attention"] * layers,
+        linear_num_key_heads=width // 64,
+        linear_num_value_heads=width // 64,
         linear_key_head_dim=64,
         linear_value_head_dim=64,
-        intermediate_size=800,
+        intermediate_size=25 * width // 8,
         num_attention_heads=4,  # of no layer here
         num_key_value_heads=4,
         head_dim=64,
@@ -200,7 +227,7 @@ def _gated_delta(vocab: int, length: int) -> LanguageModel:
     return CausalLM(Qwen3_5ForCausalLM(config))
 
 
-def _recurrent_gemma(vocab: int, length: int) -> LanguageModel:
+def _recurrent_gemma(vocab: int, length: int, width: int = WIDTH, layers: int = 5) -> LanguageModel:
     """Hawk (De et al. 2024): the RG-LRU of RecurrentGemma in every layer, a loop over time in torch.
 
     Chosen over transformers' RWKV, the other recurrent peer there, which took twice its time.
@@ -208,41 +235,41 @@ def _recurrent_gemma(vocab: int, length: int) -> LanguageModel:
     from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 
     config = RecurrentGemmaConfig(
-        **_common(vocab),
-        num_hidden_layers=5,
+        **_common(vocab, width),
+        num_hidden_layers=layers,
         block_types=["recurrent"],
-        lru_width=WIDTH,
-        intermediate_size=1408,  # both halves of the gated MLP together
+        lru_width=width,
+        intermediate_size=11 * width // 2,  # both halves of the gated MLP together
         num_attention_heads=4,
     )
     return CausalLM(RecurrentGemmaForCausalLM(config))
 
 
-def _lstm(vocab: int, length: int) -> LanguageModel:
+def _lstm(vocab: int, length: int, width: int = WIDTH, layers: int = 7) -> LanguageModel:
     """torch.nn.LSTM, seven layers."""
-    return RecurrentStack(vocab, [nn.LSTM(WIDTH, WIDTH, num_layers=7, batch_first=True)])
+    return RecurrentStack(vocab, width, [nn.LSTM(width, width, num_layers=layers, batch_first=True)])
 
 
-def _mingru(vocab: int, length: int) -> LanguageModel:
+def _mingru(vocab: int, length: int, width: int = WIDTH, layers: int = 4) -> LanguageModel:
     """minGRU (Feng et al. 2024)."""
-    return RecurrentStack(vocab, [MinGRU(WIDTH) for _ in range(4)])
+    return RecurrentStack(vocab, width, [MinGRU(width) for _ in range(layers)])
 
 
-def _cfc(vocab: int, length: int) -> LanguageModel:
+def _cfc(vocab: int, length: int, width: int = WIDTH, layers: int = 10) -> LanguageModel:
     """ncps' CfC (Hasani et al. 2022); a backbone as wide as the state, since fewer layers are quicker."""
     from ncps.torch import CfC
 
-    return RecurrentStack(vocab, [CfC(WIDTH, WIDTH, backbone_units=WIDTH) for _ in range(10)])
+    return RecurrentStack(vocab, width, [CfC(width, width, backbone_units=width) for _ in range(layers)])
 
 
-def _ltc(vocab: int, length: int) -> LanguageModel:
+def _ltc(vocab: int, length: int, width: int = WIDTH, layers: int = 7) -> LanguageModel:
     """ncps' LTC (Hasani et al. 2021): six solver steps per token, each over all pairs of neurons."""
     from ncps.torch import LTC
 
-    return RecurrentStack(vocab, [LTC(WIDTH, WIDTH) for _ in range(7)])
+    return RecurrentStack(vocab, width, [LTC(width, width) for _ in range(layers)])
 
 
-MODELS: dict[str, Callable[[int, int], LanguageModel]] = {
+MODELS: dict[str, Callable[..., LanguageModel]] = {
     OURS: _liquidlm,
     "llama": _llama,
     "mamba2": _mamba2,
@@ -255,9 +282,12 @@ MODELS: dict[str, Callable[[int, int], LanguageModel]] = {
 }
 
 
-def build(name: str, vocab: int, length: int) -> LanguageModel:
-    """A model of MODELS over a vocabulary, for sequences of up to `length` tokens."""
-    return MODELS[name](vocab, length)
+def build(name: str, vocab: int, length: int, **sizes: Any) -> LanguageModel:
+    """A model of MODELS over a vocabulary, for sequences of up to `length` tokens.
+
+    `sizes` (width, layers) replace those that make all alike.
+    """
+    return MODELS[name](vocab, length, **sizes)
 
 
 def parameters(model: nn.Module) -> int:

@@ -55,8 +55,8 @@ class Optimisers:
 
 
 def muon_and_adamw(
-    matrices: Iterable[nn.Parameter],
-    others: Iterable[nn.Parameter],
+    matrices: Iterable[Tensor],
+    others: Iterable[Tensor],
     lr: float = 0.02,
     weight_decay: float = 0.1,
     adam_share: float = 0.15,

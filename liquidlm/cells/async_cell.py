@@ -1,5 +1,6 @@
 """The asynchronous liquid cell: a matrix memory read through time drives the liquid time cell."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,10 @@ from .neuron import inverse_softplus, spread_time_constants
 from .time_mixer import TimeMixer
 
 HEAD_WIDTH = 64
+OVER_RELAXATION = 2.0
+"""ρ: the largest η."""
+FIRST_STRENGTH = -math.log1p(-(1 - math.exp(-1)) / OVER_RELAXATION)
+"""β at the start, where η = 1 − 1/e."""
 
 
 class Reads(NamedTuple):
@@ -32,13 +37,15 @@ class AsyncLiquidCell(TimeMixer):
     """Events at real times, and the attention: per head a matrix memory S (K×P).
 
         gap    S⁻ = e^{−a(x)Δ} S                  the liquid leak, a ≥ 0, in physical time
-        event  S  = (I − η k kᵀ) S⁻ + η k vᵀ,  η = (1 − e^{−β‖k‖²})/‖k‖²
+        event  S  = (I − η k kᵀ) S⁻ + η k vᵀ,  η = ρ (1 − e^{−β‖k‖²})/‖k‖²
         read   o  = Sᵀ q
 
-    in jump form the exact solution of dS/dt = −(aI + βkkᵀ)S + βkvᵀ. Gaps compose, tokens at one time are
-    all written, nothing overflows however large Δ ≥ 0 is. Keys have unit length, so that η = 1 − e^{−β};
-    with Δ ≡ 1 this is the gated delta rule (Yang et al. 2024). The reads, normed per head and gated, are
-    the context that drives the ImprovedLiquidTimeCell.
+    For ρ = 1 in jump form the exact solution of dS/dt = −(aI + βkkᵀ)S + βkvᵀ. Gaps compose, tokens at one
+    time are all written, nothing overflows however large Δ ≥ 0 is. Keys have unit length, so that
+    η = ρ(1 − e^{−β}); with Δ ≡ 1 this is the gated delta rule (Yang et al. 2024). Here ρ = 2, the flow
+    over-relaxed: a strong event reflects what the memory holds at its key (η near 2) and does not only
+    replace it (η = 1), which is what tracking a state such as parity takes (Grazzi et al. 2025). The reads,
+    normed per head and gated, are the context that drives the ImprovedLiquidTimeCell.
 
     Args:
         num_heads: memories; by default hidden_size/64 or the nearest smaller divisor of hidden_size.
@@ -70,7 +77,7 @@ class AsyncLiquidCell(TimeMixer):
         self.gate = nn.Linear(hidden_size, hidden_size, bias=False)
         self.head_norm = Norm(self.head_width)
         nn.init.normal_(self.rates.weight, std=0.1 * hidden_size**-0.5)
-        leak, write = 1 / spread_time_constants(heads), torch.ones(heads)
+        leak, write = 1 / spread_time_constants(heads), torch.full((heads,), FIRST_STRENGTH)
         with torch.no_grad():
             self.rates.bias.copy_(inverse_softplus(torch.cat([leak, write])))
 
@@ -79,7 +86,7 @@ class AsyncLiquidCell(TimeMixer):
         wide = events.gap.dtype
         q, k, v = F.silu(self.qkv(u)).unflatten(-1, (3 * self.num_heads, -1)).chunk(3, 2)
         leak, strength = F.softplus(self.rates(u).to(wide)).chunk(2, -1)
-        write = -torch.expm1(-strength)
+        write = -OVER_RELAXATION * torch.expm1(-strength)
         if events.real is not None:
             write = write * events.real[..., None]
         log_decay = (-leak * events.gap[..., None]).masked_fill(events.start[..., None], float("-inf"))

@@ -30,18 +30,14 @@ class LinearCrossEntropy(torch.autograd.Function):
             logits = F.linear(rows, weight)
             low = logits.dtype
             p = logits.softmax(-1, dtype=wide)  # each pass over (chunk, V) is memory traffic: one has to do
-            kept = goal != IGNORED
-            index = goal.masked_fill(~kept, 0)[:, None]
+            index = goal[:, None]
             log_p = p.gather(1, index)[:, 0].log()
             if (lost := log_p < LOG_TINY).any():  # p has all but underflowed
                 log_p[lost] = logits[lost].to(wide).log_softmax(-1).gather(1, index[lost])[:, 0]
-            total -= (log_p * kept).sum()
+            total -= log_p.sum()
             if grad_hidden is None and grad_weight is None:
                 continue
-            grad = p.scatter_add_(1, index, p.new_full(index.shape, -1.0))
-            if not kept.all():
-                grad.mul_(kept[:, None])
-            grad = grad.to(low)
+            grad = p.scatter_add_(1, index, p.new_full(index.shape, -1.0)).to(low)
             if grad_hidden is not None:
                 grad_hidden[first : first + chunk] = grad @ weight.to(low)
             if grad_weight is not None:
@@ -67,5 +63,8 @@ def linear_cross_entropy(
 
     Equals F.cross_entropy(hidden Wᵀ, targets, reduction="sum") with logits of at most (chunk, V) at a time.
     """
-    tokens = hidden.flatten(0, -2)
-    return LinearCrossEntropy.apply(tokens, weight, targets.flatten(), chunk)  # pyright: ignore[reportReturnType]
+    tokens, targets = hidden.flatten(0, -2), targets.flatten()
+    counted = targets != IGNORED
+    if not bool(counted.all()):
+        tokens, targets = tokens[counted], targets[counted]
+    return LinearCrossEntropy.apply(tokens, weight, targets, chunk)  # pyright: ignore[reportReturnType]

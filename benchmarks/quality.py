@@ -1,0 +1,160 @@
+"""Ours and its peers on real text at equal wall-clock time: bits per byte of held-out text.
+
+    python -m benchmarks.quality --text novels-en [--models liquidlm llama …] [--minutes 10] [--seeds 1]
+    python -m benchmarks.quality --text novels-en --matched llama     # ours with that peer's number of steps
+
+First the seconds of a training step, all models in turn, alone on the machine with all its cores. From them
+the steps that fit into the time; the runs are then measured in steps, and may share the machine. Every model
+is given the same tokens per step and the recipe (optimiser and learning rate) that was best in a short sweep,
+with its learning rate decayed to 0 in each run. What results/quality.json has already is not run again.
+"""
+
+import argparse
+import itertools
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.learning import Trial, run_trials
+from benchmarks.machine import RESULTS, add_results, read_results
+from benchmarks.peers import MODELS, OURS, build
+from benchmarks.texts import TEXTS, load
+from benchmarks.timing import interleaved, medians
+from benchmarks.training_step import TrainingStep, bf16_is_faster
+
+NAME = "quality"
+COMPARED = [OURS, "llama", "mamba2", "gated_delta", "lstm", "mingru", "cfc"]
+RECIPES = [("adamw", 0.001), ("adamw", 0.002), ("adamw", 0.004), ("muon", 0.01), ("muon", 0.02)]
+TOKENS = 4096
+"""Tokens per step."""
+CARRIED, ALONE = 256, 1024
+"""Tokens in a row: where the state is carried from step to step, and where each row stands alone."""
+
+
+def length_of(name: str) -> int:
+    return CARRIED if build(name, 8, ALONE).carries else ALONE
+
+
+def measure_speed(text: str, names: list[str], rounds: int = 7) -> dict[str, dict[str, Any]]:
+    """{model: {"seconds": of a step, "bf16", "length"}}; measured for all together if one is missing."""
+    known = read_results(NAME).get("speed", {}).get(text, {})
+    if set(names) <= set(known):
+        return known
+    vocab = load(text).tokenizer.vocab_size
+    shapes = {name: (TOKENS // length_of(name), length_of(name)) for name in names}
+    bf16 = {name: bf16_is_faster(name, vocab) for name in names}
+    stream = load(text).train.tokens
+    steps = {
+        name: TrainingStep(
+            name, vocab, torch.from_numpy(stream[:TOKENS].astype("int64")).view(shape), bf16[name]
+        )
+        for name, shape in shapes.items()
+    }
+    seconds = medians(interleaved(dict(steps), rounds))
+    found = {
+        name: {"seconds": seconds[name], "bf16": bf16[name], "length": shapes[name][1]} for name in names
+    }
+    return add_results(NAME, "speed", text, found)["speed"][text]
+
+
+def trial(
+    text: str, model: str, recipe: tuple[str, float], speed: dict[str, Any], steps: int, **more: Any
+) -> Trial:
+    shape = {"rows": TOKENS // speed["length"], "length": speed["length"], "bf16": speed["bf16"]}
+    return Trial(text, model, *recipe, steps, **shape, **more)
+
+
+def steps_in(minutes: float, speed: dict[str, Any]) -> int:
+    """Steps that fit into so many minutes."""
+    return max(2, round(60 * minutes / speed["seconds"]))
+
+
+def sweep(text: str, model: str, speed: dict[str, Any], minutes: float, workers: int) -> tuple[str, float]:
+    """The recipe with the lowest bits per byte after a short run, on the text to choose by."""
+    steps = steps_in(minutes, speed)
+    trials = {recipe: trial(text, model, recipe, speed, steps) for recipe in RECIPES}
+    results = run_trials(NAME, trials.values(), workers)
+    scores = {recipe: _score(results[each.key]) for recipe, each in trials.items()}
+    best = min(scores, key=scores.__getitem__)
+    print(f"{text} {model:16} sweep: {scores} ▶ {best}", flush=True)
+    return best
+
+
+def _score(result: dict[str, Any]) -> float:
+    score = result.get("bits_per_byte", float("inf"))
+    return score if score == score else float("inf")  # not NaN
+
+
+def table(text: str, runs: dict[str, list[dict[str, Any]]]) -> str:
+    """Bits per byte, mean over seeds; steps, tokens, and how much higher than ours."""
+    own = statistics.mean(run["bits_per_byte"] for run in runs[OURS]) if OURS in runs else float("nan")
+    lines = [f"{text}: bits per byte, test; steps; tokens; parameters; recipe"]
+    for model, mine in runs.items():
+        scores = [run["bits_per_byte"] for run in mine]
+        mean, first = statistics.mean(scores), mine[0]
+        lines.append(
+            f"{model:16} {mean:.4f} ({mean / own - 1:+.1%} of ours, {len(scores)} seeds)"
+            f" {first['steps']:6} {first['steps'] * first['rows'] * first['length']:10,}"
+            f" {first['parameters']:10,} {first['recipe']} {first['lr']}"
+        )
+    return "\n".join(lines)
+
+
+def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any], file: Path) -> None:
+    """Bits per byte on the way, against minutes and against tokens, a line per model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    by_time, by_tokens = figure.subplots(1, 2, sharey=True)
+    for model, (first, *_) in runs.items():
+        steps = [step for step, _, _ in first["curve"][1:-1]]  # the last is on other text
+        bits = [score for _, _, score in first["curve"][1:-1]]
+        colour = f"C{list(MODELS).index(model)}"
+        minutes = [step * speed[model]["seconds"] / 60 for step in steps]
+        by_time.plot(minutes, bits, marker="o", label=model, color=colour)
+        tokens = [step * first["rows"] * first["length"] / 1e6 for step in steps]
+        by_tokens.semilogx(tokens, bits, marker="o", label=model, color=colour)
+    by_time.set(title=text, xlabel="minutes of training on two cores", ylabel="bits per byte, validation")
+    by_tokens.set(xlabel="million tokens of training")
+    for axis in (by_time, by_tokens):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    figure.savefig(file, dpi=130)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
+    parser.add_argument("--models", nargs="+", default=COMPARED, choices=list(MODELS))
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--sweep-minutes", type=float, default=1.0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time, sharing the cores")
+    parser.add_argument("--matched", choices=list(MODELS), help="ours, with this peer's number of steps")
+    given = parser.parse_args(argv)
+    speed = measure_speed(given.text, given.models)
+    recipes = {
+        model: sweep(given.text, model, speed[model], given.sweep_minutes, given.workers)
+        for model in given.models
+    }
+    steps = {model: steps_in(given.minutes, speed[model]) for model in given.models}
+    if given.matched:
+        steps = {OURS: steps[given.matched]}
+    trials = {
+        model: [
+            trial(given.text, model, recipes[model], speed[model], count, seed=seed, judge="test")
+            for seed in range(given.seeds)
+        ]
+        for model, count in steps.items()
+    }
+    results = run_trials(NAME, itertools.chain(*trials.values()), given.workers)
+    runs = {model: [results[each.key] for each in mine] for model, mine in trials.items()}
+    print(table(given.text, runs))
+    if not given.matched:
+        draw(given.text, runs, speed, RESULTS / f"{NAME}_{given.text}.png")
+
+
+if __name__ == "__main__":
+    main()

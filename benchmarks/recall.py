@@ -1,0 +1,278 @@
+"""What a model remembers: associative recall, passkeys, copying, parity and other states, by length.
+
+    python -m benchmarks.recall --tasks mqar passkey copying parity s3 s5 [--models liquidlm llama …]
+
+Every model is trained on the task at short lengths and tested at longer ones; results already in
+results/recall.json are kept.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from benchmarks.machine import RESULTS, read_results
+from benchmarks.peers import MODELS, OURS, LanguageModel, build, parameters, recipe
+from benchmarks.pool import report, run_pool
+from liquidlm.data import IGNORED
+from liquidlm.optim import clip_gradients
+
+NAME = "recall"
+Examples = tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]
+"""Ids, and at each position what is asked there; −100 where nothing is."""
+
+
+def mqar(rows: int, length: int, pairs: int, generator: torch.Generator, vocab: int = 8192) -> Examples:
+    """Multi-query associative recall (Arora et al. 2024): `pairs` keys and values, then every key again, at
+    random even places among random tokens; its value is asked."""
+    keys = _distinct(rows, pairs, vocab // 2 - 1, generator) + 1
+    values = _distinct(rows, pairs, vocab // 2, generator) + vocab // 2
+    ids = torch.randint(0, vocab, (rows, length), generator=generator)
+    targets = torch.full((rows, length), IGNORED)
+    ids[:, : 2 * pairs] = torch.stack([keys, values], 2).flatten(1)
+    places = 2 * pairs + 2 * _distinct(rows, pairs, (length - 2 * pairs) // 2, generator)
+    ids.scatter_(1, places, keys)
+    targets.scatter_(1, places, values)
+    return ids, targets
+
+
+def passkey(rows: int, length: int, digits: int, generator: torch.Generator, vocab: int = 64) -> Examples:
+    """A number somewhere in a text that repeats itself, asked at its end (Mohtashami & Jaggi 2023)."""
+    filler = torch.randint(20, vocab, (96,), generator=torch.Generator().manual_seed(1))
+    offset = torch.randint(0, 96, (rows, 1), generator=generator)
+    ids = filler[(offset + torch.arange(length)) % 96]
+    key = torch.randint(0, 10, (rows, digits), generator=generator)
+    room = length - 2 * digits - 2
+    place = (torch.rand(rows, 1, generator=generator) * room).long()
+    ids.scatter_(1, place, torch.full((rows, 1), 10))
+    ids.scatter_(1, place + 1 + torch.arange(digits), key)
+    ids[:, -digits - 1] = 11
+    ids[:, -digits:] = key
+    targets = torch.full((rows, length), IGNORED)
+    targets[:, -digits - 1 : -1] = key
+    return ids, targets
+
+
+def copying(rows: int, length: int, _: int, generator: torch.Generator, vocab: int = 28) -> Examples:
+    """(length − 1)/2 random letters, a mark, and the letters again."""
+    letters = torch.randint(2, vocab, (rows, (length - 1) // 2), generator=generator)
+    ids = torch.cat([letters, torch.ones(rows, 1, dtype=torch.long), letters], 1)
+    targets = torch.full_like(ids, IGNORED)
+    targets[:, -letters.shape[1] - 1 : -1] = letters
+    return ids, targets
+
+
+def word_problem(order: int) -> Callable[..., Examples]:
+    """Elements of the symmetric group S_n; at each the product of all so far is asked. S₂ is parity."""
+    group = list(itertools.permutations(range(order)))
+    index = {element: i for i, element in enumerate(group)}
+    table = torch.tensor([[index[tuple(a[i] for i in b)] for b in group] for a in group])
+
+    def examples(rows: int, length: int, _: int, generator: torch.Generator) -> Examples:
+        ids = torch.randint(0, len(group), (rows, length), generator=generator)
+        product, targets = ids[:, 0], [ids[:, 0]]
+        for column in ids[:, 1:].unbind(1):
+            product = table[product, column]
+            targets.append(product)
+        return ids, torch.stack(targets, 1)
+
+    return examples
+
+
+def _distinct(rows: int, count: int, limit: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
+    """Per row `count` different numbers under `limit`."""
+    return torch.rand(rows, limit, generator=generator).argsort(1)[:, :count]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A probe.
+
+    Attributes:
+        examples: (rows, length, load, generator) ▶ ids and targets.
+        vocab: number of ids.
+        trained, tested: (length, load) of training, one drawn per step, and of the tests.
+        tokens: per training step, about.
+        layers, width: of every model.
+        whole: a row counts only if all its answers are right.
+    """
+
+    examples: Callable[..., Examples]
+    vocab: int
+    trained: list[tuple[int, int]]
+    tested: list[tuple[int, int]]
+    steps: int
+    tokens: int = 4096
+    layers: int = 2
+    width: int = 128
+    whole: bool = False
+
+
+TASKS = {
+    "mqar": Task(
+        mqar,
+        8192,
+        [(64, 4), (128, 8), (256, 16), (256, 32), (256, 64)],
+        [(256, 64), (512, 64), (512, 128), (1024, 256)],
+        steps=3000,
+        tokens=8192,
+    ),
+    "passkey": Task(
+        passkey,
+        64,
+        [(128, 5), (256, 5), (512, 5), (1024, 5), (2048, 5)],
+        [(2**n, 5) for n in (11, 12, 13, 14, 15, 16, 17, 18, 20)],
+        steps=1000,
+        whole=True,
+    ),
+    "copying": Task(
+        copying,
+        28,
+        [(17, 0), (33, 0), (65, 0), (129, 0)],
+        [(n + 1, 0) for n in (32, 64, 128, 256, 512)],
+        steps=1500,
+    ),
+    **{
+        name: Task(
+            word_problem(order),
+            math.factorial(order),
+            [(n, 0) for n in (4, 8, 16, 32, 64)],
+            [(n, 0) for n in (64, 128, 256, 512, 1024)],
+            steps=steps,
+            tokens=2048,
+        )
+        for name, order, steps in (("parity", 2, 2000), ("s3", 3, 3000), ("s5", 5, 3000))
+    },
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What defines a run: a task of TASKS, a model of peers.MODELS, and how it is trained."""
+
+    task: str
+    model: str
+    recipe: str
+    lr: float
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
+
+
+def probe(given: Probe) -> dict[str, Any]:
+    """Train on the task, test by length: {"accuracy": {"length/load": share of right answers}, …}"""
+    task = TASKS[given.task]
+    torch.manual_seed(given.seed)
+    longest = max(length for length, _ in task.tested)
+    model = build(given.model, task.vocab, longest, width=task.width, layers=task.layers).train()
+    optimisers, generator = recipe(model, given.recipe, given.lr), torch.Generator().manual_seed(given.seed)
+    seconds, average = time.perf_counter(), 0.0
+    for step in range(task.steps):
+        # Lengths grow over the first half of the training, then all of them come.
+        reach = min(1.0, 2 * (step + 1) / task.steps) * len(task.trained)
+        known = task.trained[: max(1, math.ceil(reach))]
+        length, load = known[int(torch.randint(0, len(known), (), generator=generator))]
+        ids, targets = task.examples(max(1, task.tokens // length), length, load, generator)
+        loss, _ = model(ids, targets)
+        loss.backward()
+        clip_gradients(model.parameters())
+        optimisers.step(step, step / task.steps)
+        average = loss.item() if step == 0 else 0.95 * average + 0.05 * loss.item()
+        if (step + 1) % (task.steps // 10) == 0:
+            print(f"{given.key}: step {step + 1} loss {average:.4f}", file=sys.stderr, flush=True)
+    seconds = time.perf_counter() - seconds
+    tests = {f"{n}/{load}": accuracy(model, task, n, load) for n, load in task.tested}
+    return {"accuracy": tests, "parameters": parameters(model), "seconds": seconds, "training_loss": average}
+
+
+@torch.no_grad()
+def accuracy(model: LanguageModel, task: Task, length: int, load: int) -> float:
+    """Share of right answers in 64 rows, in 20 where a row has over 2¹⁵ tokens, in 8 over 2¹⁸."""
+    model.eval()
+    generator = torch.Generator().manual_seed(123)
+    rows = 64 if length <= 2**15 else 20 if length <= 2**18 else 8
+    right: list[Tensor] = []
+    for first in range(0, rows, 4):
+        ids, targets = task.examples(min(4, rows - first), length, load, generator)
+        wanted = targets != IGNORED
+        correct = answers(model, ids) == targets
+        if task.whole:
+            right.append((correct | ~wanted).all(1))
+        else:
+            right.append(correct[wanted])
+    return torch.cat(right).double().mean().item()
+
+
+def answers(model: LanguageModel, ids: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
+    """The most likely answer at every position."""
+    state, found = None, []
+    for piece in ids.split(2048 if model.carries else ids.shape[1], 1):
+        logits, state = model.logits(piece, state)
+        found.append(logits.argmax(-1))
+    return torch.cat(found, 1)
+
+
+def draw(results: dict[str, Any], file: Path) -> None:
+    """Accuracy against the length: a panel per task, a line per model."""
+    from matplotlib.figure import Figure
+
+    tasks = [task for task in TASKS if any(entry["task"] == task for entry in results.values())]
+    figure = Figure(figsize=(4.5 * len(tasks), 4), layout="constrained")
+    for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        for entry in best(results, task).values():
+            points = [(int(key.split("/")[0]), share) for key, share in entry["accuracy"].items()]
+            colour = f"C{list(MODELS).index(entry['model'])}"
+            axis.semilogx(*zip(*points, strict=True), base=2, marker="o", label=entry["model"], color=colour)
+        axis.axvline(TASKS[task].trained[-1][0], color="grey", linestyle=":")
+        axis.set(title=task, xlabel="tokens (dotted: longest in training)", ylabel="right answers")
+        axis.set_ylim(-0.03, 1.03)
+        axis.legend(fontsize="small")
+    figure.savefig(file, dpi=130)
+
+
+def best(results: dict[str, Any], task: str) -> dict[str, Any]:
+    """Per model, the run with the lowest training loss: the learning rate is not chosen by the test."""
+    found: dict[str, Any] = {}
+    for entry in results.values():
+        if entry["task"] == task and "failed" not in entry:
+            before = found.get(entry["model"])
+            if before is None or entry["training_loss"] < before["training_loss"]:
+                found[entry["model"]] = entry
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--models", nargs="+", default=[OURS], choices=list(MODELS))
+    parser.add_argument("--recipes", nargs="+", default=["muon:0.02", "adamw:0.003"], metavar="NAME:LR")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args(argv)
+    recipes = [(name, float(lr)) for name, lr in (recipe.split(":") for recipe in given.recipes)]
+    grid = itertools.product(given.tasks, given.models, recipes, range(given.seeds))
+    probes = [Probe(task, model, *recipe, seed) for task, model, recipe, seed in grid]
+    results = run_pool(NAME, "benchmarks.recall", {p.key: asdict(p) for p in probes}, given.workers)
+    for task in given.tasks:
+        for model, entry in best(results, task).items():
+            shares = "  ".join(f"{key} {share:.3f}" for key, share in entry["accuracy"].items())
+            print(f"{task:8} {model:12} {entry['recipe']} {entry['lr']}: {shares}")
+    draw(read_results(NAME)["trials"], RESULTS / f"{NAME}.png")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
+        report(lambda given: probe(Probe(**given)))
+    else:
+        main()
