@@ -8,6 +8,7 @@ windows of the length it was trained on, moved on by half.
 """
 
 import argparse
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ def windows(length: int, size: int, carries: bool) -> Iterator[tuple[int, int, i
 def by_position(novels: list[Float[Tensor, " n"]]) -> dict[str, float]:
     """Bits per byte of all novels together between each two of EDGES."""
     found = {}
-    for first, last in zip(EDGES[:-1], EDGES[1:], strict=True):
+    for first, last in itertools.pairwise(EDGES):
         part = torch.cat([nats[first:last] for nats in novels])
         if len(part):
             found[str(first)] = part.double().mean().item() / math.log(2)
@@ -99,10 +100,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--peer", default="llama")
     given = parser.parse_args(argv)
     tokenizer = LEDTokenizerWrapper.bytes()
-    split = TEXTS[given.text][0]()
+    documents = TEXTS[given.text][0]()["test"]
     novels = [
         torch.from_numpy(np.append(tokenizer.bos_token_id, tokenizer.encode(novel.text)).astype(np.int64))
-        for novel in [*split["valid"], *split["test"]]
+        for novel in documents
     ]
     ours, own = trained(given.text, OURS)
     peer, other = trained(given.text, given.peer)
@@ -115,13 +116,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, model, trial, reset in runs:
         results[name] = by_position([surprise(model, novel, reset, trial.bf16) for novel in novels])
         print(name, {first: round(bits, 4) for first, bits in results[name].items()}, flush=True)
-    write_results(
-        NAME,
-        {
-            "bits_per_byte_from": results,
-            "novels": [d.source.split("/")[-1] for d in split["valid"] + split["test"]],
-        },
-    )
+    read = [Path(novel.source).name for novel in documents]
+    write_results(NAME, {"novels": read, "bits_per_byte_from": results})
     draw(results, RESULTS / f"{NAME}.png")
 
 

@@ -16,6 +16,10 @@ BENCHMARKS = {
     "embedding_share": "embedding_share",
     "generation": "generation",
     "reading": "reading",
+    "quality": "quality",
+    "ablations": "ablations",
+    "recall": "recall",
+    "long_context": "long_context",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 
