@@ -183,7 +183,7 @@ def probe(given: Probe) -> dict[str, Any]:
         reach = min(1.0, 2 * (step + 1) / task.steps) * len(task.trained)
         known = task.trained[: max(1, math.ceil(reach))]
         length, load = known[int(torch.randint(0, len(known), (), generator=generator))]
-        ids, targets = task.examples(max(1, task.tokens // length), length, load, generator)
+        ids, targets = task.examples(min(64, max(1, task.tokens // length)), length, load, generator)
         loss, _ = model(ids, targets)
         loss.backward()
         clip_gradients(model.parameters())
