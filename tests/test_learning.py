@@ -1,0 +1,189 @@
+"""The benchmarks of learning: what is asked in each probe, what is judged of a text, what is run again."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from benchmarks import learning, long_context, machine, pool, recall, texts
+from benchmarks.peers import MODELS, OUTPUTS, STEPWISE, build, recipe
+from liquidlm import LEDTokenizerWrapper
+from liquidlm.corpus import Document
+from liquidlm.data import IGNORED, tokenize_documents
+
+GENERATOR = torch.Generator().manual_seed(5)
+
+
+# ---- probes
+
+
+def test_mqar_asks_for_the_value_of_each_key_once():
+    ids, targets = recall.mqar(3, 64, 8, GENERATOR)
+    for row, asked in zip(ids.tolist(), targets.tolist(), strict=True):
+        pairs = dict(zip(row[:16:2], row[1:16:2], strict=True))
+        places = [i for i, target in enumerate(asked) if target != IGNORED]
+        assert sorted(row[i] for i in places) == sorted(pairs) and len(pairs) == 8
+        assert all(i >= 16 and asked[i] == pairs[row[i]] for i in places)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_a_word_problem_asks_for_the_product_of_permutations(order):
+    ids, targets = recall.word_problem(order)(4, 9, 0, GENERATOR)
+    group = list(itertools.permutations(range(order)))
+    for row, asked in zip(ids.tolist(), targets.tolist(), strict=True):
+        product = tuple(range(order))
+        for element, wanted in zip(row, asked, strict=True):
+            product = tuple(product[i] for i in group[element])
+            assert group[wanted] == product
+
+
+def test_parity_is_the_word_problem_of_two():
+    ids, targets = recall.word_problem(2)(4, 20, 0, GENERATOR)
+    assert torch.equal(targets, ids.cumsum(1) % 2)
+
+
+def test_a_passkey_stands_once_in_the_text_and_is_asked_at_its_end():
+    for ids, targets in (recall.passkey(8, 40, 5, GENERATOR), recall.passkey(8, 13, 5, GENERATOR)):
+        for row, asked in zip(ids.tolist(), targets.tolist(), strict=True):
+            place = row.index(10)
+            key = row[place + 1 : place + 6]
+            assert place + 6 <= len(row) - 6 and row[-6] == 11 and row[-5:] == key
+            assert asked[-6:-1] == key and all(target == IGNORED for target in asked[:-6] + asked[-1:])
+
+
+def test_copying_asks_for_the_letters_again():
+    ids, targets = recall.copying(2, 9, 0, GENERATOR)
+    assert torch.equal(targets[:, 4:8], ids[:, :4]) and torch.equal(ids[:, 5:], ids[:, :4])
+    assert (targets[:, :4] == IGNORED).all() and (targets[:, 8] == IGNORED).all()
+
+
+class Knowing(torch.nn.Module):
+    """Answers parity right, except in rows that begin with `wrong`."""
+
+    carries = False
+
+    def __init__(self, wrong: int):
+        super().__init__()
+        self.wrong = wrong
+
+    def logits(self, ids, state=None):
+        answer = (ids.cumsum(1) + (ids[:, :1] == self.wrong)) % 2
+        return torch.nn.functional.one_hot(answer, 2).float(), None
+
+
+def test_accuracy_is_the_share_of_right_answers():
+    task = recall.TASKS["parity"]
+    assert recall.accuracy(Knowing(2), task, 16, 0) == 1
+    assert 0.2 < recall.accuracy(Knowing(1), task, 16, 0) < 0.8
+
+
+def test_a_run_is_chosen_by_its_training_not_by_its_test():
+    runs = {
+        str(i): {"task": "s3", "model": "lstm", "training_loss": loss, "accuracy": {"64/0": share}}
+        for i, (loss, share) in enumerate([(0.2, 0.9), (0.1, 0.5)])
+    }
+    assert recall.best(runs, "s3")["lstm"]["training_loss"] == 0.1
+
+
+# ---- texts
+
+
+def test_held_out_rows_judge_every_byte_after_the_burn_in(monkeypatch):
+    monkeypatch.setattr(texts, "ROWS", 2)
+    monkeypatch.setattr(texts, "BURN_IN", 3)
+    tokenizer = LEDTokenizerWrapper.bytes()
+    corpus = tokenize_documents([Document("abcdefgh", "a"), Document("ñandú", "b")], tokenizer)
+    rows = texts.held_out(corpus, tokenizer, 1000)
+    judged = [tokenizer.decode(row[row >= 0].tolist()) for row in rows.targets]
+    assert judged == ["defgh", "andú"]  # no mark of an end or a beginning, and no first three
+    assert rows.text_bytes == 10
+    assert torch.equal(
+        rows.ids[:, 1:][rows.targets[:, :-1] >= 0], rows.targets[:, :-1][rows.targets[:, :-1] >= 0]
+    )
+
+
+@pytest.mark.parametrize("carries", [True, False])
+def test_pieces_judge_every_target_once(carries):
+    targets = torch.arange(2 * 37).view(2, 37)
+    targets[:, :8] = IGNORED
+    rows = texts.HeldOut(torch.zeros_like(targets), targets, 1)
+    seen = torch.cat([piece[piece >= 0] for _, piece in learning.pieces(rows, 16, carries)])
+    assert sorted(seen.tolist()) == sorted(targets[targets >= 0].tolist())
+
+
+@pytest.mark.parametrize("length", [5, 16, 50])
+@pytest.mark.parametrize("carries", [True, False])
+def test_windows_judge_every_position_once_and_with_context(length, carries):
+    judged = []
+    for first, last, start in long_context.windows(length, 16, carries):
+        assert last - first <= 16 and (carries or start == 0 or start - first >= 8)
+        judged += range(start, last)
+    assert judged == list(range(length))
+
+
+# ---- models
+
+
+@pytest.mark.parametrize("name", ["liquidlm", "lstm", "mingru", "cfc"])
+def test_a_model_that_carries_goes_on_where_it_was(name):
+    if name in STEPWISE:
+        pytest.importorskip("ncps", reason="ncps is not installed")
+    torch.manual_seed(0)
+    model = build(name, 11, 32, width=64, layers=2).eval()
+    ids = torch.randint(0, 11, (2, 20), generator=GENERATOR)
+    with torch.no_grad():
+        whole, _ = model.logits(ids)
+        first, state = model.logits(ids[:, :7])
+        rest, _ = model.logits(ids[:, 7:], state)
+    assert model.carries
+    assert (torch.cat([first, rest], 1) - whole).abs().max() < 1e-4 * whole.abs().max()
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in STEPWISE])
+def test_a_recipe_trains_every_parameter_once(name, optimiser):
+    model = build(name, 11, 32, width=64, layers=2)
+    groups = [group for part, _ in recipe(model, optimiser, 0.01).parts for group in part.param_groups]
+    trained = [id(p) for group in groups for p in group["params"]]
+    assert sorted(trained) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    if optimiser == "muon":
+        by_muon = {id(p) for p in groups[0]["params"]}
+        outside = [p for n, p in model.named_parameters() if "embed" in n or n.split(".")[-2] in OUTPUTS]
+        assert by_muon and not by_muon & set(map(id, outside))
+
+
+def test_a_run_learns_and_says_how_well(monkeypatch):
+    tokenizer = LEDTokenizerWrapper.bytes()
+    corpus = tokenize_documents([Document("to be or not to be, " * 40, "a")], tokenizer)
+    monkeypatch.setattr(texts, "ROWS", 2)
+    monkeypatch.setattr(texts, "BURN_IN", 8)
+    rows = texts.held_out(corpus, tokenizer, 200)
+    monkeypatch.setattr(learning, "load", lambda name: texts.Text(tokenizer, corpus, rows, rows, rows))
+    small = build("mingru", tokenizer.vocab_size, 32, width=32, layers=1)
+    monkeypatch.setattr(learning, "build_variant", lambda *of: small)
+    given = learning.Trial("any", "mingru", "muon", 0.02, steps=30, rows=2, length=32, bf16=False)
+    found = learning.learn(given)
+    assert found["curve"][0][-1] > found["bits_per_byte"] and found["curve"][-1][0] == 30
+    nats = small.logits(rows.ids)[0].log_softmax(-1)
+    judged = rows.targets >= 0
+    nats = -nats[judged].gather(1, rows.targets[judged][:, None]).sum().item()
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / rows.text_bytes, rel=1e-4)
+
+
+# ---- pool
+
+
+def test_what_is_measured_is_not_run_again_and_what_failed_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    ran = []
+
+    def child(module, job, threads):
+        ran.append(job["n"])
+        return {"failed": "exit code 1"} if job["n"] == 2 and ran.count(2) == 1 else {"square": job["n"] ** 2}
+
+    monkeypatch.setattr(pool, "_in_child", child)
+    jobs = {f"n={n}": {"n": n} for n in (1, 2, 3)}
+    assert "failed" in pool.run_pool("squares", "any", jobs, 2)["n=2"]
+    assert pool.run_pool("squares", "any", jobs, 2)["n=2"] == {"n": 2, "square": 4}
+    assert sorted(ran) == [1, 2, 2, 3]
