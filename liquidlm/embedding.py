@@ -13,13 +13,17 @@ from .precision import full_precision, linear
 FLOW_LOSS_IDS = 1024
 """The flow's training term is taken over at most so many of a batch's ids, drawn anew each time."""
 
+FIRST_GAIN = 0.1
+"""Scale of x at the start: the residual stream of an untrained model is soon the blocks' own."""
+
 
 class OptimizedLiquidEmbeddingMFR(nn.Module):
-    """ids ▶ embedding (V×E) ▶ flow E→Z ▶ w_e: Z→H ▶ ODEFunc over t_span ▶ x (H).
+    """ids ▶ embedding (V×E) ▶ flow E→Z ▶ w_e: Z→H ▶ ODEFunc over t_span ▶ gain ⊙ · = x (H).
 
     The result depends on the token alone: it is computed once for each distinct id of a batch and
-    gathered, and at inference the whole stage folds into one V×H table (`fold`). At the start the
-    coordinates of x are of unit scale for the default t_span.
+    gathered, and at inference the whole stage folds into one V×H table (`fold`). At the start the ODE's
+    result has coordinates of unit scale for the default t_span, and the gain, learned per coordinate, makes
+    them small beside what the blocks add.
 
     Args:
         vocab_size: V.
@@ -60,6 +64,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         nn.init.normal_(self.w_e.weight, std=0.35 * latent_dim**-0.5)  # the ODE makes it 1
         nn.init.zeros_(self.w_e.bias)
         self.ode = ODEFunc(nn.LayerNorm(hidden_size), decay_factor, adaptive_factor)
+        self.gain = nn.Parameter(torch.full((hidden_size,), FIRST_GAIN))
 
     @property
     def vocab_size(self) -> int:
@@ -154,10 +159,10 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
             return survivors / self.vocab_size
 
     def _evolve(self, z: Float[Tensor, "n z"], t_span: Tensor | None) -> Float[Tensor, "n h"]:
-        """x = e(t_last) with e(t_first) = w_e(z), in the type of the embedding."""
+        """x = gain ⊙ e(t_last) with e(t_first) = w_e(z), in the type of the embedding."""
         times = torch.linspace(0, 1, 5) if t_span is None else t_span
         with full_precision(z) as z:
-            x = integrate(self.ode, linear(self.w_e, z), times, self.method)
+            x = self.gain.to(z) * integrate(self.ode, linear(self.w_e, z), times, self.method)
         return x.to(self.embedding.weight.dtype)
 
     def check_ids(self, input_ids: Int[Tensor, "b t"]) -> None:
