@@ -256,10 +256,12 @@ def _mingru(vocab: int, length: int, width: int = WIDTH, layers: int = 4) -> Lan
 
 
 def _cfc(vocab: int, length: int, width: int = WIDTH, layers: int = 10) -> LanguageModel:
-    """ncps' CfC (Hasani et al. 2022); a backbone as wide as the state, since fewer layers are quicker."""
+    """ncps' CfC (Hasani et al. 2022); a backbone about as wide as the state, since fewer layers are quicker."""
     from ncps.torch import CfC
 
-    return RecurrentStack(vocab, width, [CfC(width, width, backbone_units=width) for _ in range(layers)])
+    return RecurrentStack(
+        vocab, width, [CfC(width, width, backbone_units=15 * width // 16) for _ in range(layers)]
+    )
 
 
 def _ltc(vocab: int, length: int, width: int = WIDTH, layers: int = 7) -> LanguageModel:

@@ -25,9 +25,9 @@ from benchmarks.timing import interleaved, medians
 from benchmarks.training_step import TrainingStep, bf16_is_faster
 
 NAME = "quality"
-COMPARED = [OURS, "llama", "mamba2", "gated_delta", "lstm", "mingru", "cfc"]
-RECIPES = [("adamw", 0.001), ("adamw", 0.002), ("adamw", 0.004), ("muon", 0.01), ("muon", 0.02)]
-TOKENS = 4096
+COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
+RECIPES = [("adamw", 0.001), ("adamw", 0.003), ("muon", 0.01), ("muon", 0.02)]
+TOKENS = 2048
 """Tokens per step."""
 CARRIED, ALONE = 256, 1024
 """Tokens in a row: where the state is carried from step to step, and where each row stands alone."""
@@ -71,14 +71,20 @@ def steps_in(minutes: float, speed: dict[str, Any]) -> int:
     return max(2, round(60 * minutes / speed["seconds"]))
 
 
-def sweep(text: str, model: str, speed: dict[str, Any], minutes: float, workers: int) -> tuple[str, float]:
-    """The recipe with the lowest bits per byte after a short run, on the text to choose by."""
-    steps = steps_in(minutes, speed)
-    trials = {recipe: trial(text, model, recipe, speed, steps) for recipe in RECIPES}
+def sweep(
+    text: str, models: list[str], speed: dict[str, Any], minutes: float, workers: int
+) -> dict[str, tuple[str, float]]:
+    """Per model the recipe with the lowest bits per byte after a short run, on the text to choose by."""
+    trials = {
+        (model, recipe): trial(text, model, recipe, speed[model], steps_in(minutes, speed[model]))
+        for model, recipe in itertools.product(models, RECIPES)
+    }
     results = run_trials(NAME, trials.values(), workers)
-    scores = {recipe: _score(results[each.key]) for recipe, each in trials.items()}
-    best = min(scores, key=scores.__getitem__)
-    print(f"{text} {model:16} sweep: {scores} ▶ {best}", flush=True)
+    best = {}
+    for model in models:
+        scores = {recipe: _score(results[trials[model, recipe].key]) for recipe in RECIPES}
+        best[model] = min(scores, key=scores.__getitem__)
+        print(f"{text} {model:16} sweep: {scores} ▶ {best[model]}", flush=True)
     return best
 
 
@@ -135,10 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--matched", choices=list(MODELS), help="ours, with this peer's number of steps")
     given = parser.parse_args(argv)
     speed = measure_speed(given.text, given.models)
-    recipes = {
-        model: sweep(given.text, model, speed[model], given.sweep_minutes, given.workers)
-        for model in given.models
-    }
+    recipes = sweep(given.text, given.models, speed, given.sweep_minutes, given.workers)
     steps = {model: steps_in(given.minutes, speed[model]) for model in given.models}
     if given.matched:
         steps = {OURS: steps[given.matched]}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
+import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.peers import MODELS, LanguageModel, Ours, build
@@ -48,17 +48,24 @@ def _plain_embedding(vocab: int, tied: bool = False) -> LiquidTextGenerationMode
     return model
 
 
-class UngatedGate(nn.Module):
-    """In place of a block's gate: silu of it is 1."""
+class Gated(nn.Module):
+    """A mixer whose result is gated by its input, h ⊙ silu(gate u)."""
 
-    def forward(self, u):
-        return torch.full_like(u, 1.2784645)
+    def __init__(self, mixer: TimeMixer):
+        super().__init__()
+        self.mixer = mixer
+        self.gate = nn.Linear(mixer.hidden_size, mixer.hidden_size, bias=False)
+        self.initial_state = mixer.initial_state
+
+    def mix(self, u, events, state):
+        h, state = self.mixer.mix(u, events, state)
+        return h.to(u.dtype) * F.silu(self.gate(u)), state
 
 
-def _no_gate(vocab: int) -> LiquidTextGenerationModel:
+def _gated(vocab: int) -> LiquidTextGenerationModel:
     model = liquid(vocab)
     for block in model.blocks:
-        block.gate = UngatedGate()
+        block.mixer = Gated(block.mixer)  # pyright: ignore
     return model
 
 
@@ -89,7 +96,7 @@ VARIANTS: dict[str, Callable[[int], LiquidTextGenerationModel]] = {
     "MTTT": _pattern("MTTT"),
     "plain embedding": _plain_embedding,
     "plain tied embedding": lambda vocab: _plain_embedding(vocab, tied=True),
-    "no gate": _no_gate,
+    "gated": _gated,
     "no convolution": _no_conv,
     "memory without time cell": _memory_without_cell,
     "1 head": lambda vocab: liquid(vocab, num_heads=1),

@@ -21,7 +21,7 @@ class LiquidConfig(PreTrainedConfig):
         num_hidden_layers: blocks.
         mixer_types: per block "time" (liquid time cell alone) or "memory" (matrix memory and time cell);
             by default "memory" in the second of every four blocks.
-        intermediate_size: width of the gated MLP; by default 8/3 H rounded up to a multiple of 32.
+        intermediate_size: width of the gated MLP; by default 3 H rounded up to a multiple of 32.
         num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.
         conv_width: events that the short convolution sees.
         chunk_size: tokens per chunk of the memory's parallel form.
@@ -68,7 +68,7 @@ class LiquidConfig(PreTrainedConfig):
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
         if self.intermediate_size is None:
-            self.intermediate_size = math.ceil(self.hidden_size * 8 / 3 / 32) * 32
+            self.intermediate_size = math.ceil(self.hidden_size * 3 / 32) * 32
         self._check_sizes()
         super().__post_init__(**kwargs)
 

@@ -45,7 +45,7 @@ class GatedMLP(nn.Module):
 
 
 class LiquidBlock(nn.Module):
-    """x + out(h ⊙ silu(gate u)), h = mixer(u, time), u = norm x; then x + MLP(norm x)."""
+    """x + out(mixer(norm x, time)); then x + MLP(norm x)."""
 
     def __init__(self, config: LiquidConfig, kind: str):
         super().__init__()
@@ -57,7 +57,6 @@ class LiquidBlock(nn.Module):
             self.mixer: TimeMixer = AsyncLiquidCell(width, rate, **heads, **shared)
         else:
             self.mixer = TimeMixer(width, rate, **shared)
-        self.gate = nn.Linear(width, width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.mlp_norm = Norm(width, config.norm_eps)
         self.mlp = GatedMLP(width, cast(int, config.intermediate_size))
@@ -72,7 +71,7 @@ class LiquidBlock(nn.Module):
         u = self.mixer_norm(x)
         with _products_in(u.dtype, u.device):
             h, state = self.mixer.mix(u, events, state)
-        x = x + self.dropout(self.out(h.to(u.dtype) * F.silu(self.gate(u))))
+        x = x + self.dropout(self.out(h.to(u.dtype)))
         return x + self.dropout(self.mlp(self.mlp_norm(x))), state
 
 

@@ -85,7 +85,7 @@ class NormStep:
 
 
 class BlockStep:
-    """x + out(h ⊙ silu(gate u)), then x + MLP."""
+    """x + out(h), then x + MLP."""
 
     def __init__(self, block: LiquidBlock, wide: torch.dtype):
         mixer = block.mixer
@@ -93,7 +93,7 @@ class BlockStep:
         self.conv = ConvStep(mixer, wide)
         self.memory = MemoryStep(mixer, wide) if isinstance(mixer, AsyncLiquidCell) else None
         self.cell = CellStep(mixer, wide)
-        self.gate, self.out = matrix(wide, block.gate.weight), matrix(wide, block.out.weight)
+        self.out = matrix(wide, block.out.weight)
         self.gate_up = matrix(wide, block.mlp.gate.weight, block.mlp.up.weight)
         self.down = matrix(wide, block.mlp.down.weight)
 
@@ -106,7 +106,7 @@ class BlockStep:
         if self.memory is not None and memory is not None:
             c, memory = self.memory(c, step, memory)
         h = self.cell(c, step, state.h)
-        x = torch.addmm(x, F.silu(u @ self.gate).mul_(h), self.out)
+        x = torch.addmm(x, h, self.out)
         gate, up = (self.mlp_norm(x) @ self.gate_up).chunk(2, -1)
         x = torch.addmm(x, F.silu(gate).mul_(up), self.down)
         return x, CellState(h, conv, memory, state.time)
