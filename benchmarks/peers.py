@@ -256,7 +256,7 @@ def _mingru(vocab: int, length: int, width: int = WIDTH, layers: int = 4) -> Lan
 
 
 def _cfc(vocab: int, length: int, width: int = WIDTH, layers: int = 10) -> LanguageModel:
-    """ncps' CfC (Hasani et al. 2022); a backbone about as wide as the state, since fewer layers are quicker."""
+    """ncps' CfC (Hasani et al. 2022); few layers with a wide backbone are quickest."""
     from ncps.torch import CfC
 
     return RecurrentStack(

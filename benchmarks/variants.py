@@ -8,6 +8,7 @@ from torch import nn
 
 from benchmarks.peers import MODELS, LanguageModel, Ours, build
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
+from liquidlm.cells import TimeMixer
 
 SIZES: dict[str, Any] = {"hidden_size": 192, "embedding_dim": 192, "latent_dim": 96, "num_hidden_layers": 4}
 
