@@ -297,13 +297,6 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def updates(model: LanguageModel) -> Callable[[], object]:
-    """A function that updates all parameters and clears the gradients: ours with its own optimisers, the
-    peers with AdamW at 1e-3."""
-    optimisers = recipe(model, *(("muon", 0.02) if isinstance(model, Ours) else ("adamw", 1e-3)))
-    return lambda: optimisers.step(step=0, progress=0.0)
-
-
 def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
     """The optimisers of a training recipe, on the schedule of `liquidlm train`.
 

@@ -26,7 +26,8 @@ from benchmarks.training_step import TrainingStep, bf16_is_faster
 
 NAME = "quality"
 COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
-RECIPES = [("adamw", 0.001), ("adamw", 0.003), ("muon", 0.01), ("muon", 0.02)]
+RECIPES = [("adamw", 0.001), ("adamw", 0.003), ("muon", 0.02)]
+OPTIMISERS = sorted({name for name, _ in RECIPES})
 TOKENS = 2048
 """Tokens per step."""
 CARRIED, ALONE = 256, 1024
@@ -38,24 +39,22 @@ def length_of(name: str) -> int:
 
 
 def measure_speed(text: str, names: list[str], rounds: int = 7) -> dict[str, dict[str, Any]]:
-    """{model: {"seconds": of a step, "bf16", "length"}}; measured for all together if one is missing."""
+    """{model: {"seconds": {optimiser: of a step}, "bf16", "length"}}; for all together if one is missing."""
     known = read_results(NAME).get("speed", {}).get(text, {})
     if set(names) <= set(known):
         return known
-    vocab = load(text).tokenizer.vocab_size
-    shapes = {name: (TOKENS // length_of(name), length_of(name)) for name in names}
-    bf16 = {name: bf16_is_faster(name, vocab) for name in names}
-    stream = load(text).train.tokens
+    vocab, stream = load(text).tokenizer.vocab_size, load(text).train.tokens
+    ids = torch.from_numpy(stream[:TOKENS].astype("int64"))
+    found = {name: {"length": length_of(name), "bf16": bf16_is_faster(name, vocab)} for name in names}
     steps = {
-        name: TrainingStep(
-            name, vocab, torch.from_numpy(stream[:TOKENS].astype("int64")).view(shape), bf16[name]
+        f"{name} {optimiser}": TrainingStep(
+            name, vocab, ids.view(-1, found[name]["length"]), found[name]["bf16"], optimiser
         )
-        for name, shape in shapes.items()
+        for name, optimiser in itertools.product(names, OPTIMISERS)
     }
     seconds = medians(interleaved(dict(steps), rounds))
-    found = {
-        name: {"seconds": seconds[name], "bf16": bf16[name], "length": shapes[name][1]} for name in names
-    }
+    for name in names:
+        found[name]["seconds"] = {optimiser: seconds[f"{name} {optimiser}"] for optimiser in OPTIMISERS}
     return add_results(NAME, "speed", text, found)["speed"][text]
 
 
@@ -66,9 +65,9 @@ def trial(
     return Trial(text, model, *recipe, steps, **shape, **more)
 
 
-def steps_in(minutes: float, speed: dict[str, Any]) -> int:
+def steps_in(minutes: float, speed: dict[str, Any], recipe: tuple[str, float]) -> int:
     """Steps that fit into so many minutes."""
-    return max(2, round(60 * minutes / speed["seconds"]))
+    return max(2, round(60 * minutes / speed["seconds"][recipe[0]]))
 
 
 def sweep(
@@ -76,7 +75,7 @@ def sweep(
 ) -> dict[str, tuple[str, float]]:
     """Per model the recipe with the lowest bits per byte after a short run, on the text to choose by."""
     trials = {
-        (model, recipe): trial(text, model, recipe, speed[model], steps_in(minutes, speed[model]))
+        (model, recipe): trial(text, model, recipe, speed[model], steps_in(minutes, speed[model], recipe))
         for model, recipe in itertools.product(models, RECIPES)
     }
     results = run_trials(NAME, trials.values(), workers)
@@ -118,7 +117,7 @@ def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any]
         steps = [step for step, _, _ in first["curve"][1:-1]]  # the last is on other text
         bits = [score for _, _, score in first["curve"][1:-1]]
         colour = f"C{list(MODELS).index(model)}"
-        minutes = [step * speed[model]["seconds"] / 60 for step in steps]
+        minutes = [step * speed[model]["seconds"][first["recipe"]] / 60 for step in steps]
         by_time.plot(minutes, bits, marker="o", label=model, color=colour)
         tokens = [step * first["rows"] * first["length"] / 1e6 for step in steps]
         by_tokens.semilogx(tokens, bits, marker="o", label=model, color=colour)
@@ -142,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     speed = measure_speed(given.text, given.models)
     recipes = sweep(given.text, given.models, speed, given.sweep_minutes, given.workers)
-    steps = {model: steps_in(given.minutes, speed[model]) for model in given.models}
+    steps = {model: steps_in(given.minutes, speed[model], recipes[model]) for model in given.models}
     if given.matched:
         steps = {OURS: steps[given.matched]}
     trials = {

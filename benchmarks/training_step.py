@@ -21,7 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from benchmarks.machine import RESULTS, add_results, machine, read_results, write_results
-from benchmarks.peers import MODELS, OURS, STEPWISE, build, parameters, updates
+from benchmarks.peers import MODELS, OURS, STEPWISE, build, parameters, recipe
 from benchmarks.timing import (
     MEMORY_SHARE,
     interleaved,
@@ -43,13 +43,20 @@ Figures = dict[str, Any]
 
 
 class TrainingStep:
-    """One training step of one model, as often as called: forward, backward, clipping, optimiser."""
+    """One training step of one model, as often as called: forward, backward, clipping, optimiser.
 
-    def __init__(self, name: str, vocab: int, ids: Int[Tensor, "b t"], bf16: bool):
+    `optimiser` is a recipe of peers.recipe; by default the model's usual one.
+    """
+
+    def __init__(
+        self, name: str, vocab: int, ids: Int[Tensor, "b t"], bf16: bool, optimiser: str | None = None
+    ):
         torch.manual_seed(0)
         self.model = build(name, vocab, ids.shape[1]).train()
         self.ids, self.bf16 = ids, bf16
-        self._update = updates(self.model)
+        usual = "muon" if name == OURS else "adamw"
+        optimisers = recipe(self.model, optimiser or usual, 1e-3)
+        self._update = lambda: optimisers.step(step=0, progress=0.0)
 
     def gradient(self) -> None:
         """Forward and backward."""
