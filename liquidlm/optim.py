@@ -69,8 +69,7 @@ def muon_and_adamw(
     """
     if not 0 < lr < 10:
         raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
-    # Three of Newton-Schulz's iterations learn as well as five, and are a tenth of a small step cheaper.
-    muon = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95, ns_steps=3)
+    muon = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
     adamw = AdamW(others, lr=lr * adam_share, betas=(0.9, 0.98), weight_decay=0.0)
     return Optimisers([(muon, lr), (adamw, lr * adam_share)])
 
