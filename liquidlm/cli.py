@@ -14,6 +14,7 @@ from .corpus import read_documents
 from .errors import LiquidError
 from .generate import Sampling
 from .session import evaluate_text, generate_text
+from .settings import SETTINGS, TrainSettings, read_config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +58,12 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the model, its curve and checkpoints.")
     ] = ...,  # pyright: ignore[reportArgumentType]
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F", help="Settings from a TOML file; what stands on the command line counts more."
+        ),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Train for so many minutes. [default: 5, without --steps]")
     ] = None,
@@ -114,37 +121,34 @@ def train(
         _only(context_, "out", "resume", "minutes", "steps", "lr", "tensorboard")
         train_module.resume(out, minutes=minutes, steps=steps, lr=lr, tensorboard=tensorboard or None)
         return
-    given = {
+    sizes = {
         "hidden_size": hidden_size,
         "num_hidden_layers": layers,
         "embedding_dim": embedding_dim,
         "latent_dim": latent_dim,
     }
-    settings = train_module.TrainSettings(
-        paths=paths or [],
-        valid=valid or [],
-        tokenizer=tokenizer,
-        steps=steps,
-        minutes=5.0 if minutes is None and steps is None else minutes,
-        size=size,
-        sizes={name: value for name, value in given.items() if value is not None},
-        context=context,
-        batch_size=batch_size,
-        lr=0.02 if lr is None else lr,
-        weight_decay=weight_decay,
-        dropout=dropout,
-        recompute=recompute,
-        seed=seed,
-        tensorboard=tensorboard,
-    )
-    train_module.train(settings, out)
+    values = {name: value for name, value in context_.params.items() if name in SETTINGS}
+    named = {name for name in values if _on_command_line(context_, name)}
+    from_file = {} if config is None else read_config(config)
+    if named & {"minutes", "steps"}:
+        from_file = {name: value for name, value in from_file.items() if name not in ("minutes", "steps")}
+    defaults = {name: value for name, value in values.items() if value is not None and name not in from_file}
+    settings = defaults | from_file | {name: values[name] for name in named}
+    settings["sizes"] = from_file.get("sizes", {}) | {k: v for k, v in sizes.items() if v is not None}
+    if settings.get("minutes") is None and settings.get("steps") is None:
+        settings["minutes"] = 5.0
+    train_module.train(TrainSettings(**settings), out)
+
+
+def _on_command_line(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _only(context: typer.Context, *allowed: str) -> None:
     """LiquidError for an option that a resumed run would not heed."""
     for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in allowed and source is not None and source.name == "COMMANDLINE":
+        if name not in allowed and _on_command_line(context, name):
             raise LiquidError(f"--resume goes on with the run's own settings: leave {name} out")
 
 

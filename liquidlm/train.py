@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -29,15 +29,9 @@ from .model import LiquidTextGenerationModel
 from .optim import clip_gradients, liquid_optimisers
 from .precision import autocast, best_device, bf16_is_faster
 from .report import Report
+from .settings import SIZES, TrainSettings
 from .signals import stop_signals
 from .tokenizer import LEDTokenizerWrapper
-
-SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "embedding_dim": 128, "latent_dim": 64},
-    "small": {"hidden_size": 256, "num_hidden_layers": 6, "embedding_dim": 256, "latent_dim": 128},
-    "base": {"hidden_size": 512, "num_hidden_layers": 8, "embedding_dim": 512, "latent_dim": 256},
-}
-"""About 1, 6 and 30 million parameters beside the vocabulary's."""
 
 ROUNDS = 10
 ROUND_SECONDS = 600.0
@@ -47,53 +41,6 @@ KEPT = 2
 SAMPLE_BYTES = 30_000
 """Held-out text for the rounds; the end of the run takes FINAL_BYTES of it."""
 FINAL_BYTES = 1_000_000
-
-
-@dataclass
-class TrainSettings:
-    """Everything that defines a run.
-
-    Attributes:
-        paths: training text; none: the text that every Python carries.
-        valid: held-out text; none: a part of the training text, set apart before training.
-        tokenizer: "bytes", "bpe:N", a folder, or a hub id.
-        steps, minutes: how long to train; exactly one of them.
-        sizes: fields of LiquidConfig that replace those of `size`.
-        context, batch_size: tokens per row and rows per step; the state is carried from step to step.
-        recompute: activations are computed anew in the backward pass (activation checkpointing).
-        bf16: None where the machine is faster with it.
-    """
-
-    paths: list[str] = field(default_factory=list)
-    valid: list[str] = field(default_factory=list)
-    tokenizer: str = "bytes"
-    steps: int | None = None
-    minutes: float | None = None
-    size: str = "small"
-    sizes: dict[str, int | float] = field(default_factory=dict)
-    context: int = 256
-    batch_size: int = 16
-    lr: float = 0.02
-    weight_decay: float = 0.1
-    dropout: float = 0.0
-    seed: int = 0
-    recompute: bool = False
-    bf16: bool | None = None
-    tensorboard: bool = False
-
-    def __post_init__(self):
-        if (self.steps is None) == (self.minutes is None):
-            raise LiquidError("say how long to train: either steps or minutes")
-        for name in ("steps", "minutes", "context", "batch_size", "lr"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise LiquidError(f"{name} must be over 0, not {value}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise LiquidError(f"weight_decay must be at least 0, not {self.weight_decay}")
-        if self.size not in SIZES:
-            raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
-        if not 0 <= self.seed < 2**63:
-            raise LiquidError(f"seed must be at least 0, not {self.seed}")
 
 
 @dataclass(frozen=True)

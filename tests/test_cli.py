@@ -13,8 +13,9 @@ import torch
 
 from liquidlm import LEDTokenizerWrapper, cli
 from liquidlm.folder import load_model
+from liquidlm.settings import TrainSettings
 from liquidlm.state import LiquidCache
-from liquidlm.train import TrainSettings, train
+from liquidlm.train import train
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
 TEXT = "The liquid state remembers. " * 400
@@ -89,6 +90,42 @@ def test_train_generate_eval_end_to_end(run, tmp_path: Path) -> None:
     assert written.code == 0 and written.out.startswith("The liquid")
     judged = run("eval", tmp_path / "run", text)
     assert judged.code == 0 and "bits per byte over 11,200 bytes" in judged.out
+
+
+def test_settings_come_from_a_file_and_the_command_line_counts_more(run, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    file = tmp_path / "run.toml"
+    file.write_text(
+        f'paths = ["{tmp_path / "text.txt"}"]\nminutes = 60\ncontext = 16\nbatch_size = 4\ndropout = 0.25\n'
+        "[sizes]\nhidden_size = 32\nnum_hidden_layers = 2\nembedding_dim = 16\nlatent_dim = 8\nnum_flows = 2"
+    )
+    options = ["--steps", 2, "--dropout", 0, "--layers", 1, "--tokenizer", "bytes"]
+    assert run("train", "--config", file, "--out", tmp_path / "run", *options).code == 0
+    checkpoint = max((tmp_path / "run/checkpoints").iterdir())
+    settings = json.loads((checkpoint / "run.json").read_text())["settings"]
+    assert settings["context"] == 16 and settings["batch_size"] == 4 and settings["steps"] == 2
+    assert settings["minutes"] is None and settings["dropout"] == 0 and settings["seed"] == 0
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "embedding_dim": 16, "latent_dim": 8, "num_flows": 2}
+    assert settings["sizes"] == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hidden_size = 3", "hidden_size is no setting; there are batch_size"),
+        ("[sizes]\nwidth = 3", "sizes.width is no setting"),
+        ("steps = ", "cannot be read as settings"),
+        (None, "No such file"),
+    ],
+)
+def test_a_mistake_in_a_file_of_settings_is_one_line(
+    run, tmp_path: Path, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (tmp_path / "run.toml").write_text(text)
+    done = run("train", "--config", tmp_path / "run.toml", "--out", tmp_path / "run")
+    assert done.code == 2 and said in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_same_seed_same_text_and_samples_differ(run, model: Path) -> None:

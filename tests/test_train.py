@@ -26,7 +26,8 @@ from liquidlm.folder import (
 )
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.report import plot_curve, read_curve
-from liquidlm.train import TrainSettings, _head, resume, train
+from liquidlm.settings import TrainSettings
+from liquidlm.train import _head, resume, train
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
 

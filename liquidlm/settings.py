@@ -1,0 +1,85 @@
+"""What defines a training run, and reading it from a file."""
+
+import math
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .config import LiquidConfig
+from .errors import LiquidError
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "embedding_dim": 128, "latent_dim": 64},
+    "small": {"hidden_size": 256, "num_hidden_layers": 6, "embedding_dim": 256, "latent_dim": 128},
+    "base": {"hidden_size": 512, "num_hidden_layers": 8, "embedding_dim": 512, "latent_dim": 256},
+}
+"""About 1, 6 and 30 million parameters beside the vocabulary's."""
+
+
+@dataclass
+class TrainSettings:
+    """Everything that defines a run.
+
+    Attributes:
+        paths: training text; none: the text that every Python carries.
+        valid: held-out text; none: a part of the training text, set apart before training.
+        tokenizer: "bytes", "bpe:N", a folder, or a hub id.
+        steps, minutes: how long to train; exactly one of them.
+        sizes: fields of LiquidConfig that replace those of `size`.
+        context, batch_size: tokens per row and rows per step; the state is carried from step to step.
+        recompute: activations are computed anew in the backward pass (activation checkpointing).
+        bf16: None where the machine is faster with it.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    valid: list[str] = field(default_factory=list)
+    tokenizer: str = "bytes"
+    steps: int | None = None
+    minutes: float | None = None
+    size: str = "small"
+    sizes: dict[str, int | float] = field(default_factory=dict)
+    context: int = 256
+    batch_size: int = 16
+    lr: float = 0.02
+    weight_decay: float = 0.1
+    dropout: float = 0.0
+    seed: int = 0
+    recompute: bool = False
+    bf16: bool | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self):
+        if (self.steps is None) == (self.minutes is None):
+            raise LiquidError("say how long to train: either steps or minutes")
+        for name in ("steps", "minutes", "context", "batch_size", "lr"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise LiquidError(f"{name} must be over 0, not {value}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise LiquidError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        if self.size not in SIZES:
+            raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
+        if not 0 <= self.seed < 2**63:
+            raise LiquidError(f"seed must be at least 0, not {self.seed}")
+
+
+SETTINGS = tuple(field.name for field in fields(TrainSettings))
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Settings from a TOML file: names of `TrainSettings`, and under [sizes] fields of LiquidConfig.
+
+    Raises:
+        LiquidError: a file that cannot be read or is not TOML, or a name that is none of these.
+    """
+    try:
+        found = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LiquidError(f"{file} cannot be read as settings: {error}") from error
+    known = {"sizes": {field.name for field in fields(LiquidConfig)}, "": set(SETTINGS)}
+    for name in [*found, *(f"sizes.{name}" for name in found.get("sizes", {}))]:
+        section, _, last = name.rpartition(".")
+        if last not in known[section]:
+            raise LiquidError(f"{file}: {name} is no setting; there are {', '.join(sorted(known[section]))}")
+    return found
