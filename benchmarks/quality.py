@@ -5,15 +5,17 @@
 
 First the seconds of a training step, all models in turn, alone on the machine with all its cores. From them
 the steps that fit into the time; the runs are then measured in steps, and may share the machine. Every model
-is given the same tokens per step and the recipe (optimiser and learning rate) that was best in a short sweep,
-with its learning rate decayed to 0 in each run. What results/quality.json has already is not run again.
+is given the same tokens per step and the recipe (optimiser, learning rate, and for those that do not carry a
+state the length of a row) that was best in a short sweep, its learning rate decayed to 0 in each run. What
+results/quality.json has already is not run again.
 """
 
 import argparse
 import itertools
 import statistics
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,64 +28,76 @@ from benchmarks.training_step import TrainingStep, bf16_is_faster
 
 NAME = "quality"
 COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
-RECIPES = [("adamw", 0.001), ("adamw", 0.003), ("muon", 0.02)]
-OPTIMISERS = sorted({name for name, _ in RECIPES})
+OPTIMISERS = [("adamw", 0.001), ("adamw", 0.003), ("muon", 0.02)]
 TOKENS = 2048
 """Tokens per step."""
-CARRIED, ALONE = 256, 1024
+CARRIED, ALONE = [256], [1024, 256]
 """Tokens in a row: where the state is carried from step to step, and where each row stands alone."""
 
 
-def length_of(name: str) -> int:
-    return CARRIED if build(name, 8, ALONE).carries else ALONE
+class Recipe(NamedTuple):
+    """How a model is trained."""
+
+    optimiser: str
+    lr: float
+    length: int
 
 
-def measure_speed(text: str, names: list[str], rounds: int = 7) -> dict[str, dict[str, Any]]:
-    """{model: {"seconds": {optimiser: of a step}, "bf16", "length"}}; for all together if one is missing."""
+def recipes(model: str) -> list[Recipe]:
+    """What the sweep tries."""
+    lengths = CARRIED if build(model, 8, ALONE[0]).carries else ALONE
+    return [Recipe(*optimiser, length) for length in lengths for optimiser in OPTIMISERS]
+
+
+def measure_speed(text: str, names: list[str], rounds: int = 5) -> dict[str, dict[str, Any]]:
+    """{model: {"bf16", "seconds": {"optimiser length": of a step}}}; for all together if one is missing."""
     known = read_results(NAME).get("speed", {}).get(text, {})
     if set(names) <= set(known):
         return known
     vocab, stream = load(text).tokenizer.vocab_size, load(text).train.tokens
     ids = torch.from_numpy(stream[:TOKENS].astype("int64"))
-    found = {name: {"length": length_of(name), "bf16": bf16_is_faster(name, vocab)} for name in names}
-    steps = {
-        f"{name} {optimiser}": TrainingStep(
-            name, vocab, ids.view(-1, found[name]["length"]), found[name]["bf16"], optimiser
-        )
-        for name, optimiser in itertools.product(names, OPTIMISERS)
-    }
-    seconds = medians(interleaved(dict(steps), rounds))
+    found: dict[str, dict[str, Any]] = {}
     for name in names:
-        found[name]["seconds"] = {optimiser: seconds[f"{name} {optimiser}"] for optimiser in OPTIMISERS}
+        found[name] = {"bf16": bf16_is_faster(name, vocab), "seconds": {}}
+    steps = {
+        f"{name} {optimiser} {length}": TrainingStep(
+            name, vocab, ids.view(-1, length), found[name]["bf16"], optimiser
+        )
+        for name in names
+        for optimiser, _, length in recipes(name)
+    }
+    for key, seconds in medians(interleaved(dict(steps), rounds)).items():
+        name, rest = key.split(" ", 1)
+        found[name]["seconds"][rest] = seconds
     return add_results(NAME, "speed", text, found)["speed"][text]
 
 
-def trial(
-    text: str, model: str, recipe: tuple[str, float], speed: dict[str, Any], steps: int, **more: Any
-) -> Trial:
-    shape = {"rows": TOKENS // speed["length"], "length": speed["length"], "bf16": speed["bf16"]}
-    return Trial(text, model, *recipe, steps, **shape, **more)
-
-
-def steps_in(minutes: float, speed: dict[str, Any], recipe: tuple[str, float]) -> int:
-    """Steps that fit into so many minutes."""
-    return max(2, round(60 * minutes / speed["seconds"][recipe[0]]))
+def trial(text: str, model: str, recipe: Recipe, speed: dict[str, Any], minutes: float, **more: Any) -> Trial:
+    """A run of as many steps as fit into so many minutes."""
+    steps = max(2, round(60 * minutes / speed["seconds"][f"{recipe.optimiser} {recipe.length}"]))
+    shape = {"rows": TOKENS // recipe.length, "length": recipe.length, "bf16": speed["bf16"]}
+    return Trial(text, model, recipe.optimiser, recipe.lr, steps, **shape, **more)
 
 
 def sweep(
     text: str, models: list[str], speed: dict[str, Any], minutes: float, workers: int
-) -> dict[str, tuple[str, float]]:
+) -> dict[str, Recipe]:
     """Per model the recipe with the lowest bits per byte after a short run, on the text to choose by."""
+    tried = {model: recipes(model) for model in models}
     trials = {
-        (model, recipe): trial(text, model, recipe, speed[model], steps_in(minutes, speed[model], recipe))
-        for model, recipe in itertools.product(models, RECIPES)
+        (model, recipe): trial(text, model, recipe, speed[model], minutes)
+        for model in models
+        for recipe in tried[model]
     }
     results = run_trials(NAME, trials.values(), workers)
     best = {}
     for model in models:
-        scores = {recipe: _score(results[trials[model, recipe].key]) for recipe in RECIPES}
+        scores = {recipe: _score(results[trials[model, recipe].key]) for recipe in tried[model]}
         best[model] = min(scores, key=scores.__getitem__)
-        print(f"{text} {model:16} sweep: {scores} ▶ {best[model]}", flush=True)
+        for recipe, score in scores.items():
+            print(
+                f"{text} {model:12} {tuple(recipe)}: {score:.4f}{' ▶' * (recipe == best[model])}", flush=True
+            )
     return best
 
 
@@ -117,7 +131,8 @@ def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any]
         steps = [step for step, _, _ in first["curve"][1:-1]]  # the last is on other text
         bits = [score for _, _, score in first["curve"][1:-1]]
         colour = f"C{list(MODELS).index(model)}"
-        minutes = [step * speed[model]["seconds"][first["recipe"]] / 60 for step in steps]
+        seconds = speed[model]["seconds"][f"{first['recipe']} {first['length']}"]
+        minutes = [step * seconds / 60 for step in steps]
         by_time.plot(minutes, bits, marker="o", label=model, color=colour)
         tokens = [step * first["rows"] * first["length"] / 1e6 for step in steps]
         by_tokens.semilogx(tokens, bits, marker="o", label=model, color=colour)
@@ -140,17 +155,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--matched", choices=list(MODELS), help="ours, with this peer's number of steps")
     given = parser.parse_args(argv)
     speed = measure_speed(given.text, given.models)
-    recipes = sweep(given.text, given.models, speed, given.sweep_minutes, given.workers)
-    steps = {model: steps_in(given.minutes, speed[model], recipes[model]) for model in given.models}
-    if given.matched:
-        steps = {OURS: steps[given.matched]}
+    best = sweep(given.text, given.models, speed, given.sweep_minutes, given.workers)
     trials = {
         model: [
-            trial(given.text, model, recipes[model], speed[model], count, seed=seed, judge="test")
+            trial(given.text, model, best[model], speed[model], given.minutes, seed=seed, judge="test")
             for seed in range(given.seeds)
         ]
-        for model, count in steps.items()
+        for model in given.models
     }
+    if given.matched:
+        (peer, *_), own = trials[given.matched], trials[OURS]
+        trials = {OURS: [replace(each, steps=peer.steps) for each in own]}
     results = run_trials(NAME, itertools.chain(*trials.values()), given.workers)
     runs = {model: [results[each.key] for each in mine] for model, mine in trials.items()}
     print(table(given.text, runs))
