@@ -9,8 +9,13 @@ from torch.optim import AdamW, Muon, Optimizer
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
 
+ADAM_BETAS = (0.9, 0.98)
 RATES = ("rates", "warp")
 """Linear layers that set time constants: AdamW's."""
+TIMES = ("log_tau", "synapse.bias")
+"""Vectors that set time constants, on a logarithmic scale: AdamW's, at a rate of their own."""
+TIMES_SHARE = 10.0
+"""That rate over the other vectors': the slow units have five decades to go, the others none."""
 
 
 class Optimisers:
@@ -70,21 +75,28 @@ def muon_and_adamw(
     if not 0 < lr < 10:
         raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
     muon = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
-    adamw = AdamW(others, lr=lr * adam_share, betas=(0.9, 0.98), weight_decay=0.0)
+    adamw = AdamW(others, lr=lr * adam_share, betas=ADAM_BETAS, weight_decay=0.0)
     return Optimisers([(muon, lr), (adamw, lr * adam_share)])
 
 
 def liquid_optimisers(
     model: LiquidTextGenerationModel, lr: float = 0.02, weight_decay: float = 0.1
 ) -> Optimisers:
-    """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates."""
+    """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
+    a higher rate for the neurons' time constants."""
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
-    chosen = set(map(id, matrices))
-    return muon_and_adamw(matrices, [p for p in model.parameters() if id(p) not in chosen], lr, weight_decay)
+    times = [p for name, p in model.named_parameters() if name.endswith(TIMES)]
+    chosen = set(map(id, [*matrices, *times]))
+    optimisers = muon_and_adamw(
+        matrices, [p for p in model.parameters() if id(p) not in chosen], lr, weight_decay
+    )
+    rate = optimisers.parts[-1][1] * TIMES_SHARE
+    optimisers.parts.append((AdamW(times, lr=rate, betas=ADAM_BETAS, weight_decay=0.0), rate))
+    return optimisers
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float = 1.0) -> float:
