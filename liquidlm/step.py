@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from .cells import AsyncLiquidCell, TimeMixer
-from .cells.async_cell import OVER_RELAXATION
+from .cells.async_cell import write_strength
 from .errors import LiquidError
 from .events import LONGEST
 from .model import LiquidBlock, LiquidTextGenerationModel
@@ -144,7 +144,7 @@ class MemoryStep:
         q, k, v = F.silu(qkv).view(len(c), 3, self.heads, 1, self.width).unbind(1)
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
         faded = memory * torch.exp(-F.softplus(leak) * step.gap)[..., None, None]
-        write = -OVER_RELAXATION * torch.expm1(-F.softplus(strength))[..., None, None]
+        write = write_strength(F.softplus(strength))[..., None, None]
         memory = faded + (write * k).mT * (v - k @ faded)
         return self.norm(q @ memory).flatten(1) * F.silu(gate), memory
 
