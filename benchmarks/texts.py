@@ -74,7 +74,7 @@ def _shakespeare() -> Split:
     return {"train": [head], "valid": [tail], "test": [tail]}
 
 
-def _stories() -> Split:
+def stories() -> Split:
     """Every twentieth story to choose by, the next to judge by; a story that comes twice is taken once."""
     stories = list(dict.fromkeys(story.strip() for story in _each_story()))
     parts: Split = {"train": [], "valid": [], "test": []}
@@ -94,7 +94,7 @@ def _each_story() -> Iterator[str]:
 TEXTS = {
     "novels-en": (_novels_en, None),
     "wikitext-2": (_wikitext, None),
-    "tinystories": (_stories, 4000),
+    "tinystories": (stories, 4000),
     "tinyshakespeare": (_shakespeare, None),
 }
 """Name ▶ how its documents are found, and the size of its BPE vocabulary (None: bytes)."""

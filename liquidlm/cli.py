@@ -1,6 +1,7 @@
 """The command line: train, generate, eval, bench."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from .allocator import keep_freed_memory
 from .corpus import read_documents
 from .errors import LiquidError
 from .generate import Sampling
+from .pretrained import STORIES, shipped_models
 from .session import evaluate_text, generate_text
 from .settings import SETTINGS, TrainSettings, read_config
 
@@ -27,7 +29,9 @@ app = typer.Typer(
     A liquid model reads and writes at constant cost and memory per token: its state, not a window of past
     tokens, is all that it remembers.
 
-    Three steps, of which the first needs no data of yours:
+    A small model of stories comes with it; training needs no data of yours to begin with:
+
+        liquidlm generate "Once upon a time"
 
         liquidlm train --out runs/first --minutes 5
 
@@ -39,9 +43,7 @@ app = typer.Typer(
     """,
 )
 
-Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="Folder of a trained model: the --out of `train`.")
-]
+FOLDER_HELP = "Folder of a trained model, the --out of `train`; or `stories`, which comes with liquidlm."
 
 
 @app.command()
@@ -72,7 +74,7 @@ def train(
         str, typer.Option(help="`bytes`, `bpe:N` (learned from the text), a folder, or a hub id.")
     ] = "bytes",
     size: Annotated[
-        str, typer.Option(help="`tiny`, `small` or `base`: about 1, 6 and 30 million parameters.")
+        str, typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters.")
     ] = "small",
     valid: Annotated[
         list[str] | None,
@@ -81,7 +83,7 @@ def train(
     context: Annotated[
         int, typer.Option(help="Tokens per row and step; the state is carried from step to step.")
     ] = 256,
-    batch_size: Annotated[int, typer.Option("--batch", help="Rows per step.")] = 16,
+    batch_size: Annotated[int, typer.Option("--batch", help="Rows per step.")] = 8,
     lr: Annotated[
         float | None, typer.Option(help="Peak learning rate of the matrices (Muon). [default: 0.02]")
     ] = None,
@@ -154,7 +156,7 @@ def _only(context: typer.Context, *allowed: str) -> None:
 
 @app.command()
 def generate(
-    folder: Folder,
+    folder: Annotated[str | None, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)] = None,
     prompt: Annotated[
         str | None, typer.Argument(metavar="[PROMPT]", help="Text to go on from; - reads standard input.")
     ] = None,
@@ -180,7 +182,10 @@ def generate(
 ) -> None:
     """Write on from a prompt, as it comes.
 
-    Prompts may be whole books: they are read in pieces into a state of constant size.
+    Without a folder the model that comes with liquidlm writes: it knows simple stories. Prompts may be whole
+    books: they are read in pieces into a state of constant size.
+
+        liquidlm generate "Once upon a time"
 
         liquidlm generate runs/novel --file novel.txt --save-state novel.state
 
@@ -189,6 +194,7 @@ def generate(
     if samples < 1:
         raise LiquidError(f"--samples must be at least 1, not {samples}")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    folder, prompt = _model_and_prompt(folder, prompt)
     generate_text(
         folder,
         _prompt(prompt, file, piped=load_state is None),
@@ -199,6 +205,19 @@ def generate(
         load_state=load_state,
         verbose=verbose,
     )
+
+
+def _model_and_prompt(first: str | None, second: str | None) -> tuple[str, str | None]:
+    """Which model, and the prompt: one argument alone that is no model, nor spelt as a path, is a prompt."""
+    if first is not None and (second is not None or _is_model(first)):
+        return first, second
+    print(f"{STORIES}, the model that comes with liquidlm, writes", file=sys.stderr)
+    return STORIES, first
+
+
+def _is_model(word: str) -> bool:
+    spelt_as_path = len(word.split()) == 1 and any(mark in word for mark in "/\\")
+    return spelt_as_path or word in shipped_models() or os.path.isdir(word)
 
 
 def _prompt(prompt: str | None, file: Path | None, piped: bool) -> str:
@@ -217,7 +236,7 @@ def _prompt(prompt: str | None, file: Path | None, piped: bool) -> str:
 
 @app.command(name="eval")
 def evaluate(
-    folder: Folder,
+    folder: Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)],
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Text to judge the model by, as for `train`.")
     ],

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
+from .pretrained import shipped_models
 from .tokenizer import LEDTokenizerWrapper
 
 MANIFEST = "checksums.json"
@@ -103,16 +104,15 @@ def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTok
 def load_model(
     folder: str | Path, device: torch.device | None = None
 ) -> tuple[LiquidTextGenerationModel, LEDTokenizerWrapper]:
-    """The model and tokenizer of a run's folder, or of any folder that `save_pretrained` wrote.
+    """The model and tokenizer of a run's folder, or of any folder that `save_pretrained` wrote, in float32.
 
-    Of an unfinished run the newest whole checkpoint is taken.
+    Of an unfinished run the newest whole checkpoint is taken. Where there is no such folder, it may be the
+    name of a model that comes with the package, such as "stories".
 
     Raises:
         LiquidError: no such folder, no model in it, a damaged file, or a tokenizer of another vocabulary.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise LiquidError(f"{folder} is not a folder: give the --out folder of `liquidlm train`")
+    folder = find_folder(folder)
     if not (folder / "config.json").exists():
         steps = checkpoints(folder)
         if not steps:
@@ -121,7 +121,9 @@ def load_model(
     if (folder / MANIFEST).exists():
         verify(folder)
     try:
-        model, info = LiquidTextGenerationModel.from_pretrained(folder, output_loading_info=True)
+        model, info = LiquidTextGenerationModel.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if isinstance(error, LiquidError):
             raise
@@ -135,6 +137,17 @@ def load_model(
             f" {model.config.vocab_size}: they do not belong together"
         )
     return model.eval().to(device or torch.device("cpu")), tokenizer  # pyright: ignore[reportArgumentType]
+
+
+def find_folder(name: str | Path) -> Path:
+    """The folder of that path, or of the model of that name that comes with the package."""
+    if Path(name).is_dir():
+        return Path(name)
+    shipped = shipped_models()
+    if str(name) not in shipped:
+        names = " or ".join(["the --out folder of `liquidlm train`", *shipped])
+        raise LiquidError(f"{name} is not a folder: give {names}")
+    return shipped[str(name)]
 
 
 def _first_line(error: Exception) -> str:

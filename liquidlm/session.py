@@ -29,7 +29,7 @@ ECHO = 2_000
 
 
 def generate_text(
-    folder: Path,
+    folder: str | Path,
     prompt: str,
     sampling: Sampling,
     *,
@@ -134,7 +134,7 @@ def fingerprint(model: LiquidTextGenerationModel) -> str:
     return f"{total:08x}"
 
 
-def evaluate_text(folder: Path, paths: list[str], chunk: int) -> dict[str, int | float]:
+def evaluate_text(folder: str | Path, paths: list[str], chunk: int) -> dict[str, int | float]:
     """The figures of `liquidlm eval`."""
     documents = list(read_documents(paths))
     model, tokenizer = load_model(folder, best_device())

@@ -11,10 +11,10 @@ from .errors import LiquidError
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "embedding_dim": 128, "latent_dim": 64},
-    "small": {"hidden_size": 256, "num_hidden_layers": 6, "embedding_dim": 256, "latent_dim": 128},
-    "base": {"hidden_size": 512, "num_hidden_layers": 8, "embedding_dim": 512, "latent_dim": 256},
+    "small": {"hidden_size": 256, "num_hidden_layers": 5, "embedding_dim": 256, "latent_dim": 128},
+    "base": {"hidden_size": 512, "num_hidden_layers": 7, "embedding_dim": 512, "latent_dim": 256},
 }
-"""About 1, 6 and 30 million parameters beside the vocabulary's."""
+"""About 1, 5 and 25 million parameters beside the vocabulary's."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class TrainSettings:
     size: str = "small"
     sizes: dict[str, int | float] = field(default_factory=dict)
     context: int = 256
-    batch_size: int = 16
+    batch_size: int = 8
     lr: float = 0.02
     weight_decay: float = 0.1
     dropout: float = 0.0
