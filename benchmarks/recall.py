@@ -125,7 +125,9 @@ TASKS = {
         8192,
         [(64, 4), (128, 8), (256, 16), (256, 32), (256, 64)],
         [(256, 64), (512, 64), (512, 128), (1024, 256)],
-        steps=2000,
+        steps=1500,
+        width=256,
+        ours={"num_heads": 1},  # one memory of 256 × 256 in place of four of 64 × 64
     ),
     "passkey": Task(
         passkey,
