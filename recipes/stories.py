@@ -69,7 +69,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
         novels="; ".join(NOVELS.values()),
         **_facts(run),
         **_figures(model, tokenizer),
-        samples=_samples(model, tokenizer),
+        samples="\n\n".join(_quoted(sample(model, tokenizer, prompt)) for prompt in PROMPTS),
     )
 
     def fill(folder: Path) -> None:
