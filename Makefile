@@ -1,4 +1,4 @@
-# make demo   set everything up, train a small model on text that every Python carries, and write
+# make demo   set everything up, write with the model that comes along, then train one on text that every Python carries
 # make test   set everything up, run every test
 # make check  ruff, ruff format, pyright
 VENV   := .venv
@@ -16,6 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
+	$(BIN)/liquidlm generate "Once upon a time" --seed 1
 	rm -rf runs/demo
 	$(BIN)/liquidlm train --out runs/demo --minutes 3.5 --tokenizer bpe:2000 --hidden-size 192 --layers 4
 	$(BIN)/liquidlm generate runs/demo "The " --samples 3 --max-new-tokens 120 --seed 1 --verbose

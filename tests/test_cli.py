@@ -238,6 +238,18 @@ def test_a_mistake_in_train_is_one_line(run, tmp_path: Path, monkeypatch, name: 
     assert "Traceback" not in result.err and result.out == ""
 
 
+def test_one_argument_is_a_model_or_a_prompt(run, model: Path) -> None:
+    short = ("--max-new-tokens", 5, "--seed", 1)
+    assert run("generate", model, *short, stdin="The liquid").out.startswith("The liquid")
+    named = run("generate", "stories", "The cat", *short)
+    alone = run("generate", "The cat", *short)
+    assert named.out == alone.out
+    assert named.err == ""
+    assert "stories" in alone.err
+    assert run("generate", *short, stdin="The cat").out == alone.out
+    assert run("generate", "--file", model / "missing.txt").code == 2
+
+
 def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: Path) -> None:
     (tmp_path / "no.state").write_text("not a state")
     for name in ("damaged", "mismatch"):
@@ -253,6 +265,7 @@ def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: 
     other.save(tmp_path / "other.state", pending="0", vocab_size="7")
     for words, said in (
         (("generate", tmp_path / "nothing", "x"), "is not a folder"),
+        (("generate", tmp_path / "nothing"), "is not a folder"),
         (("generate", tmp_path, "x"), "holds no model"),
         (("generate", model, "x", "--temperature", -1), "temperature must be"),
         (("generate", model, "x", "--top-p", 0), "top_p must be"),
