@@ -2,7 +2,7 @@
 
     python -m benchmarks.ablations [--variants NAME …] [--recipe muon --lr 0.02] [--workers 2]
 
-300 steps of 16 × 256 tokens, width 192, four blocks; results already in results/ablations.json are kept.
+400 steps of 8 × 256 tokens, width 256, four blocks; results already in results/ablations.json are kept.
 """
 
 import argparse
@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
     parser.add_argument("--recipe", default="muon", choices=["muon", "adamw"])
     parser.add_argument("--lr", type=float, default=0.02)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)

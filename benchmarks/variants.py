@@ -10,7 +10,7 @@ from benchmarks.peers import MODELS, LanguageModel, Ours, build
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.cells import TimeMixer
 
-SIZES: dict[str, Any] = {"hidden_size": 192, "embedding_dim": 192, "latent_dim": 96, "num_hidden_layers": 4}
+SIZES: dict[str, Any] = {"hidden_size": 256, "embedding_dim": 256, "latent_dim": 128, "num_hidden_layers": 4}
 
 
 def liquid(vocab: int, **choices: Any) -> LiquidTextGenerationModel:
@@ -101,7 +101,7 @@ VARIANTS: dict[str, Callable[[int], LiquidTextGenerationModel]] = {
     "no convolution": _no_conv,
     "memory without time cell": _memory_without_cell,
     "1 head": lambda vocab: liquid(vocab, num_heads=1),
-    "6 heads": lambda vocab: liquid(vocab, num_heads=6),
+    "8 heads": lambda vocab: liquid(vocab, num_heads=8),
     "flow weight 0.01": lambda vocab: liquid(vocab, flow_loss_weight=0.01),
 }
 
