@@ -83,7 +83,17 @@ def train(
     context: Annotated[
         int, typer.Option(help="Tokens per row and step; the state is carried from step to step.")
     ] = 256,
-    batch_size: Annotated[int, typer.Option("--batch", help="Rows per step.")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch", help="Rows per batch.")] = 8,
+    accumulate: Annotated[
+        int, typer.Option(help="Batches per step: a larger step in the memory of one batch.")
+    ] = 1,
+    warmup: Annotated[int, typer.Option(help="Steps over which the learning rate rises.")] = 30,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop when the held-out text has not got better for so many tries, and keep the best."
+        ),
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Peak learning rate of the matrices (Muon). [default: 0.02]")
     ] = None,

@@ -154,6 +154,10 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+def checkpoint_folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08}"
+
+
 def checkpoints(run: Path) -> list[Path]:
     """A run's checkpoints, the newest first."""
     found = (run / "checkpoints").glob("step-*")

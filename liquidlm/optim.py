@@ -30,14 +30,18 @@ class Optimisers:
         self.parts, self.warmup = parts, warmup
 
     def step(self, step: int, progress: float) -> float:
-        """Update all parameters and clear the gradients; returns the schedule's factor."""
+        """Update all parameters and drop the gradients; returns the schedule's factor."""
         factor = min(1.0, (step + 1) / self.warmup) * max(0.0, 1.0 - progress)
         for optimiser, peak in self.parts:
             for group in optimiser.param_groups:
                 group["lr"] = peak * factor
             optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        self.drop_gradients()
         return factor
+
+    def drop_gradients(self) -> None:
+        for optimiser, _ in self.parts:
+            optimiser.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """The optimisers' state by name, for safetensors."""
@@ -65,22 +69,24 @@ def muon_and_adamw(
     lr: float = 0.02,
     weight_decay: float = 0.1,
     adam_share: float = 0.15,
+    warmup: int = 30,
 ) -> Optimisers:
     """Muon (Jordan et al. 2024) for `matrices`, AdamW for the rest.
 
     Args:
         lr: Muon's peak learning rate; AdamW's is `adam_share` of it.
         weight_decay: of the matrices; the others have none.
+        warmup: steps over which the learning rates rise.
     """
     if not 0 < lr < 10:
         raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
     muon = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
     adamw = AdamW(others, lr=lr * adam_share, betas=ADAM_BETAS, weight_decay=0.0)
-    return Optimisers([(muon, lr), (adamw, lr * adam_share)])
+    return Optimisers([(muon, lr), (adamw, lr * adam_share)], warmup)
 
 
 def liquid_optimisers(
-    model: LiquidTextGenerationModel, lr: float = 0.02, weight_decay: float = 0.1
+    model: LiquidTextGenerationModel, lr: float = 0.02, weight_decay: float = 0.1, warmup: int = 30
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
     a higher rate for the neurons' time constants."""
@@ -92,7 +98,7 @@ def liquid_optimisers(
     times = [p for name, p in model.named_parameters() if name.endswith(TIMES)]
     chosen = set(map(id, [*matrices, *times]))
     optimisers = muon_and_adamw(
-        matrices, [p for p in model.parameters() if id(p) not in chosen], lr, weight_decay
+        matrices, [p for p in model.parameters() if id(p) not in chosen], lr, weight_decay, warmup=warmup
     )
     rate = optimisers.parts[-1][1] * TIMES_SHARE
     optimisers.parts.append((AdamW(times, lr=rate, betas=ADAM_BETAS, weight_decay=0.0), rate))

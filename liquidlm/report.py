@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from torch import Tensor
 
 from .errors import LiquidError
 from .folder import cannot_write
@@ -70,6 +71,14 @@ class Report:
         if self.writer is not None:
             for name, value in entry.items():
                 self.writer.add_scalar(name, value, int(entry["step"]))
+
+    def watch(self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None) -> None:
+        """For TensorBoard alone: numbers, and histograms of what is `spread`."""
+        if self.writer is not None:
+            for name, value in numbers.items():
+                self.writer.add_scalar(name, value, step)
+            for name, values in (spread or {}).items():
+                self.writer.add_histogram(name, values, step)
 
     def _write(self, text: str, mode: str) -> None:
         try:

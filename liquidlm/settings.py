@@ -27,7 +27,10 @@ class TrainSettings:
         tokenizer: "bytes", "bpe:N", a folder, or a hub id.
         steps, minutes: how long to train; exactly one of them.
         sizes: fields of LiquidConfig that replace those of `size`.
-        context, batch_size: tokens per row and rows per step; the state is carried from step to step.
+        context, batch_size: tokens per row and rows per batch; the state is carried from batch to batch.
+        accumulate: batches per step, one after the other.
+        warmup: steps over which the learning rate rises; then it falls to 0 at the end of the run.
+        patience: stop when the held-out text has not got better for so many rounds, and keep the best.
         recompute: activations are computed anew in the backward pass (activation checkpointing).
         bf16: None where the machine is faster with it.
     """
@@ -41,6 +44,9 @@ class TrainSettings:
     sizes: dict[str, int | float] = field(default_factory=dict)
     context: int = 256
     batch_size: int = 8
+    accumulate: int = 1
+    warmup: int = 30
+    patience: int | None = None
     lr: float = 0.02
     weight_decay: float = 0.1
     dropout: float = 0.0
@@ -52,7 +58,7 @@ class TrainSettings:
     def __post_init__(self):
         if (self.steps is None) == (self.minutes is None):
             raise LiquidError("say how long to train: either steps or minutes")
-        for name in ("steps", "minutes", "context", "batch_size", "lr"):
+        for name in ("steps", "minutes", "context", "batch_size", "accumulate", "warmup", "patience", "lr"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise LiquidError(f"{name} must be over 0, not {value}")

@@ -17,12 +17,14 @@ from .errors import LiquidError
 from .evaluate import Evaluation, evaluate
 from .folder import (
     cannot_write,
+    checkpoint_folder,
     checkpoints,
     is_whole,
     merge_into,
     newest_whole,
     remove_folder,
     save_model,
+    verify,
     write_folder,
 )
 from .model import LiquidTextGenerationModel
@@ -32,12 +34,16 @@ from .report import Report
 from .settings import SIZES, TrainSettings
 from .signals import stop_signals
 from .tokenizer import LEDTokenizerWrapper
+from .watch import gradient_norms, time_constants
 
 ROUNDS = 10
 ROUND_SECONDS = 600.0
 """The held-out text is tried and a checkpoint written so many times in a run, and at least this often."""
 KEPT = 2
-"""Checkpoints kept."""
+"""Checkpoints kept beside the best."""
+ROLL_BACK = 5
+"""Steps in a row whose loss or gradient is not finite, after which the run goes back to its last checkpoint;
+after as many times in a row it ends."""
 SAMPLE_BYTES = 30_000
 """Held-out text for the rounds; the end of the run takes FINAL_BYTES of it."""
 FINAL_BYTES = 1_000_000
@@ -100,6 +106,25 @@ def build_model(settings: TrainSettings, tokenizer: LEDTokenizerWrapper) -> Liqu
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 
 
+@dataclass
+class Rounds:
+    """How the held-out text has fared: its best bits per byte, when, and the rounds since."""
+
+    best: float = math.inf
+    best_step: int = 0
+    worse: int = 0
+
+    def add(self, bits: float, step: int) -> None:
+        if bits < self.best:
+            self.best, self.best_step, self.worse = bits, step, 0
+        else:
+            self.worse += 1
+
+
+PROGRESS = ("step", "seconds", "skipped", "rolled_back")
+"""Numbers of a run that a checkpoint keeps."""
+
+
 class Run:
     """One training run: what changes from step to step, saved and restored together."""
 
@@ -110,13 +135,16 @@ class Run:
         self.model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         if settings.recompute:
             self.model.recompute_activations()
-        self.optimisers = liquid_optimisers(self.model, settings.lr, settings.weight_decay)
+        self.optimisers = liquid_optimisers(self.model, settings.lr, settings.weight_decay, settings.warmup)
         self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
         self.state = self.model.new_state()
         if settings.bf16 is None:  # measured once, and kept with the run
             settings.bf16 = bf16_is_faster(self.device)
         self.bf16 = settings.bf16
         self.step, self.seconds = 0, 0.0
+        self.rounds = Rounds()
+        self.skipped = self.rolled_back = 0  # in a row
+        self.gradients: dict[str, float] = {}
 
     @property
     def done(self) -> float:
@@ -125,8 +153,32 @@ class Run:
             return min(1.0, self.step / self.settings.steps)
         return min(1.0, self.seconds / 60 / (self.settings.minutes or 1.0))
 
-    def train_step(self) -> tuple[float, float]:
-        """One batch; (nats per token, gradient norm)."""
+    @property
+    def stalled(self) -> bool:
+        """The held-out text has not got better for as long as `patience` says."""
+        return self.settings.patience is not None and self.rounds.worse >= self.settings.patience
+
+    def train_step(self) -> tuple[float, float] | None:
+        """One step over `accumulate` batches: (nats per token, gradient norm).
+
+        None if one of the two is not finite: then the model and its carried state are left as they were.
+        """
+        before, parts = self.state.detach_().copy(), self.settings.accumulate
+        loss = sum(self._backward(parts) for _ in range(parts)) / parts
+        self.gradients = gradient_norms(self.model) if self.settings.tensorboard else {}
+        norm = clip_gradients(self.model.parameters())
+        finite = math.isfinite(loss + norm)
+        if finite:
+            self.optimisers.step(self.step, self.done)
+            self.skipped = self.rolled_back = 0
+        else:
+            self.optimisers.drop_gradients()
+            self.state, self.skipped = before, self.skipped + 1
+        self.step += 1
+        return (loss, norm) if finite else None
+
+    def _backward(self, parts: int) -> float:
+        """Gradients of the next batch, as one of so many parts of a step; nats per token."""
         batch = self.batches.next_batch()
         with autocast(self.device, self.bf16):
             output = self.model(
@@ -136,19 +188,32 @@ class Run:
                 use_cache=True,
                 shift_labels=batch.targets.to(self.device),
             )
-        output.loss.backward()
-        norm = clip_gradients(self.model.parameters())
+        (output.loss / parts).backward()
         loss = output.loss.item()
         if output.flow_loss is not None:
             loss -= self.model.config.flow_loss_weight * output.flow_loss.item()
-        if not math.isfinite(loss + norm):
+        return loss
+
+    def roll_back(self) -> str:
+        """Weights and optimisers of the newest whole checkpoint, and an empty state; the text goes on.
+
+        Raises:
+            LiquidError: there is none, or going back did not help.
+        """
+        self.skipped, self.rolled_back = 0, self.rolled_back + 1
+        steps = checkpoints(self.folder)
+        if not steps or self.rolled_back >= ROLL_BACK:
             raise LiquidError(
-                f"the training diverged at step {self.step} (loss {loss}): go on from the last checkpoint"
-                " with a smaller learning rate (--resume --lr)"
+                f"the training diverged at step {self.step}: go on from the last checkpoint with a smaller"
+                " learning rate (--resume --lr)"
+                if steps
+                else f"the training diverged at step {self.step}, before the first checkpoint: start again"
+                " with a smaller learning rate (--lr)"
             )
-        self.optimisers.step(self.step, self.done)
-        self.step += 1
-        return loss, norm
+        checkpoint = newest_whole(steps)[0]
+        self._load_weights(checkpoint)
+        self.state = self.model.new_state()
+        return checkpoint.name
 
     def evaluate(self, corpus: TokenCorpus) -> Evaluation:
         return evaluate(self.model, corpus, eos_token_id=self.texts.tokenizer.eos_token_id, bf16=self.bf16)
@@ -163,29 +228,45 @@ class Run:
             if self.device.type == "cuda":
                 random["cuda_rng"] = torch.cuda.get_rng_state()
             save_file(random | self.state.tensors(), folder / "state.safetensors")
-            progress = {"step": self.step, "seconds": self.seconds, "batches": self.batches.state_dict()}
-            (folder / "run.json").write_text(
-                json.dumps({**progress, "settings": asdict(self.settings)}, indent=1)
-            )
+            progress = {
+                **{name: getattr(self, name) for name in PROGRESS},
+                "rounds": asdict(self.rounds),
+                "batches": self.batches.state_dict(),
+                "settings": asdict(self.settings),
+            }
+            (folder / "run.json").write_text(json.dumps(progress, indent=1))
 
-        folder = self.folder / "checkpoints" / f"step-{self.step:08}"
+        folder = checkpoint_folder(self.folder, self.step)
         if not is_whole(folder):
             write_folder(folder, fill)
+        best = checkpoint_folder(self.folder, self.rounds.best_step)
         for old in checkpoints(self.folder)[KEPT:]:
-            remove_folder(old)
+            if old != best:
+                remove_folder(old)
 
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
         progress = json.loads((checkpoint / "run.json").read_text())
         self.batches.load_state_dict(progress["batches"])
-        self.step, self.seconds = progress["step"], progress["seconds"]
-        self.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        self.optimisers.load_tensors(load_file(checkpoint / "optimisers.safetensors"))
+        for name in PROGRESS:
+            setattr(self, name, progress[name])
+        self.rounds = Rounds(**progress["rounds"])
+        self._load_weights(checkpoint)
         tensors = load_file(checkpoint / "state.safetensors")
         torch.set_rng_state(tensors.pop("rng"))
         if "cuda_rng" in tensors:
             torch.cuda.set_rng_state(tensors.pop("cuda_rng"))
-        self.state.load_tensors(tensors, self.step * self.settings.context)
+        self.state.load_tensors(tensors, self.step * self.settings.accumulate * self.settings.context)
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        self.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        self.optimisers.load_tensors(load_file(checkpoint / "optimisers.safetensors"))
+
+    def take_the_best(self) -> None:
+        """The weights of the step whose held-out text was best."""
+        best = checkpoint_folder(self.folder, self.rounds.best_step)
+        verify(best)
+        self._load_weights(best)
 
 
 def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
@@ -255,13 +336,19 @@ def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
             report.say(f"warning: {warning}")
         _introduce(run, report)
         _loop(run, report, stopped)
-        if stopped:
+        if stopped and run.done < 1 and not run.stalled:
             run.save()
             report.plot()
             report.say(
                 f"Stopped and saved at step {run.step}. Go on with: liquidlm train --resume --out {folder}"
             )
             return None
+        if run.stalled:
+            run.take_the_best()
+            report.say(
+                f"No better for {run.rounds.worse} rounds: the model is that of step"
+                f" {run.rounds.best_step:,}, held-out {run.rounds.best:.3f} bits per byte."
+            )
         result = run.evaluate(run.texts.final)
         report.record({"step": run.step, "seconds": run.seconds, "final_bits_per_byte": result.bits_per_byte})
         merge_into(folder, lambda part: save_model(part, run.model, run.texts.tokenizer))
@@ -292,13 +379,20 @@ def _loop(run: Run, report: Report, stopped: list[int]) -> None:
     bits = (
         len(run.texts.train.tokens) / run.texts.train.text_bytes / math.log(2)
     )  # nats per token ▶ bits per byte
-    first, tokens, average, round_ = time.perf_counter(), 0, 0.0, int(run.done * ROUNDS)
-    saved = run.seconds
-    while run.done < 1 and not stopped:
-        loss, norm = run.train_step()
-        tokens += settings.context * settings.batch_size
+    first, tokens, round_ = time.perf_counter(), 0, int(run.done * ROUNDS)
+    average: float | None = None
+    saved, per_step = run.seconds, settings.context * settings.batch_size * settings.accumulate
+    while run.done < 1 and not stopped and not run.stalled:
+        outcome = run.train_step()
         run.seconds = time.perf_counter() - begin
-        average = loss if tokens == settings.context * settings.batch_size else 0.95 * average + 0.05 * loss
+        tokens += per_step
+        if outcome is None:
+            report.say(f"step {run.step:,}: the loss or its gradient is not finite; the step is left out")
+            if run.skipped == ROLL_BACK:
+                report.say(f"{ROLL_BACK} such steps in a row: going back to the weights of {run.roll_back()}")
+            continue
+        loss, norm = outcome
+        average = loss if average is None else 0.95 * average + 0.05 * loss
         entry: dict[str, int | float] = {
             "step": run.step,
             "seconds": run.seconds,
@@ -314,9 +408,12 @@ def _loop(run: Run, report: Report, stopped: list[int]) -> None:
                 f"step {run.step:,}: held-out {entry['valid_bits_per_byte']:.3f} bits per byte"
                 f" (training {entry['train_bits_per_byte']:.3f})"
             )
+            run.rounds.add(entry["valid_bits_per_byte"], run.step)
             run.save()
+            report.watch(run.step, {}, time_constants(run.model))
             saved = run.seconds = time.perf_counter() - begin
         if run.step % 10 == 0 or "valid_bits_per_byte" in entry:
             report.record(entry)
+            report.watch(run.step, run.gradients)
         if "valid_bits_per_byte" in entry:
             report.plot()

@@ -1,11 +1,13 @@
 """Training: it learns, it resumes exactly, and no interruption or damage loses what was done."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,10 @@ from liquidlm.folder import (
     write_folder,
 )
 from liquidlm.model import LiquidTextGenerationModel
+from liquidlm.optim import clip_gradients
 from liquidlm.report import plot_curve, read_curve
 from liquidlm.settings import TrainSettings
-from liquidlm.train import _head, resume, train
+from liquidlm.train import Run, _head, prepare, resume, train
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
 
@@ -125,9 +128,12 @@ def test_a_finished_run_that_goes_on_is_no_longer_what_was_exported(
     assert any(not torch.equal(loaded[name], value) for name, value in weights(tmp_path).items())
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(text: Path, tmp_path: Path) -> None:
-    train(settings(text, steps=12), tmp_path / "whole")
-    train(settings(text, steps=12), tmp_path / "cut")
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    text: Path, tmp_path: Path, parts: int
+) -> None:
+    train(settings(text, steps=12, accumulate=parts), tmp_path / "whole")
+    train(settings(text, steps=12, accumulate=parts), tmp_path / "cut")
     late = sorted(checkpoints(tmp_path / "cut"))[0]  # the one before the last
     step = json.loads((late / "run.json").read_text())["step"]
     assert 0 < step < 12
@@ -141,6 +147,124 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(text: Path, tmp_
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     assert [e["step"] for e in read_curve(tmp_path / "cut/curve.jsonl")][-1] == 12
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
+    """The loss of these calls of the model while training is not a number."""
+    forward, count = LiquidTextGenerationModel.forward, iter(range(10**9))
+
+    def poisoned(self, *given, **named):
+        output = forward(self, *given, **named)
+        if self.training and next(count) in calls:
+            output.loss = output.loss * float("nan")
+        return output
+
+    monkeypatch.setattr(LiquidTextGenerationModel, "forward", poisoned)
+
+
+def test_a_step_that_is_not_finite_is_left_out(text: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    failing(monkeypatch, 1, 3)
+    run = Run(chosen := settings(text, steps=6), prepare(chosen), tmp_path)
+    assert run.train_step() is not None
+    kept, state = (
+        {k: v.clone() for k, v in part.items()} for part in (run.model.state_dict(), run.state.tensors())
+    )
+    assert run.train_step() is None and run.step == 2 and run.skipped == 1
+    assert all(torch.equal(kept[name], value) for name, value in run.model.state_dict().items())
+    assert all(torch.equal(state[name], value) for name, value in run.state.tensors().items())
+    assert run.train_step() is not None and run.skipped == 0
+    failing(monkeypatch, 2)
+    assert train(settings(text, steps=6), tmp_path / "run") is not None
+    assert "step 3: the loss or its gradient is not finite" in capsys.readouterr().err
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+
+
+def test_many_such_steps_go_back_to_the_last_checkpoint(
+    text: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    failing(monkeypatch, *range(4, 4 + training.ROLL_BACK))
+    taken = []
+    roll_back = Run.roll_back
+
+    def noted(run: Run) -> str:
+        name = roll_back(run)
+        saved = load_file(tmp_path / "run" / "checkpoints" / name / "model.safetensors")
+        taken.extend(torch.equal(saved[key], value) for key, value in run.model.state_dict().items())
+        return name
+
+    monkeypatch.setattr(Run, "roll_back", noted)
+    assert train(settings(text, steps=12), tmp_path / "run") is not None
+    assert taken and all(taken)
+    assert "going back to the weights of step-" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "said"), [(0, "before the first checkpoint"), (4, "--resume --lr")])
+def test_a_training_that_stays_so_ends(
+    text: Path, tmp_path: Path, monkeypatch, first: int, said: str
+) -> None:
+    failing(monkeypatch, *range(first, 1000))
+    with pytest.raises(LiquidError, match=said):
+        train(settings(text, steps=1000 if first == 0 else 40), tmp_path)
+
+
+def test_batches_of_a_step_are_averaged_and_carry_the_state(text: Path, tmp_path: Path) -> None:
+    single, double = (
+        Run(chosen := settings(text, dropout=0.0, accumulate=parts), prepare(chosen), tmp_path)
+        for parts in (1, 2)
+    )
+    losses = [single._backward(1) for _ in range(2)]
+    for parameter in single.model.parameters():
+        parameter.grad = None if parameter.grad is None else parameter.grad / 2
+    clip_gradients(single.model.parameters())
+    single.optimisers.step(0, 0.0)
+    loss, _ = double.train_step() or (0.0, 0.0)
+    assert (
+        loss == pytest.approx(sum(losses) / 2) and double.batches.state_dict() == single.batches.state_dict()
+    )
+    for mine, theirs in zip(double.model.parameters(), single.model.parameters(), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+    assert double.state.get_seq_length() == 2 * 32
+
+
+def test_a_run_that_gets_no_better_stops_and_keeps_its_best(
+    text: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    scores = iter([3.0, 2.5, 2.0, 2.1, 2.2, 2.3, 1.0, 1.0, 1.0, 1.0])
+    evaluate = Run.evaluate
+
+    def scripted(run: Run, corpus):
+        result = evaluate(run, corpus)
+        return (
+            replace(result, nats=next(scores) * math.log(2) * result.bytes)
+            if corpus is run.texts.sample
+            else result
+        )
+
+    monkeypatch.setattr(Run, "evaluate", scripted)
+    assert train(settings(text, steps=20, patience=3, warmup=7), tmp_path) is not None
+    assert "No better for 3 rounds: the model is that of step 6" in capsys.readouterr().err
+    steps = [folder.name for folder in checkpoints(tmp_path)]
+    assert steps == ["step-00000012", "step-00000010", "step-00000006"]  # the newest two and the best
+    exported, best = weights(tmp_path), weights(tmp_path / "checkpoints" / steps[-1])
+    assert all(torch.equal(exported[name], best[name]) for name in best)
+    (tmp_path / "model.safetensors").unlink()
+    resume(tmp_path)  # it has stopped already, and is only exported again
+    assert all(torch.equal(weights(tmp_path)[name], best[name]) for name in best)
+
+
+def test_tensorboard_shows_gradients_and_time_constants(text: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(settings(text, steps=10, tensorboard=True), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), {"histograms": 0}).Reload()
+    parts = ["block 0", "block 1", "embedding", "norm", "output_proj"]
+    assert set(parts) == {
+        tag.split("/")[1] for tag in events.Tags()["scalars"] if tag.startswith("gradient/")
+    }
+    assert all(event.value > 0 for event in events.Scalars("gradient/block 1"))
+    spread = events.Histograms("log10_time_constant/block 0")
+    assert len(spread) == training.ROUNDS
+    assert spread[0].histogram_value.min >= 0 and spread[0].histogram_value.max <= 5
 
 
 def test_a_signal_saves_and_says_how_to_go_on(text: Path, tmp_path: Path) -> None:
@@ -263,6 +387,8 @@ def test_the_sample_of_the_held_out_text_has_the_size_asked_for() -> None:
         ({"steps": None, "minutes": float("nan")}, "minutes must be over 0"),
         ({"context": -1}, "context must be over 0"),
         ({"batch_size": 0}, "batch_size must be over 0"),
+        ({"accumulate": 0}, "accumulate must be over 0"),
+        ({"patience": 0}, "patience must be over 0"),
         ({"lr": -0.1}, "lr must be over 0"),
         ({"size": "huge"}, "unknown size 'huge'"),
         ({"seed": -1}, "seed must be"),
