@@ -1,0 +1,122 @@
+"""Killed at any moment, also while it saves, or with no room to save: a run goes on as if nothing had been."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+KILLS = 20
+RUN = """
+import os, sys
+from pathlib import Path
+from liquidlm import train as training
+from liquidlm.settings import TrainSettings
+training.ROUNDS = 60  # saves all the time
+text, out = Path(sys.argv[1]), Path(sys.argv[2])
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
+def run():
+    if any((out / "checkpoints").glob("step-*")):
+        training.resume(out)
+    else:
+        training.train(TrainSettings(paths=[str(text)], steps=120, size="tiny", sizes=dict(sizes), context=32,
+                                     batch_size=4, bf16=False, dropout=0.1, accumulate=2), out)
+"""
+KILLER = (
+    RUN
+    + """
+import json, random, signal, time
+kills, while_saving, draw = 0, 0, random.Random(0)
+while not (out / "model.safetensors").exists():
+    child = os.fork()
+    if child == 0:
+        run()
+        os._exit(0)
+    if kills < int(sys.argv[3]):
+        # From the start of a run to some saves later, and half of the time as soon as a save begins.
+        saving = lambda: any((out / "checkpoints").glob(".step-*.part"))
+        end, soon = time.monotonic() + draw.uniform(0.05, 1.0), draw.random() < 0.5
+        while time.monotonic() < end or (soon and not saving() and time.monotonic() < end + 5):
+            time.sleep(0.0005)
+            if os.waitpid(child, os.WNOHANG)[0]:
+                break
+        else:
+            while_saving += saving()
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            kills += 1
+            continue
+    else:
+        os.waitpid(child, 0)
+print(json.dumps({"kills": kills, "while saving": while_saving}))
+"""
+)
+
+
+def python(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "numbers.txt"
+    file.write_text(" ".join(str(i * i % 977) for i in range(4000)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights of the run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("whole")
+    done = python(RUN + "run()", text, out)
+    assert done.returncode == 0, done.stderr
+    return load_file(out / "model.safetensors")
+
+
+def equal(out: Path, whole: dict[str, torch.Tensor]) -> bool:
+    weights = load_file(out / "model.safetensors")
+    return weights.keys() == whole.keys() and all(torch.equal(weights[k], whole[k]) for k in whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked, so that each need not import torch")
+def test_killed_twenty_times_the_weights_are_the_same_bit_for_bit(text: Path, whole, tmp_path: Path) -> None:
+    done = python(KILLER, text, tmp_path / "run", KILLS)
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout)
+    print(counted)
+    assert counted["kills"] >= KILLS and counted["while saving"] >= 1
+    assert equal(tmp_path / "run", whole)
+
+
+def test_no_room_to_save_is_one_clear_error_and_loses_nothing(text: Path, whole, tmp_path: Path) -> None:
+    """The limit on the size of files stands for the full disk: a write fails in the middle of a checkpoint."""
+    pytest.importorskip("resource", reason="limits on files are Unix's")
+    limited = """
+import resource
+save, count = training.Run.save, iter(range(10**9))
+def full(run):
+    if next(count) == 7:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    save(run)
+training.Run.save = full
+from liquidlm.errors import LiquidError
+try:
+    run()
+except LiquidError as error:
+    sys.exit(f"error: {error}")
+"""
+    out = tmp_path / "run"
+    done = python(RUN + limited, text, out)
+    assert done.returncode == 1
+    assert (
+        "cannot write" in done.stderr and "free some space" in done.stderr and "Traceback" not in done.stderr
+    )
+    assert [folder.name for folder in (out / "checkpoints").iterdir() if folder.name.startswith(".")] == []
+    assert python(RUN + "run()", text, out).returncode == 0
+    assert equal(out, whole)
