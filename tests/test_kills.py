@@ -95,7 +95,7 @@ def test_killed_twenty_times_the_weights_are_the_same_bit_for_bit(text: Path, wh
 
 
 def test_no_room_to_save_is_one_clear_error_and_loses_nothing(text: Path, whole, tmp_path: Path) -> None:
-    """The limit on the size of files stands for the full disk: a write fails in the middle of a checkpoint."""
+    """The limit on the size of files stands for a full disk: a write fails amid a checkpoint."""
     pytest.importorskip("resource", reason="limits on files are Unix's")
     limited = """
 import resource
