@@ -117,10 +117,10 @@ def load(name: str) -> Text:
 
 def held_out(corpus: TokenCorpus, tokenizer: LEDTokenizerWrapper, limit: int) -> HeldOut:
     """Rows from evenly spaced places of the corpus."""
-    count = len(corpus.tokens)
+    count = corpus.tokens.size
     length = min(limit, count - 1) // ROWS
     places = np.arange(ROWS)[:, None] * ((count - 1) // ROWS) + np.arange(length + 1)
-    rows = torch.from_numpy(corpus.tokens[places].astype(np.int64))
+    rows = torch.from_numpy(corpus.tokens[:][places].astype(np.int64))
     targets = rows[:, 1:].clone()
     targets[:, :BURN_IN] = IGNORED
     specials = (targets == tokenizer.bos_token_id) | (targets == tokenizer.eos_token_id)

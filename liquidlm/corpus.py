@@ -1,19 +1,23 @@
-"""Paths ▶ documents, and documents ▶ training and validation text."""
+"""Paths ▶ documents, whole or in parts, and documents ▶ what is trained on and what is held out."""
 
 import ast
+import codecs
 import glob
 import gzip
+import hashlib
 import json
 import os
 import random
+import re
 import sys
 import sysconfig
 import warnings
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +25,13 @@ from liquidlm.errors import LiquidError
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".jsonl")  # what is taken from a folder, plain or with .gz after it
 STANDARD_INPUT = Path("-")
+
+PART = 1 << 20
+"""Characters of a document, about, that are read at a time."""
+# GPT-2's pre-tokeniser never joins a space to the word before it, so a text may be cut in front of the first
+# space after a word and encoded in parts. Not in front of a second one: "a  b" is "a", " ", " b". And not at
+# any \s: U+001C is white space to Python, but part of a word to the pre-tokeniser.
+CUT = re.compile(r"(?<=\S)[ \n]")
 
 FEW_DOCUMENTS = 10  # fewer than this are cut, each one, into training and validation text
 
@@ -34,13 +45,20 @@ BUILTIN_SKIPPED = {"test", "tests", "idlelib", "turtledemo", "site-packages", "d
 
 @dataclass(frozen=True)
 class Document:
-    """One text, and where it came from."""
+    """A text, or a part of one, and where it came from.
+
+    Attributes:
+        continues: it goes on where the document before it ended.
+    """
 
     text: str
     source: str
+    continues: bool = False
 
 
-def read_documents(paths: str | Path | Sequence[str | Path]) -> Iterator[Document]:
+def read_documents(
+    paths: str | Path | Sequence[str | Path], longest: int | None = None
+) -> Iterator[Document]:
     """The documents of `paths`, in the order given; those of a folder or a glob sorted by name.
 
     A path is a file, a folder (searched recursively for .txt, .md, .rst, .jsonl and their .gz; hidden
@@ -49,6 +67,9 @@ def read_documents(paths: str | Path | Sequence[str | Path]) -> Iterator[Documen
     file is one document. Text is UTF-8, with or without a byte order mark, and otherwise kept exactly
     as it is. A file named twice is read once. Paths are looked up at once; the files are read one
     by one, as the iterator is consumed.
+
+    With `longest`, a document of more characters comes in parts of about so many, each cut off before white
+    space where there is some: no file is ever whole in memory.
 
     Raises:
         LiquidError: naming the file: it is missing, unreadable, empty, not UTF-8 text (the byte is named),
@@ -62,7 +83,7 @@ def read_documents(paths: str | Path | Sequence[str | Path]) -> Iterator[Documen
     for path in paths:
         for file in _expand(str(path)):
             files.setdefault(file.resolve(), file)
-    return (document for file in files.values() for document in _read(file))
+    return (document for file in files.values() for document in _read(file, longest))
 
 
 def _expand(path: str) -> list[Path]:
@@ -92,16 +113,16 @@ def _suffix(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
-def _read(path: Path) -> Iterator[Document]:
-    """The documents of one file."""
+def _read(path: Path, longest: int | None) -> Iterator[Document]:
+    """The documents of one file, in parts."""
     name = "standard input" if path == STANDARD_INPUT else str(path)
     empty = True
     try:
         with _open(path) as stream:
-            for text in _texts(stream, name, _suffix(path)):
-                if text and not text.isspace():
+            for parts in _texts(stream, name, _suffix(path), longest):
+                for document in _without_blank(parts, name):
                     empty = False
-                    yield Document(text, name)
+                    yield document
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise LiquidError(f"{name}: damaged gzip file ({error})") from error
     except OSError as error:
@@ -116,24 +137,66 @@ def _open(path: Path) -> AbstractContextManager[BufferedIOBase]:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _texts(stream: BufferedIOBase, name: str, suffix: str) -> Iterator[str]:
-    """The texts of an open file: one per line of .jsonl, else one."""
+def _texts(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) -> Iterator[Iterator[str]]:
+    """The texts of an open file, each in parts: one per line of .jsonl, else one."""
     if suffix == ".jsonl":
-        yield from _json_texts(stream, name)
+        yield from (parts(iter([text]), longest) for text in _json_texts(stream, name))
     else:
-        yield _decode(stream.read(), name)
+        yield parts(_decoded(stream, name, longest), longest)
+
+
+def parts(texts: Iterable[str], longest: int | None) -> Iterator[str]:
+    """Texts end to end, in parts of at least `longest` characters cut before white space where there is some;
+    with None in one."""
+    if longest is None:
+        yield "".join(texts)
+        return
+    rest = ""
+    for text in texts:
+        rest += text
+        while len(rest) > 2 * longest:
+            found = CUT.search(rest, longest, 2 * longest)
+            cut = found.start() if found else 2 * longest
+            yield rest[:cut]
+            rest = rest[cut:]
+    yield rest
+
+
+def _without_blank(parts: Iterator[str], name: str) -> Iterator[Document]:
+    """The parts of a text as documents; none if there is nothing but white space."""
+    held, started = "", False
+    for part in parts:
+        held += part
+        if started or not held.isspace():
+            if held:
+                yield Document(held, name, continues=started)
+            held, started = "", started or bool(part)
+
+
+def _decoded(stream: BufferedIOBase, name: str, size: int | None) -> Iterator[str]:
+    """The text of a stream of UTF-8 bytes, `size` bytes at a time, without its byte order mark."""
+    decoder, read, first = codecs.getincrementaldecoder("utf-8")(), 0, True
+    while True:
+        data = stream.read(-1 if size is None else size)
+        nul = data.find(b"\0")
+        if nul >= 0:
+            raise LiquidError(f"{name}: not a text file: there is a NUL byte at byte {read + nul}")
+        waiting = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(data, final=not data or size is None)
+        except UnicodeDecodeError as error:
+            place, byte = read - waiting + error.start, error.object[error.start]
+            raise LiquidError(
+                f"{name}: not UTF-8 text: 0x{byte:02x} at byte {place}; convert it to UTF-8"
+            ) from error
+        yield text.removeprefix("\ufeff") if first else text
+        first, read = first and not text, read + len(data)
+        if not data or size is None:
+            return
 
 
 def _decode(data: bytes, name: str) -> str:
-    nul = data.find(b"\0")
-    if nul >= 0:
-        raise LiquidError(f"{name}: not a text file: there is a NUL byte at byte {nul}")
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise LiquidError(
-            f"{name}: not UTF-8 text: 0x{data[error.start]:02x} at byte {error.start}; convert it to UTF-8"
-        ) from error
+    return "".join(_decoded(cast(BufferedIOBase, BytesIO(data)), name, None))
 
 
 def _json_texts(lines: Iterable[bytes], name: str) -> Iterator[str]:
@@ -218,10 +281,34 @@ def _docstrings(node: ast.AST, name: str) -> Iterator[str]:
             yield from _docstrings(child, name)
 
 
-def split_documents(
-    documents: Sequence[Document], valid_fraction: float = 0.1, seed: int = 0
-) -> tuple[list[Document], list[Document]]:
-    """Training and validation documents: disjoint, together everything, in the order given.
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over documents finds.
+
+    Attributes:
+        lengths: characters of each document.
+        digest: SHA-256 of the texts and of where each begins.
+    """
+
+    lengths: Sequence[int]
+    digest: str
+
+
+def survey(documents: Iterable[Document]) -> Survey:
+    """Read documents once and keep none."""
+    lengths, digest = array("q"), hashlib.sha256()
+    for document in documents:
+        if document.continues:
+            lengths[-1] += len(document.text)
+        else:
+            lengths.append(len(document.text))
+            digest.update(b"\0")  # which is in no text
+        digest.update(document.text.encode())
+    return Survey(lengths, digest.hexdigest())
+
+
+def split_points(lengths: Sequence[int], valid_fraction: float = 0.1, seed: int = 0) -> Sequence[int]:
+    """Per document of so many characters, how many of its first are trained on; the rest is held out.
 
     Fewer than 10 documents: each one is cut at character int(n·(1 − valid_fraction)), and its end held out
     (nanoGPT's split: the first 90 % train). 10 or more: whole documents are held out. In an order permuted
@@ -234,36 +321,41 @@ def split_documents(
     """
     if not 0 < valid_fraction < 1:
         raise LiquidError(f"valid_fraction must be between 0 and 1, both excluded, not {valid_fraction}")
-    split = _cut_each if len(documents) < FEW_DOCUMENTS else _hold_out_whole
-    train, valid = split(documents, valid_fraction, seed)
-    if not train or not valid:
-        characters = sum(len(document.text) for document in documents)
+    if len(lengths) < FEW_DOCUMENTS:
+        points = [int(length * (1 - valid_fraction)) for length in lengths]
+    else:
+        points = array("q", lengths)
+        for number in _held_out(lengths, valid_fraction, seed):
+            points[number] = 0
+    if not any(points) or all(point == length for point, length in zip(points, lengths, strict=True)):
         raise LiquidError(
-            f"{len(documents)} documents with {characters} characters are too little text"
+            f"{len(lengths)} documents with {sum(lengths)} characters are too little text"
             f" to hold out {valid_fraction:g} of it for validation; add text or change the fraction"
         )
-    return train, valid
+    return points
 
 
-def _cut_each(
-    documents: Sequence[Document], valid_fraction: float, _seed: int
-) -> tuple[list[Document], list[Document]]:
-    cuts = [(document, int(len(document.text) * (1 - valid_fraction))) for document in documents]
-    train = [Document(document.text[:cut], document.source) for document, cut in cuts if cut > 0]
-    valid = [Document(d.text[cut:], d.source) for d, cut in cuts if cut < len(d.text)]
-    return train, valid
-
-
-def _hold_out_whole(
-    documents: Sequence[Document], valid_fraction: float, seed: int
-) -> tuple[list[Document], list[Document]]:
-    lengths = [len(document.text) for document in documents]
+def _held_out(lengths: Sequence[int], valid_fraction: float, seed: int) -> list[int]:
     room = valid_fraction * sum(lengths)
-    held_out: set[int] = set()
-    for index in random.Random(seed).sample(range(len(documents)), len(documents)):
-        if lengths[index] <= room:
-            room -= lengths[index]
-            held_out.add(index)
-    held_out = held_out or {lengths.index(min(lengths))}
-    train = [document for index, document in enumerate(documents) if index not in held_out]
-    return train, [documents[index] for index in sorted(held_out)]
+    found: list[int] = []
+    for number in random.Random(seed).sample(range(len(lengths)), len(lengths)):
+        if lengths[number] <= room:
+            room -= lengths[number]
+            found.append(number)
+    return found or [min(range(len(lengths)), key=lengths.__getitem__)]
+
+
+def portions(
+    documents: Iterable[Document], points: Sequence[int], held_out: bool = False
+) -> Iterator[Document]:
+    """What is trained on of documents, up to each one's of `split_points`, or what is held out."""
+    number, begin = -1, 0
+    for document in documents:
+        if not document.continues:
+            number, begin = number + 1, 0
+        cut = min(max(points[number] - begin, 0), len(document.text))
+        text = document.text[cut:] if held_out else document.text[:cut]
+        if text:
+            continues = begin > points[number] if held_out else document.continues
+            yield Document(text, document.source, continues)
+        begin += len(document.text)

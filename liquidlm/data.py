@@ -2,13 +2,15 @@
 
 import random
 import zlib
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, Integer
 from torch import Tensor
 
 from liquidlm.corpus import Document
@@ -25,9 +27,18 @@ class Encoder(Protocol):
     def bos_token_id(self) -> int: ...
     @property
     def eos_token_id(self) -> int: ...
-    def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, without `<s>` and `</s>`."""
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, without `<s>` and `</s>`."""
         ...
+
+
+@runtime_checkable
+class Tokens(Protocol):
+    """Ids in memory, or in a file: what of a numpy array is needed."""
+
+    @property
+    def size(self) -> int: ...
+    def __getitem__(self, part: slice) -> Integer[np.ndarray, " n"]: ...
 
 
 @dataclass(frozen=True)
@@ -40,25 +51,84 @@ class TokenCorpus:
         text_bytes: UTF-8 bytes of the text, the denominator of bits per byte.
     """
 
-    tokens: Int32[np.ndarray, " tokens"]
+    tokens: Int32[np.ndarray, " tokens"] | Tokens
     starts: Int64[np.ndarray, " documents"]
     text_bytes: int
 
+    @cached_property
+    def checksum(self) -> int:
+        """Of the tokens: which text under which tokenizer this is."""
+        total = 0
+        for begin in range(0, self.tokens.size, 1 << 20):
+            total = zlib.crc32(self.tokens[begin : begin + (1 << 20)].astype(np.int32).tobytes(), total)
+        return total
+
+    def window(self, begin: int, count: int) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """`count` tokens from `begin` on, of the corpus as a ring, and which of them are starts."""
+        begin %= self.tokens.size
+        end = begin + count
+        ids = self.tokens[begin:end].astype(np.int64)
+        is_start = np.zeros(len(ids), dtype=bool)
+        first, last = np.searchsorted(self.starts, (begin, end))
+        is_start[self.starts[first:last] - begin] = True
+        if len(ids) == count:
+            return ids, is_start
+        rest = self.window(0, count - len(ids))
+        return np.concatenate([ids, rest[0]]), np.concatenate([is_start, rest[1]])
+
+
+class TokenSink:
+    """Takes tokens as they are made.
+
+    Args:
+        keep: told each run of ids, in order.
+    """
+
+    def __init__(self, keep: Callable[[Int32[np.ndarray, " n"]], object]):
+        self.keep, self.size, self.starts, self.text_bytes = keep, 0, array("q"), 0
+
+    def add(self, documents: Iterable[Document], tokenizer: Encoder) -> None:
+        """All of `documents`, of which parts that continue one another are one document."""
+        bos, eos = (np.array([i], np.int32) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id))
+        for group in _groups(documents):
+            for document, ids in zip(group, tokenizer.encode_all([d.text for d in group]), strict=True):
+                if not document.continues:
+                    self._put(*((eos,) if self.starts else ()))
+                    self.starts.append(self.size)
+                    self._put(bos)
+                self._put(ids)
+                self.text_bytes += len(document.text.encode())
+        if not self.starts:
+            raise LiquidError("there is no document to tokenize; give at least one text")
+        self._put(eos)
+
+    def _put(self, *runs: Int32[np.ndarray, " n"]) -> None:
+        for ids in runs:
+            self.keep(ids)
+            self.size += len(ids)
+
+
+def _groups(documents: Iterable[Document], size: int = 1 << 20) -> Iterator[list[Document]]:
+    """Documents in groups of at least `size` characters, which are tokenized in parallel."""
+    group, characters = [], 0
+    for document in documents:
+        group.append(document)
+        characters += len(document.text)
+        if characters >= size:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
+
 
 def tokenize_documents(documents: Iterable[Document], tokenizer: Encoder) -> TokenCorpus:
-    """The corpus of `documents`, in their order; LiquidError when there are none."""
-    pieces: list[np.ndarray] = []
-    text_bytes = 0
-    for document in documents:
-        ids = tokenizer.encode(document.text)
-        pieces.append(
-            np.concatenate([[tokenizer.bos_token_id], ids, [tokenizer.eos_token_id]]).astype(np.int32)
-        )
-        text_bytes += len(document.text.encode())
-    if not pieces:
-        raise LiquidError("there is no document to tokenize; give at least one text")
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    return TokenCorpus(np.concatenate(pieces), np.concatenate([np.zeros(1, np.int64), ends[:-1]]), text_bytes)
+    """The corpus of `documents`, in their order, in memory; LiquidError when there are none."""
+    runs: list[np.ndarray] = []
+    sink = TokenSink(runs.append)
+    sink.add(documents, tokenizer)
+    return TokenCorpus(
+        np.concatenate(runs).astype(np.int32), np.array(sink.starts, np.int64), sink.text_bytes
+    )
 
 
 @dataclass(frozen=True)
@@ -109,18 +179,12 @@ class StreamBatches:
         self.batches_per_epoch = tokens // (batch_size * length)
         self.epoch = 0
         self._batch = 0  # the next one of the epoch
-        self._is_start = np.zeros(tokens, dtype=bool)
-        self._is_start[corpus.starts] = True
 
     def next_batch(self) -> Batch:
         """The batch that continues the one before."""
-        tokens = self.corpus.tokens
-        rows = self._offset() + tokens.size // self.batch_size * np.arange(self.batch_size)
-        window = self._batch * self.length + np.arange(self.length + 1)
-        positions = (rows[:, None] + window) % tokens.size
-        ids = tokens[positions].astype(np.int64)
-        starts = self._is_start[positions]
-
+        begin, share = self._offset() + self._batch * self.length, self.corpus.tokens.size // self.batch_size
+        rows = [self.corpus.window(begin + row * share, self.length + 1) for row in range(self.batch_size)]
+        ids, starts = (np.stack(part) for part in zip(*rows, strict=True))
         targets = np.where(starts[:, 1:], IGNORED, ids[:, 1:])
         if self._batch == 0:
             starts[:, 0] = True
@@ -152,7 +216,7 @@ class StreamBatches:
     def _identity(self) -> dict[str, int]:
         return {
             "tokens": self.corpus.tokens.size,
-            "checksum": zlib.crc32(self.corpus.tokens.tobytes()),
+            "checksum": self.corpus.checksum,
             "batch_size": self.batch_size,
             "length": self.length,
             "seed": self.seed,

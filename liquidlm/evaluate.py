@@ -77,13 +77,13 @@ def evaluate(
     begin = time.perf_counter()
     state = model.new_state()
     state.table = model.fold()
-    is_start = np.zeros(len(corpus.tokens), dtype=bool)
+    is_start = np.zeros(corpus.tokens.size, dtype=bool)
     is_start[corpus.starts] = True
     following = np.append(corpus.tokens[1:], IGNORED).astype(np.int64)
     following[np.append(is_start[1:], True)] = IGNORED  # after a document: the next one's <s>
     following[following == eos_token_id] = IGNORED
     nats, counted = 0.0, 0
-    for first in range(0, len(corpus.tokens), chunk):
+    for first in range(0, corpus.tokens.size, chunk):
         part = slice(first, first + chunk)
         targets = torch.from_numpy(following[part])[None].to(model.device)
         ids = torch.from_numpy(corpus.tokens[part].astype(np.int64))[None].to(model.device)
@@ -101,7 +101,7 @@ def evaluate(
         nats += output.loss.item()
         counted += int((targets != IGNORED).sum())
         if progress is not None:
-            progress(min(first + chunk, len(corpus.tokens)))
+            progress(min(first + chunk, corpus.tokens.size))
     model.train(training)
     return Evaluation(nats, counted, corpus.text_bytes, time.perf_counter() - begin, state.nbytes, bf16)
 

@@ -33,9 +33,11 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         if folder.exists():
             remove_folder(folder)
         part.replace(folder)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise cannot_write(folder, error) from error
+        if isinstance(error, OSError | SafetensorError):
+            raise cannot_write(folder, error) from error
+        raise
 
 
 def remove_folder(folder: Path) -> None:

@@ -140,7 +140,7 @@ def evaluate_text(folder: str | Path, paths: list[str], chunk: int) -> dict[str,
     model, tokenizer = load_model(folder, best_device())
     corpus = tokenize_documents(documents, tokenizer)
     console = Console(stderr=True, highlight=False)
-    total = len(corpus.tokens)
+    total = corpus.tokens.size
     with console.status(f"reading {total:,} tokens") as status:
         result = evaluate(
             model,

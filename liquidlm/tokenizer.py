@@ -12,8 +12,8 @@ Three departures from LED's own tokenizer, all because this one feeds a model th
 
 import codecs
 import contextlib
+import itertools
 import operator
-import re
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TokenizersBackend
 
-from .corpus import read_documents
+from .corpus import CUT, read_documents
 from .errors import LiquidError
 
 IdRow = Sequence[int] | Integer[np.ndarray, " n"] | Int[Tensor, " n"]
@@ -50,10 +50,6 @@ _HELP = (
     "LEDTokenizerWrapper.bytes() or LEDTokenizerWrapper.train(texts, vocab_size)"
 )
 _PIECE_LENGTH = 4096  # characters
-# GPT-2's pre-tokeniser never joins a space to the word before it, so a text may be cut in front of the first
-# space after a word and encoded in parts. Not in front of a second one: "a  b" is "a", " ", " b". And not at
-# any \s: U+001C is white space to Python, but part of a word to the pre-tokeniser.
-_CUT = re.compile(r"(?<=\S)[ \n]")
 # Brackets, runs of spaces, both Unicode forms of é, control characters, special tokens: what a lossy
 # pre-tokeniser would drop, change or claim.
 _PROBE = f" \t \n\n a  Bc, é e\u0301 \x00\x1f\u00a0🙂[1]\r\n\u3000{' '.join(SPECIAL_TOKENS)}  "
@@ -212,16 +208,20 @@ class LEDTokenizerWrapper:
         )
 
     def encode(self, text: str) -> Int32[np.ndarray, " n"]:
-        """The ids of one whole document, of any length, without special tokens.
+        """The ids of one whole document, of any length, without special tokens."""
+        return self.encode_all([text])[0]
 
-        Long texts are cut where the result stays exactly the same and encoded in parallel.
-        """
-        utf8 = _utf8(text)
+    def encode_all(self, texts: Sequence[str]) -> list[Int32[np.ndarray, " n"]]:
+        """`encode` of each, in parallel; long texts are cut where the result stays exactly the same."""
+        utf8 = [_utf8(text) for text in texts]
         if self._is_bytes:
-            return self._byte_ids[np.frombuffer(utf8, dtype=np.uint8)]
-        pieces = _pieces(text) if self._can_cut else [text]
-        encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
-        return np.concatenate([np.array(encoding.ids, dtype=np.int32) for encoding in encodings])
+            return [self._byte_ids[np.frombuffer(one, dtype=np.uint8)] for one in utf8]
+        pieces = [list(_pieces(text)) if self._can_cut else [text] for text in texts]
+        every = list(itertools.chain(*pieces))
+        encodings = iter(self._tokenizer.encode_batch_fast(every, add_special_tokens=False))
+        return [
+            np.concatenate([np.array(next(encodings).ids, dtype=np.int32) for _ in own]) for own in pieces
+        ]
 
     def decode(self, ids: IdRow, skip_special_tokens: bool = True) -> str:
         """The text of one row of ids, with U+FFFD for bytes that are not UTF-8.
@@ -343,7 +343,7 @@ def _token_bytes(vocab: dict[str, int], added: dict[int, AddedToken]) -> list[by
 def _pieces(text: str) -> Iterator[str]:
     """`text` in parts of about _PIECE_LENGTH that together split into the same words as the whole."""
     start = 0
-    while cut := _CUT.search(text, start + _PIECE_LENGTH):
+    while cut := CUT.search(text, start + _PIECE_LENGTH):
         yield text[start : cut.start()]
         start = cut.start()
     yield text[start:]

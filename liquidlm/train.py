@@ -1,17 +1,29 @@
 """Training: text ▶ a folder with model, tokenizer and curve, which no interruption can lose."""
 
+import functools
+import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from .config import LiquidConfig
-from .corpus import Document, builtin_documents, read_documents, split_documents
+from .corpus import (
+    FEW_DOCUMENTS,
+    PART,
+    Document,
+    builtin_documents,
+    portions,
+    read_documents,
+    split_points,
+    survey,
+)
 from .data import StreamBatches, TokenCorpus, tokenize_documents
 from .errors import LiquidError
 from .evaluate import Evaluation, evaluate
@@ -30,9 +42,10 @@ from .folder import (
 from .model import LiquidTextGenerationModel
 from .optim import clip_gradients, liquid_optimisers
 from .precision import autocast, best_device, bf16_is_faster
-from .report import Report
+from .report import Report, progress_bar
 from .settings import SIZES, TrainSettings
 from .signals import stop_signals
+from .token_cache import cached_tokens
 from .tokenizer import LEDTokenizerWrapper
 from .watch import gradient_norms, time_constants
 
@@ -47,6 +60,10 @@ after as many times in a row it ends."""
 SAMPLE_BYTES = 30_000
 """Held-out text for the rounds; the end of the run takes FINAL_BYTES of it."""
 FINAL_BYTES = 1_000_000
+IN_MEMORY = 1 << 26
+"""Characters of training text whose tokens are kept in memory; those of more are kept in a file."""
+BPE_CHARACTERS = 100_000_000
+"""Characters of training text from which a BPE is learned."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +77,41 @@ class Texts:
 
 
 def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Texts:
-    """Read and split the text, make the tokenizer (from the training part only) and apply it."""
-    documents = list(read_documents(settings.paths) if settings.paths else builtin_documents())
-    if settings.valid:
-        train, valid = documents, list(read_documents(settings.valid))
+    """Read and split the text, make the tokenizer (from the training part only) and apply it.
+
+    The text is read in parts, twice or three times; over IN_MEMORY characters its tokens are kept in a file.
+    """
+    found = survey(_documents(settings.paths))
+    points = found.lengths if settings.valid else split_points(found.lengths, seed=settings.seed)
+
+    def training() -> Iterator[Document]:
+        return portions(_documents(settings.paths), points)
+
+    tokenizer = _tokenizer(settings.tokenizer, training, tokenizer_folder)
+    if sum(points) <= IN_MEMORY:
+        train = tokenize_documents(training(), tokenizer)
     else:
-        train, valid = split_documents(documents, seed=settings.seed)
-    tokenizer = _tokenizer(settings.tokenizer, train, tokenizer_folder)
-    sample, final = (
-        tokenize_documents(_head(valid, size), tokenizer) for size in (SAMPLE_BYTES, FINAL_BYTES)
-    )
-    return Texts(tokenizer, tokenize_documents(train, tokenizer), sample, final)
+        part = f"{found.digest} {hashlib.sha256(np.asarray(points, np.int64).tobytes()).hexdigest()}"
+        with progress_bar("tokenizing", sum(points)) as advance:
+            train = cached_tokens(part, training, tokenizer, advance)
+    if settings.valid:
+        count = len(survey(_documents(settings.valid)).lengths)
+        held_out = functools.partial(_documents, settings.valid)
+    else:
+        count = sum(point < length for point, length in zip(points, found.lengths, strict=True))
+        held_out = functools.partial(portions, _documents(settings.paths), points, held_out=True)
+    valid = list(_head(held_out(), count, FINAL_BYTES))
+    sample = list(_head(valid, count, SAMPLE_BYTES))
+    return Texts(tokenizer, train, *(tokenize_documents(part, tokenizer) for part in (sample, valid)))
 
 
-def _tokenizer(name: str, documents: list[Document], folder: Path | None) -> LEDTokenizerWrapper:
+def _documents(paths: list[str]) -> Iterator[Document]:
+    return read_documents(paths, PART) if paths else builtin_documents()
+
+
+def _tokenizer(
+    name: str, training: Callable[[], Iterator[Document]], folder: Path | None
+) -> LEDTokenizerWrapper:
     if folder is not None:
         return LEDTokenizerWrapper(folder)
     if name == "bytes":
@@ -85,19 +123,32 @@ def _tokenizer(name: str, documents: list[Document], folder: Path | None) -> LED
             raise LiquidError(
                 f"--tokenizer {name}: after bpe: comes the size of the vocabulary, as in bpe:4000"
             ) from None
-        return LEDTokenizerWrapper.train((document.text for document in documents), size)
+        return LEDTokenizerWrapper.train(_texts(training(), BPE_CHARACTERS), size)
     return LEDTokenizerWrapper(name)
 
 
-def _head(documents: list[Document], size: int) -> Iterator[Document]:
-    """The first `size` bytes of the documents, an equal share of each cut off if they are few and long."""
-    share = size // len(documents) if len(documents) < 10 else size
-    left = size
+def _texts(documents: Iterable[Document], limit: int) -> Iterator[str]:
+    """The texts of documents until there are `limit` characters."""
     for document in documents:
-        text = document.text.encode()[: min(share, left)].decode(errors="ignore")
+        yield document.text
+        limit -= len(document.text)
+        if limit <= 0:
+            return
+
+
+def _head(documents: Iterable[Document], count: int, size: int) -> Iterator[Document]:
+    """The first `size` bytes of `count` documents; of each an equal share if they are few and long."""
+    left = size
+    room = share = size // count if count < FEW_DOCUMENTS else size
+    for document in documents:
+        if not document.continues:
+            room = share
+        text = document.text.encode()[: min(room, left)].decode(errors="ignore")
         if text:
-            yield Document(text, document.source)
-        left -= len(text.encode())
+            yield Document(text, document.source, document.continues)
+        room, left = room - len(text.encode()), left - len(text.encode())
+        if left <= 0:
+            return
 
 
 def build_model(settings: TrainSettings, tokenizer: LEDTokenizerWrapper) -> LiquidTextGenerationModel:
@@ -368,7 +419,7 @@ def _introduce(run: Run, report: Report) -> None:
     text = run.texts.train
     report.say(
         f"{parameters:,} parameters, vocabulary {run.texts.tokenizer.vocab_size:,}, training on"
-        f" {text.text_bytes:,} bytes = {len(text.tokens):,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
+        f" {text.text_bytes:,} bytes = {text.tokens.size:,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
         f" on {run.device.type}"
     )
 
@@ -377,7 +428,7 @@ def _loop(run: Run, report: Report, stopped: list[int]) -> None:
     """Train to the end, or until a signal; a round of evaluation and checkpoint now and then."""
     settings, begin = run.settings, time.perf_counter() - run.seconds
     bits = (
-        len(run.texts.train.tokens) / run.texts.train.text_bytes / math.log(2)
+        run.texts.train.tokens.size / run.texts.train.text_bytes / math.log(2)
     )  # nats per token ▶ bits per byte
     first, tokens, round_ = time.perf_counter(), 0, int(run.done * ROUNDS)
     average: float | None = None

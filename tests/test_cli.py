@@ -112,7 +112,7 @@ def test_settings_come_from_a_file_and_the_command_line_counts_more(run, tmp_pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("hidden_size = 3", "hidden_size is no setting; there are batch_size"),
+        ("hidden_size = 3", "hidden_size is no setting; there are accumulate"),
         ("[sizes]\nwidth = 3", "sizes.width is no setting"),
         ("steps = ", "cannot be read as settings"),
         (None, "No such file"),

@@ -4,12 +4,13 @@ import json
 import string
 import sys
 import sysconfig
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from liquidlm.corpus import Document, builtin_documents, read_documents, split_documents
+from liquidlm.corpus import Document, builtin_documents, portions, read_documents, split_points, survey
 from liquidlm.errors import LiquidError
 
 
@@ -218,7 +219,12 @@ def test_builtin_documents_where_there_are_none(tmp_path, monkeypatch):
         builtin_documents()
 
 
-# ---- split_documents
+# ---- split_points and portions
+
+
+def split_documents(documents, valid_fraction=0.1, seed=0):
+    points = split_points([len(document.text) for document in documents], valid_fraction, seed)
+    return tuple(list(portions(documents, points, held_out)) for held_out in (False, True))
 
 
 def joined(documents):
@@ -273,3 +279,78 @@ def test_bad_fractions(fraction):
 def test_too_little_text_to_split(text):
     with pytest.raises(LiquidError, match="too little text"):
         split_documents([Document(t, "a") for t in text])
+
+
+# ---- documents in parts
+
+LONG = "\ufeffAn old man, señor, looked at the sea.\n\n  Then  he slept… 🙂 " * 400
+
+
+@pytest.mark.parametrize("longest", [1, 7, 64, 1000, 10**6])
+def test_parts_are_the_document_whatever_their_size(tmp_path, longest):
+    (tmp_path / "a.txt").write_text(LONG)
+    (tmp_path / "b.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in (LONG, "short")))
+    whole = list(read_documents(tmp_path))
+    joined_again = []
+    for part in read_documents(tmp_path, longest):
+        assert len(part.text) <= 2 * longest or longest == 1
+        if part.continues:
+            joined_again[-1] += part.text
+        else:
+            joined_again.append(part.text)
+    assert joined_again == [document.text for document in whole]
+    assert survey(read_documents(tmp_path, longest)).lengths.tolist() == [len(d.text) for d in whole]
+
+
+def test_parts_are_cut_before_white_space_after_a_word(tmp_path):
+    (tmp_path / "a.txt").write_text("some words of text, \n no cut after white space " * 100)
+    texts = [part.text for part in read_documents(tmp_path / "a.txt", 50)]
+    assert len(texts) > 30
+    for before, after in pairwise(texts):
+        assert after[0] in " \n" and not before[-1].isspace()
+
+
+def test_what_precedes_the_text_is_kept_and_blank_files_are_refused_in_parts_too(tmp_path):
+    (tmp_path / "a.txt").write_text(" " * 100 + "x")
+    assert "".join(part.text for part in read_documents(tmp_path / "a.txt", 10)) == " " * 100 + "x"
+    (tmp_path / "a.txt").write_text(" \n" * 100)
+    with pytest.raises(LiquidError, match="empty"):
+        list(read_documents(tmp_path / "a.txt", 10))
+
+
+@pytest.mark.parametrize("longest", [1, 3, 50, None])
+@pytest.mark.parametrize("place", [0, 1, 49, 50, 199])
+def test_bytes_that_are_no_text_are_named_by_their_place_in_parts_too(tmp_path, longest, place):
+    for byte, said in ((b"\xff", f"0xff at byte {place}"), (b"\0", f"NUL byte at byte {place}")):
+        (tmp_path / "a.txt").write_bytes(b"a" * place + byte + b"b" * (199 - place))
+        with pytest.raises(LiquidError, match=said):
+            list(read_documents(tmp_path / "a.txt", longest))
+    (tmp_path / "a.txt").write_bytes(b"a" * place + "é".encode()[:1])  # cut off amid a character
+    with pytest.raises(LiquidError, match=f"0xc3 at byte {place}"):
+        list(read_documents(tmp_path / "a.txt", longest))
+
+
+def test_the_digest_is_of_the_texts_and_their_bounds(tmp_path):
+    def digest(*texts):
+        return survey(Document(text, "a") for text in texts).digest
+
+    assert digest("ab", "c") == digest("ab", "c") != digest("a", "bc") != digest("abc")
+    parts = [Document("a", "x"), Document("b", "x", continues=True), Document("c", "y")]
+    assert survey(parts).digest == digest("ab", "c")
+
+
+@pytest.mark.parametrize("documents", [1, 5, 30])
+@pytest.mark.parametrize("longest", [3, 40])
+def test_portions_of_parts_are_those_of_the_whole(tmp_path, documents, longest):
+    texts = [f"document {i} says " + "word " * (3 * i + 2) for i in range(documents)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    whole = list(read_documents(tmp_path))
+    points = split_points([len(text) for text in texts], 0.3, seed=1)
+    for held_out in (False, True):
+        found = []
+        for part in portions(read_documents(tmp_path, longest), points, held_out):
+            if part.continues:
+                found[-1] += part.text
+            else:
+                found.append(part.text)
+        assert found == [part.text for part in portions(whole, points, held_out)]

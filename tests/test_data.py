@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from liquidlm.corpus import Document
+from liquidlm.corpus import Document, parts
 from liquidlm.data import IGNORED, StreamBatches, TokenCorpus, tokenize_documents
 from liquidlm.errors import LiquidError
+from liquidlm.token_cache import cached_tokens
+from liquidlm.tokenizer import LEDTokenizerWrapper
 
 BOS, EOS = 0, 2
 
@@ -17,8 +19,8 @@ class Bytes:
 
     bos_token_id, eos_token_id, vocab_size = BOS, EOS, 261
 
-    def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 5
+    def encode_all(self, texts):
+        return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 5 for text in texts]
 
 
 def corpus_of(tokens: int, documents: int = 4) -> TokenCorpus:
@@ -175,3 +177,54 @@ def test_too_short_a_corpus_says_what_there_is_and_what_is_needed():
 def test_bad_sizes(rows, length):
     with pytest.raises(LiquidError, match="at least 1"):
         StreamBatches(corpus_of(100), rows, length, seed=0)
+
+
+# ---- large corpora
+
+
+@pytest.mark.parametrize("size", [1, 30, 10**6])
+def test_parts_of_a_document_are_one_document(size):
+    text = "One document of some length, in parts. " * 20
+    texts = list(parts(iter([text]), size))
+    whole = tokenize_documents([Document(text, "a"), Document("b", "b")], Bytes())
+    pieces = [Document(part, "a", continues=i > 0) for i, part in enumerate(texts)]
+    corpus = tokenize_documents([*pieces, Document("b", "b")], Bytes())
+    assert corpus.tokens.tolist() == whole.tokens.tolist() and corpus.starts.tolist() == whole.starts.tolist()
+    assert corpus.text_bytes == whole.text_bytes and corpus.checksum == whole.checksum
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIQUIDLM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_corpus_in_a_file_is_the_one_in_memory(cache):
+    documents = [Document(f"Text {i}: señor, " * (10 * i + 1), str(i)) for i in range(20)]
+    tokenizer = LEDTokenizerWrapper.train([d.text for d in documents], 300)
+    read = []
+    stored = cached_tokens("digest", lambda: documents, tokenizer, read.append)
+    plain = tokenize_documents(documents, tokenizer)
+    assert sum(read) == sum(len(d.text) for d in documents)
+    assert stored.tokens[0 : stored.tokens.size].tolist() == plain.tokens.tolist()
+    assert stored.tokens[5:9].tolist() == plain.tokens[5:9].tolist() and stored.tokens[10**9 :].size == 0
+    assert stored.starts.tolist() == plain.starts.tolist() and stored.text_bytes == plain.text_bytes
+    one, other = (StreamBatches(corpus, 3, 40, seed=1) for corpus in (stored, plain))
+    assert all(map(same, take(one, 50), take(other, 50))) and one.state_dict() == other.state_dict()
+
+
+def test_the_cache_is_asked_first_and_knows_text_and_tokenizer(cache):
+    def fails():
+        raise AssertionError("read again")
+
+    tokenizer, documents = LEDTokenizerWrapper.bytes(), [Document("some text", "a")]
+    first = cached_tokens("one", lambda: documents, tokenizer)
+    assert cached_tokens("one", fails, tokenizer).checksum == first.checksum
+    for digest, other in (("two", tokenizer), ("one", LEDTokenizerWrapper.train(["some text"], 262))):
+        with pytest.raises(AssertionError, match="read again"):
+            cached_tokens(digest, fails, other)
+    assert len(list((cache / "tokens").iterdir())) == 1  # what failed left nothing
+    (file,) = (cache / "tokens").glob("*/tokens.bin")
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(LiquidError, match="damaged"):
+        cached_tokens("one", fails, tokenizer)

@@ -378,7 +378,7 @@ def test_lone_surrogates_are_named(tokenizer):
     refused(r"U\+D800\) at position 1", tokenizer.encode, "a\ud800")
     refused("surrogate", tokenizer.tokenize, ["fine", "\udfff"])
     refused("surrogate", LEDTokenizerWrapper.train, ["fine", "\udfff"], 300)
-    refused("got bytes", unchecked(tokenizer.encode), b"a")
+    refused("got bytes", unchecked(tokenizer.encode_all), [b"a"])
 
 
 def test_ids_outside_the_vocabulary(tokenizer):

@@ -84,6 +84,19 @@ def test_the_vocabulary_survives_the_flow_after_training_on_real_text(
     assert f"Tokens that survive embedding ▶ z ▶ inverse: {survival:.2%}" in capsys.readouterr().err
 
 
+def test_a_large_text_is_trained_on_from_a_file_as_from_memory(
+    text: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("LIQUIDLM_CACHE", str(tmp_path / "cache"))
+    train(settings(text, steps=5, tokenizer="bpe:300"), tmp_path / "memory")
+    monkeypatch.setattr(training, "IN_MEMORY", 100)
+    train(settings(text, steps=5, tokenizer="bpe:300"), tmp_path / "file")
+    assert list((tmp_path / "cache").rglob("tokens.bin"))
+    kept, stored = (weights(tmp_path / name) for name in ("memory", "file"))
+    assert all(torch.equal(kept[name], stored[name]) for name in kept)
+    resume(tmp_path / "file", steps=6)
+
+
 def test_recomputed_activations_train_the_same_model(text: Path, tmp_path: Path, monkeypatch) -> None:
     passes: dict[str, int] = {}
     through = LiquidTextGenerationModel._through_blocks
@@ -373,9 +386,9 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_the_sample_of_the_held_out_text_has_the_size_asked_for() -> None:
     few = [Document("x" * 1000, "a"), Document("é" * 1000, "b")]
-    assert [len(document.text) for document in _head(few, 400)] == [200, 100]
+    assert [len(document.text) for document in _head(few, 2, 400)] == [200, 100]
     many = [Document("x" * 30, str(i)) for i in range(20)]
-    assert sum(len(document.text) for document in _head(many, 100)) == 100
+    assert sum(len(document.text) for document in _head(many, 20, 100)) == 100
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Tokens of a large corpus in a file, kept under the hash of what they were made of."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from .corpus import Document
+from .data import TokenCorpus, TokenSink
+from .errors import LiquidError
+from .folder import write_folder
+from .tokenizer import LEDTokenizerWrapper
+
+FOLDER = "LIQUIDLM_CACHE"
+"""Environment variable that names the folder, in place of ~/.cache/liquidlm."""
+
+
+class TokenFile:
+    """Ids in a file, of which only what is asked for comes into memory."""
+
+    def __init__(self, file: Path, dtype: np.dtype):
+        self.file, self.dtype = file, dtype
+        self.size = file.stat().st_size // dtype.itemsize
+
+    def __getitem__(self, part: slice) -> Integer[np.ndarray, " n"]:
+        begin, end, _ = part.indices(self.size)
+        offset = begin * self.dtype.itemsize
+        return np.fromfile(self.file, self.dtype, max(0, end - begin), offset=offset)
+
+
+def cached_tokens(
+    digest: str,
+    documents: Callable[[], Iterable[Document]],
+    tokenizer: LEDTokenizerWrapper,
+    progress: Callable[[int], object] | None = None,
+) -> TokenCorpus:
+    """The corpus of `documents`, from the cache or made there.
+
+    Args:
+        digest: of the documents' text; see `corpus.survey`.
+        documents: reads them, in parts; called only if the cache lacks them.
+        progress: told the characters of each part read.
+
+    Raises:
+        LiquidError: the cache cannot be written, or documents that cannot be read.
+    """
+    folder = cache_folder() / "tokens" / _key(digest, tokenizer)
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
+
+    def fill(part: Path) -> None:
+        with (part / "tokens.bin").open("wb") as stream:
+            sink = TokenSink(lambda ids: stream.write(ids.astype(dtype).tobytes()))
+            sink.add(_counted(documents(), progress), tokenizer)
+        np.save(part / "starts.npy", np.array(sink.starts, np.int64))
+        (part / "corpus.json").write_text(json.dumps({"text_bytes": sink.text_bytes, "tokens": sink.size}))
+
+    if not folder.exists():
+        write_folder(folder, fill)
+    try:
+        facts = json.loads((folder / "corpus.json").read_text())
+        tokens = TokenFile(folder / "tokens.bin", dtype)
+        if tokens.size != facts["tokens"]:
+            raise ValueError("tokens.bin has another size")
+    except (OSError, ValueError, KeyError) as error:
+        raise LiquidError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
+    return TokenCorpus(tokens, np.load(folder / "starts.npy"), facts["text_bytes"])
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "liquidlm")
+
+
+def _key(digest: str, tokenizer: LEDTokenizerWrapper) -> str:
+    return hashlib.sha256(f"{digest} {tokenizer.backend.backend_tokenizer.to_str()}".encode()).hexdigest()
+
+
+def _counted(documents: Iterable[Document], progress: Callable[[int], object] | None) -> Iterator[Document]:
+    for document in documents:
+        yield document
+        if progress is not None:
+            progress(len(document.text))
