@@ -54,7 +54,8 @@ def train(
         typer.Argument(
             metavar="[PATH]...",
             help="Text to learn: files, folders, globs, .gz, .jsonl with a `text` field, or - for standard"
-            " input. Without any: the documentation that every Python carries (2 MB of English).",
+            " input, hf:NAME for a Hugging Face data set (hf:NAME?split=…&column=…). Without any: the"
+            " documentation that every Python carries (2 MB of English).",
         ),
     ] = None,
     out: Annotated[
@@ -76,6 +77,13 @@ def train(
     size: Annotated[
         str, typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters.")
     ] = "small",
+    weights: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--weight",
+            help="How often the documents of a PATH are told in an epoch; once per PATH, in their order.",
+        ),
+    ] = None,
     valid: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="Held-out text. [default: a tenth, set apart before training]"),

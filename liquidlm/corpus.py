@@ -16,12 +16,13 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import cast
 
 from liquidlm.errors import LiquidError
+from liquidlm.hf_datasets import PREFIX, dataset_texts, parse_name
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".jsonl")  # what is taken from a folder, plain or with .gz after it
 STANDARD_INPUT = Path("-")
@@ -49,11 +50,13 @@ class Document:
 
     Attributes:
         continues: it goes on where the document before it ended.
+        path: which of the paths asked for it came from, 0, 1, …
     """
 
     text: str
     source: str
     continues: bool = False
+    path: int = 0
 
 
 def read_documents(
@@ -62,7 +65,8 @@ def read_documents(
     """The documents of `paths`, in the order given; those of a folder or a glob sorted by name.
 
     A path is a file, a folder (searched recursively for .txt, .md, .rst, .jsonl and their .gz; hidden
-    names are passed over), a glob such as ``books/**/*.txt``, or ``-`` for standard input. A ``.gz`` is
+    names are passed over), a glob such as ``books/**/*.txt``, ``-`` for standard input, or ``hf:NAME`` for a
+    Hugging Face data set, each row of which is a document (see `hf_datasets`). A ``.gz`` is
     decompressed. Each line of a ``.jsonl`` file is a JSON object, and its "text" is a document; any other
     file is one document. Text is UTF-8, with or without a byte order mark, and otherwise kept exactly
     as it is. A file named twice is read once. Paths are looked up at once; the files are read one
@@ -79,11 +83,19 @@ def read_documents(
         paths = [paths]
     if not paths:
         raise LiquidError("no text given: name at least one file, folder or glob, or - for standard input")
-    files: dict[Path, Path] = {}
-    for path in paths:
-        for file in _expand(str(path)):
-            files.setdefault(file.resolve(), file)
-    return (document for file in files.values() for document in _read(file, longest))
+    found: dict[Path | str, tuple[Path | str, int]] = {}
+    for number, path in enumerate(map(str, paths)):
+        if path.startswith(PREFIX):
+            parse_name(path)
+            found.setdefault(path, (path, number))
+            continue
+        for file in _expand(path):
+            found.setdefault(file.resolve(), (file, number))
+    return (
+        replace(document, path=number)
+        for given, number in found.values()
+        for document in (_read_dataset(given, longest) if isinstance(given, str) else _read(given, longest))
+    )
 
 
 def _expand(path: str) -> list[Path]:
@@ -127,6 +139,16 @@ def _read(path: Path, longest: int | None) -> Iterator[Document]:
         raise LiquidError(f"{name}: damaged gzip file ({error})") from error
     except OSError as error:
         raise LiquidError(f"{name}: cannot be read ({error.strerror or error})") from error
+    if empty:
+        raise LiquidError(f"{name}: empty, there is no text in it")
+
+
+def _read_dataset(name: str, longest: int | None) -> Iterator[Document]:
+    empty = True
+    for text in dataset_texts(name):
+        for document in _without_blank(parts(iter([text]), longest), name):
+            empty = False
+            yield document
     if empty:
         raise LiquidError(f"{name}: empty, there is no text in it")
 
@@ -287,24 +309,27 @@ class Survey:
 
     Attributes:
         lengths: characters of each document.
+        paths: which of the paths asked for each came from.
         digest: SHA-256 of the texts and of where each begins.
     """
 
     lengths: Sequence[int]
+    paths: Sequence[int]
     digest: str
 
 
 def survey(documents: Iterable[Document]) -> Survey:
     """Read documents once and keep none."""
-    lengths, digest = array("q"), hashlib.sha256()
+    lengths, paths, digest = array("q"), array("q"), hashlib.sha256()
     for document in documents:
         if document.continues:
             lengths[-1] += len(document.text)
         else:
             lengths.append(len(document.text))
+            paths.append(document.path)
             digest.update(b"\0")  # which is in no text
         digest.update(document.text.encode())
-    return Survey(lengths, digest.hexdigest())
+    return Survey(lengths, paths, digest.hexdigest())
 
 
 def split_points(lengths: Sequence[int], valid_fraction: float = 0.1, seed: int = 0) -> Sequence[int]:
@@ -357,5 +382,5 @@ def portions(
         text = document.text[cut:] if held_out else document.text[:cut]
         if text:
             continues = begin > points[number] if held_out else document.continues
-            yield Document(text, document.source, continues)
+            yield replace(document, text=text, continues=continues)
         begin += len(document.text)

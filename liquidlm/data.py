@@ -1,5 +1,6 @@
 """Documents ▶ one stream of tokens ▶ batches of B rows that go on where they ended; resumable."""
 
+import math
 import random
 import zlib
 from array import array
@@ -63,6 +64,14 @@ class TokenCorpus:
             total = zlib.crc32(self.tokens[begin : begin + (1 << 20)].astype(np.int32).tobytes(), total)
         return total
 
+    @property
+    def size(self) -> int:
+        return self.tokens.size
+
+    def ring(self, epoch: int) -> "TokenCorpus":
+        """What an epoch reads: always the documents in their order."""
+        return self
+
     def window(self, begin: int, count: int) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """`count` tokens from `begin` on, of the corpus as a ring, and which of them are starts."""
         begin %= self.tokens.size
@@ -75,6 +84,51 @@ class TokenCorpus:
             return ids, is_start
         rest = self.window(0, count - len(ids))
         return np.concatenate([ids, rest[0]]), np.concatenate([is_start, rest[1]])
+
+
+class Weighted:
+    """A corpus whose documents are told more or less often, in another order in every epoch.
+
+    A document of weight w comes ⌊w⌋ times, and once more with probability w − ⌊w⌋, drawn anew in every epoch.
+    """
+
+    def __init__(self, corpus: TokenCorpus, weights: Sequence[int | float], seed: int = 0):
+        if len(weights) != len(corpus.starts):
+            raise LiquidError(f"{len(weights)} weights for {len(corpus.starts)} documents")
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise LiquidError("weights must be at least 0 and finite, and one of them over 0")
+        self.corpus, self.weights, self.seed = corpus, np.asarray(weights, np.float64), seed
+        self.size, self.text_bytes = corpus.size, corpus.text_bytes
+
+    @property
+    def checksum(self) -> int:
+        return zlib.crc32(self.weights.tobytes(), self.corpus.checksum)
+
+    def ring(self, epoch: int) -> "Retold":
+        draw = np.random.default_rng([self.seed, epoch])
+        times = np.floor(self.weights + draw.random(len(self.weights))).astype(np.int64)
+        return Retold(self.corpus, draw.permutation(np.repeat(np.arange(len(times)), times)))
+
+
+class Retold:
+    """Documents of a corpus in a given order, as a ring of tokens."""
+
+    def __init__(self, corpus: TokenCorpus, order: Int64[np.ndarray, " documents"]):
+        lengths = np.diff(corpus.starts, append=corpus.tokens.size)[order]
+        self.corpus, self.ends, self.size = corpus, lengths.cumsum(), int(lengths.sum())
+        self.shift = corpus.starts[order] - (self.ends - lengths)
+        """From a place in the ring to one in the corpus, per document."""
+
+    def window(self, begin: int, count: int) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """As `TokenCorpus.window`, in this order."""
+        found, begin = [], begin % self.size
+        number = int(np.searchsorted(self.ends, begin, "right"))
+        while count:
+            taken = min(int(self.ends[number]) - begin, count)  # of this document
+            found.append(self.corpus.window(int(self.shift[number]) + begin, taken))
+            begin, count, number = (begin + taken) % self.size, count - taken, (number + 1) % len(self.ends)
+        ids, starts = zip(*found, strict=True)
+        return np.concatenate(ids), np.concatenate(starts)
 
 
 class TokenSink:
@@ -149,8 +203,8 @@ class Batch:
 class StreamBatches:
     """Endless batches for truncated back-propagation through time, with the state carried over.
 
-    The corpus of N tokens is read as a ring. In an epoch row r reads on from (offset + r·⌊N/B⌋) mod N, a
-    window of T tokens per batch: each batch continues every row exactly where the one before ended. After
+    The corpus of N tokens is read as a ring, in an epoch's own order if it is `Weighted`. In an epoch row r
+    reads on from (offset + r·⌊N/B⌋) mod N, a window of T tokens per batch: each batch continues every row exactly where the one before ended. After
     ⌊N/(B·T)⌋ batches a new epoch begins: the offset, 0 in the first epoch, is drawn from (seed, epoch), so
     that rows and windows are cut elsewhere. At this jump, and in the very first batch, the first token of
     every row is marked as a start: the carried state is not that of the text before it.
@@ -160,44 +214,47 @@ class StreamBatches:
 
     Attributes:
         epoch: how many epochs are complete.
-        batches_per_epoch: ⌊N/(B·T)⌋.
+        batches_per_epoch: ⌊N/(B·T)⌋, of this epoch.
 
     Raises:
         LiquidError: a batch_size or length below 1, or a corpus with fewer than B·T + 1 tokens.
     """
 
-    def __init__(self, corpus: TokenCorpus, batch_size: int, length: int, seed: int = 0):
+    def __init__(self, corpus: TokenCorpus | Weighted, batch_size: int, length: int, seed: int = 0):
         if batch_size < 1 or length < 1:
             raise LiquidError(f"batch_size and length must be at least 1, not {batch_size} and {length}")
-        tokens, needed = corpus.tokens.size, batch_size * length + 1
-        if tokens < needed:
-            raise LiquidError(
-                f"the text has {tokens} tokens, but a batch of {batch_size} × {length} needs {needed}:"
-                " choose a shorter context (--context) or a smaller batch, or give more text"
-            )
         self.corpus, self.batch_size, self.length, self.seed = corpus, batch_size, length, seed
-        self.batches_per_epoch = tokens // (batch_size * length)
-        self.epoch = 0
-        self._batch = 0  # the next one of the epoch
+        self._begin(0)
+
+    def _begin(self, epoch: int, batch: int = 0) -> None:
+        """Stand before this batch of this epoch."""
+        ring, needed = self.corpus.ring(epoch), self.batch_size * self.length + 1
+        if ring.size < needed:
+            raise LiquidError(
+                f"the text has {ring.size} tokens, but a batch of {self.batch_size} × {self.length} needs"
+                f" {needed}: choose a shorter context (--context) or a smaller batch, or give more text"
+            )
+        self.epoch, self._batch, self._ring = epoch, batch, ring
+        self.batches_per_epoch = ring.size // (self.batch_size * self.length)
 
     def next_batch(self) -> Batch:
         """The batch that continues the one before."""
-        begin, share = self._offset() + self._batch * self.length, self.corpus.tokens.size // self.batch_size
-        rows = [self.corpus.window(begin + row * share, self.length + 1) for row in range(self.batch_size)]
+        begin, share = self._offset() + self._batch * self.length, self._ring.size // self.batch_size
+        rows = [self._ring.window(begin + row * share, self.length + 1) for row in range(self.batch_size)]
         ids, starts = (np.stack(part) for part in zip(*rows, strict=True))
         targets = np.where(starts[:, 1:], IGNORED, ids[:, 1:])
         if self._batch == 0:
             starts[:, 0] = True
         self._batch += 1
         if self._batch == self.batches_per_epoch:
-            self.epoch, self._batch = self.epoch + 1, 0
+            self._begin(self.epoch + 1)
         return Batch(*map(torch.from_numpy, (ids[:, :-1], targets, starts[:, :-1])))
 
     def _offset(self) -> int:
         """Where row 0 begins in this epoch."""
         if self.epoch == 0:
             return 0
-        return random.Random(f"{self.seed} {self.epoch}").randrange(self.corpus.tokens.size)
+        return random.Random(f"{self.seed} {self.epoch}").randrange(self._ring.size)
 
     def state_dict(self) -> dict[str, int]:
         """Where the stream stands, and what it runs over: a few integers, fit for JSON."""
@@ -211,11 +268,11 @@ class StreamBatches:
                     f"cannot resume: {name} was {state.get(name)} when the run was saved and is {value} now;"
                     " resume with the same text, tokenizer and sizes, or start a new run"
                 )
-        self.epoch, self._batch = state["epoch"], state["batch"]
+        self._begin(state["epoch"], state["batch"])
 
     def _identity(self) -> dict[str, int]:
         return {
-            "tokens": self.corpus.tokens.size,
+            "tokens": self.corpus.size,
             "checksum": self.corpus.checksum,
             "batch_size": self.batch_size,
             "length": self.length,

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from .errors import LiquidError
+from .errors import LiquidError, first_line
 from .model import LiquidTextGenerationModel
 from .pretrained import shipped_models
 from .tokenizer import LEDTokenizerWrapper
@@ -129,7 +129,7 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if isinstance(error, LiquidError):
             raise
-        raise LiquidError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
+        raise LiquidError(f"the model in {folder} cannot be read: {first_line(error)}") from error
     if names := info["unexpected_keys"]:
         raise LiquidError(f"the model in {folder} has weights of another model: {sorted(names)[0]}, …")
     tokenizer = LEDTokenizerWrapper(str(folder))
@@ -150,10 +150,6 @@ def find_folder(name: str | Path) -> Path:
         names = " or ".join(["the --out folder of `liquidlm train`", *shipped])
         raise LiquidError(f"{name} is not a folder: give {names}")
     return shipped[str(name)]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

@@ -23,6 +23,7 @@ class TrainSettings:
 
     Attributes:
         paths: training text; none: the text that every Python carries.
+        weights: one per path: how often its documents are told in an epoch; none: once, in their order.
         valid: held-out text; none: a part of the training text, set apart before training.
         tokenizer: "bytes", "bpe:N", a folder, or a hub id.
         steps, minutes: how long to train; exactly one of them.
@@ -36,6 +37,7 @@ class TrainSettings:
     """
 
     paths: list[str] = field(default_factory=list)
+    weights: list[int | float] = field(default_factory=list)
     valid: list[str] = field(default_factory=list)
     tokenizer: str = "bytes"
     steps: int | None = None
@@ -64,6 +66,8 @@ class TrainSettings:
                 raise LiquidError(f"{name} must be over 0, not {value}")
         if not 0 <= self.weight_decay < math.inf:
             raise LiquidError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        if self.weights and len(self.weights) != len(self.paths):
+            raise LiquidError(f"{len(self.weights)} weights for {len(self.paths)} paths: give one for each")
         if self.size not in SIZES:
             raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
         if not 0 <= self.seed < 2**63:

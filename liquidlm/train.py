@@ -24,7 +24,7 @@ from .corpus import (
     split_points,
     survey,
 )
-from .data import StreamBatches, TokenCorpus, tokenize_documents
+from .data import StreamBatches, TokenCorpus, Weighted, tokenize_documents
 from .errors import LiquidError
 from .evaluate import Evaluation, evaluate
 from .folder import (
@@ -39,6 +39,7 @@ from .folder import (
     verify,
     write_folder,
 )
+from .hf_datasets import PREFIX
 from .model import LiquidTextGenerationModel
 from .optim import clip_gradients, liquid_optimisers
 from .precision import autocast, best_device, bf16_is_faster
@@ -71,7 +72,7 @@ class Texts:
     """A run's tokenizer and its text: to train on, to try in every round, to judge the end by."""
 
     tokenizer: LEDTokenizerWrapper
-    train: TokenCorpus
+    train: TokenCorpus | Weighted
     sample: TokenCorpus
     final: TokenCorpus
 
@@ -94,6 +95,9 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
         part = f"{found.digest} {hashlib.sha256(np.asarray(points, np.int64).tobytes()).hexdigest()}"
         with progress_bar("tokenizing", sum(points)) as advance:
             train = cached_tokens(part, training, tokenizer, advance)
+    if settings.weights:
+        trained = (path for path, point in zip(found.paths, points, strict=True) if point)
+        train = Weighted(train, [settings.weights[path] for path in trained], settings.seed)
     if settings.valid:
         count = len(survey(_documents(settings.valid)).lengths)
         held_out = functools.partial(_documents, settings.valid)
@@ -345,7 +349,10 @@ def _lasting(paths: list[str], folder: Path) -> list[str]:
             kept.write_text("\n".join(document.text for document in read_documents(["-"])), newline="")
         except OSError as error:
             raise cannot_write(kept, error) from error
-    return [str(kept if path == "-" else Path(path).absolute()) for path in paths]
+    return [
+        path if path.startswith(PREFIX) else str(kept if path == "-" else Path(path).absolute())
+        for path in paths
+    ]
 
 
 def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
@@ -419,7 +426,7 @@ def _introduce(run: Run, report: Report) -> None:
     text = run.texts.train
     report.say(
         f"{parameters:,} parameters, vocabulary {run.texts.tokenizer.vocab_size:,}, training on"
-        f" {text.text_bytes:,} bytes = {text.tokens.size:,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
+        f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
         f" on {run.device.type}"
     )
 
@@ -427,9 +434,7 @@ def _introduce(run: Run, report: Report) -> None:
 def _loop(run: Run, report: Report, stopped: list[int]) -> None:
     """Train to the end, or until a signal; a round of evaluation and checkpoint now and then."""
     settings, begin = run.settings, time.perf_counter() - run.seconds
-    bits = (
-        run.texts.train.tokens.size / run.texts.train.text_bytes / math.log(2)
-    )  # nats per token ▶ bits per byte
+    bits = run.texts.train.size / run.texts.train.text_bytes / math.log(2)  # nats per token ▶ bits per byte
     first, tokens, round_ = time.perf_counter(), 0, int(run.done * ROUNDS)
     average: float | None = None
     saved, per_step = run.seconds, settings.context * settings.batch_size * settings.accumulate

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from liquidlm.corpus import Document, parts
-from liquidlm.data import IGNORED, StreamBatches, TokenCorpus, tokenize_documents
+from liquidlm.data import IGNORED, StreamBatches, TokenCorpus, Weighted, tokenize_documents
 from liquidlm.errors import LiquidError
 from liquidlm.token_cache import cached_tokens
 from liquidlm.tokenizer import LEDTokenizerWrapper
@@ -228,3 +228,58 @@ def test_the_cache_is_asked_first_and_knows_text_and_tokenizer(cache):
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(LiquidError, match="damaged"):
         cached_tokens("one", fails, tokenizer)
+
+
+# ---- weights
+
+
+def weighted(weights, seed=0):
+    documents = [Document(chr(ord("a") + i) * (3 * i + 5), str(i)) for i in range(len(weights))]
+    return Weighted(tokenize_documents(documents, Bytes()), weights, seed)
+
+
+def told(ring):
+    """How often each document is in a ring, by its letter; every one whole."""
+    ids, starts = ring.window(0, ring.size)
+    found = np.split(ids, np.flatnonzero(starts)[1:])
+    for document in found:
+        letter = document[1]
+        assert document[0] == BOS and document[-1] == EOS and (document[1:-1] == letter).all()
+        assert len(document) == 3 * (letter - 5 - ord("a")) + 5 + 2
+    letters = [int(document[1]) - 5 - ord("a") for document in found]
+    return letters, np.bincount(letters, minlength=len(ring.corpus.starts)).tolist()
+
+
+def test_documents_are_told_by_their_weight_in_another_order_every_epoch():
+    corpus = weighted([3, 1, 0, 2, 0.25])
+    orders, counts = zip(*(told(corpus.ring(epoch)) for epoch in range(200)), strict=True)
+    assert all(count[:4] == [3, 1, 0, 2] for count in counts)
+    assert 0.15 < np.mean([count[4] for count in counts]) < 0.35
+    assert len({tuple(order) for order in orders}) > 50
+    assert told(corpus.ring(7)) == told(weighted([3, 1, 0, 2, 0.25]).ring(7))
+    assert told(corpus.ring(7)) != told(weighted([3, 1, 0, 2, 0.25], seed=1).ring(7))
+
+
+@pytest.mark.parametrize(("begin", "count"), [(0, 1), (3, 50), (20, 7), (41, 200), (-5, 9), (10**6, 30)])
+def test_a_window_of_the_ring_is_a_part_of_it(begin, count):
+    ring = weighted([2, 1, 1.0]).ring(3)
+    ids, starts = ring.window(0, ring.size)
+    places = (begin + np.arange(count)) % ring.size
+    found = ring.window(begin, count)
+    assert found[0].tolist() == ids[places].tolist() and found[1].tolist() == starts[places].tolist()
+
+
+@pytest.mark.parametrize("taken", [0, 3, 10, 25])
+def test_a_weighted_stream_resumes_too(taken):
+    stream, resumed = (StreamBatches(weighted([3, 1, 0.5, 2]), 2, 5, seed=4) for _ in range(2))
+    take(stream, taken)
+    resumed.load_state_dict(json.loads(json.dumps(stream.state_dict())))
+    assert all(map(same, take(stream, 30), take(resumed, 30)))
+    with pytest.raises(LiquidError, match="checksum"):
+        StreamBatches(weighted([3, 1, 0.5, 1]), 2, 5, seed=4).load_state_dict(stream.state_dict())
+
+
+@pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, float("inf")], [1, float("nan")]])
+def test_weights_that_make_no_sense(weights):
+    with pytest.raises(LiquidError, match="weights"):
+        Weighted(weighted([1, 1]).corpus, weights)
