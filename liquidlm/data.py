@@ -204,10 +204,11 @@ class StreamBatches:
     """Endless batches for truncated back-propagation through time, with the state carried over.
 
     The corpus of N tokens is read as a ring, in an epoch's own order if it is `Weighted`. In an epoch row r
-    reads on from (offset + r·⌊N/B⌋) mod N, a window of T tokens per batch: each batch continues every row exactly where the one before ended. After
-    ⌊N/(B·T)⌋ batches a new epoch begins: the offset, 0 in the first epoch, is drawn from (seed, epoch), so
-    that rows and windows are cut elsewhere. At this jump, and in the very first batch, the first token of
-    every row is marked as a start: the carried state is not that of the text before it.
+    reads on from (offset + r·⌊N/B⌋) mod N, a window of T tokens per batch: each batch continues every row
+    exactly where the one before ended. After ⌊N/(B·T)⌋ batches a new epoch begins: the offset, 0 in the first
+    epoch, is drawn from (seed, epoch), so that rows and windows are cut elsewhere. At this jump, and in the
+    very first batch, the first token of every row is marked as a start: the carried state is not that of the
+    text before it.
 
     An epoch takes each token as an input once, save the N − B·T·⌊N/(B·T)⌋ < B·T tokens that are left over at
     the ends of the rows' shares, which fall elsewhere in every epoch.
