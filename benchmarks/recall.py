@@ -134,7 +134,7 @@ TASKS = {
         64,
         [(128, 5), (256, 5), (512, 5), (1024, 5), (2048, 5)],
         [(2**n, 5) for n in (11, 12, 13, 14, 15, 16, 17, 18, 20)],
-        steps=1000,
+        steps=2000,
         whole=True,
     ),
     "copying": Task(
@@ -152,9 +152,9 @@ TASKS = {
             [(n, 0) for n in (64, 128, 256, 512, 1024)],
             steps=steps,
             tokens=2048,
-            ours={"mixer_types": ["memory", "memory"]},
+            ours={"mixer_types": ["memory", "memory"], "num_writes": writes},
         )
-        for name, order, steps in (("parity", 2, 2000), ("s3", 3, 3000), ("s5", 5, 3000))
+        for name, order, steps, writes in (("parity", 2, 2000, 1), ("s3", 3, 3000, 2), ("s5", 5, 3000, 4))
     },
 }
 

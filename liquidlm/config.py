@@ -23,6 +23,7 @@ class LiquidConfig(PreTrainedConfig):
             by default "memory" in the second of every four blocks.
         intermediate_size: width of the gated MLP; by default 3 H rounded up to a multiple of 32.
         num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.
+        num_writes: writes to a memory per event; more than 1 tracks more kinds of state and takes longer.
         conv_width: events that the short convolution sees.
         chunk_size: tokens per chunk of the memory's parallel form.
         loss_chunk: tokens whose logits exist at a time while training.
@@ -45,6 +46,7 @@ class LiquidConfig(PreTrainedConfig):
     mixer_types: list[str] | None = None
     intermediate_size: int | None = None
     num_heads: int | None = None
+    num_writes: int = 1
     conv_width: int = 4
     chunk_size: int = 64
     loss_chunk: int = 2048
@@ -83,7 +85,15 @@ class LiquidConfig(PreTrainedConfig):
     def _check_sizes(self):
         for name in (
             *("vocab_size", "embedding_dim", "latent_dim", "hidden_size", "num_hidden_layers", "conv_width"),
-            *("intermediate_size", "chunk_size", "loss_chunk", "flow_hidden_dim", "num_flows", "ode_steps"),
+            *(
+                "num_writes",
+                "intermediate_size",
+                "chunk_size",
+                "loss_chunk",
+                "flow_hidden_dim",
+                "num_flows",
+                "ode_steps",
+            ),
         ):
             if (size := getattr(self, name)) < 1:
                 raise LiquidError(f"{name} must be at least 1, not {size}")

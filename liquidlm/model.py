@@ -53,7 +53,11 @@ class LiquidBlock(nn.Module):
         shared = {"conv_width": config.conv_width, "time_scale": config.time_scale}
         self.mixer_norm = Norm(width, config.norm_eps)
         if kind == "memory":
-            heads = {"num_heads": config.num_heads, "chunk_size": config.chunk_size}
+            heads = {
+                "num_heads": config.num_heads,
+                "num_writes": config.num_writes,
+                "chunk_size": config.chunk_size,
+            }
             self.mixer: TimeMixer = AsyncLiquidCell(width, rate, **heads, **shared)
         else:
             self.mixer = TimeMixer(width, rate, **shared)

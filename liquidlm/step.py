@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from .cells import AsyncLiquidCell, TimeMixer
-from .cells.async_cell import write_strength
+from .cells.async_cell import leak_rate, write_strength
 from .errors import LiquidError
 from .events import LONGEST
 from .model import LiquidBlock, LiquidTextGenerationModel
@@ -130,22 +130,24 @@ class MemoryStep:
     """One event of the matrix memory, and what it reads."""
 
     def __init__(self, mixer: AsyncLiquidCell, wide: torch.dtype):
-        self.heads, self.width = mixer.num_heads, mixer.head_width
+        self.heads, self.writes, self.width = mixer.num_heads, mixer.num_writes, mixer.head_width
         self.norm = NormStep(mixer.head_norm, wide)
         hidden = mixer.hidden_size
         self.weight = matrix(wide, mixer.qkv.weight, mixer.gate.weight, mixer.rates.weight)
-        self.bias = F.pad(mixer.rates.bias.to(wide), (4 * hidden, 0))
-        self.sizes = (3 * hidden, hidden, mixer.num_heads, mixer.num_heads)
+        self.sizes = (len(mixer.qkv.weight), hidden, self.heads, self.writes * self.heads)
+        self.bias = F.pad(mixer.rates.bias.to(wide), (len(mixer.qkv.weight) + hidden, 0))
 
     def __call__(
         self, c: Float[Tensor, "b h"], step: Step, memory: Float[Tensor, "b n k p"]
     ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b n k p"]]:
         qkv, gate, leak, strength = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
-        q, k, v = F.silu(qkv).view(len(c), 3, self.heads, 1, self.width).unbind(1)
-        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        faded = memory * torch.exp(-F.softplus(leak) * step.gap)[..., None, None]
-        write = write_strength(F.softplus(strength))[..., None, None]
-        memory = faded + (write * k).mT * (v - k @ faded)
+        q, *rest = F.silu(qkv).view(len(c), -1, self.heads, 1, self.width).unbind(1)
+        memory = memory * torch.exp(-leak_rate(leak) * step.gap)[..., None, None]
+        write = write_strength(strength).view(len(c), self.writes, self.heads, 1, 1)
+        for eta, k, v in zip(write.unbind(1), rest[: self.writes], rest[self.writes :], strict=True):
+            k = F.normalize(k, dim=-1)
+            memory = memory + (eta * k).mT * (v - k @ memory)
+        q = F.normalize(q, dim=-1)
         return self.norm(q @ memory).flatten(1) * F.silu(gate), memory
 
 

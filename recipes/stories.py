@@ -6,10 +6,11 @@
 
 Its text: two samples of TinyStories (Eldan & Li 2023; CDLA-Sharing 1.0), of which every twentieth story is
 held out to choose by and the next to judge by, and English novels in the public domain that are told
-simply. A story that comes twice is taken once.
+simply. A story that comes twice is taken once; then all are told three times as often as the novels.
 """
 
 import json
+import random
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,8 @@ from liquidlm.tokenizer import LEDTokenizerWrapper
 
 CARD = Path(__file__).with_name("stories-card.md")
 TEXT = Path("runs/stories-text")
+TIMES = 3
+"""How often a story is told for each time that a novel is."""
 SHIPPED = Path(__file__).parents[1] / "liquidlm" / "pretrained" / STORIES
 NOVELS = {
     "Barclay_Postern_1911": "Barclay, Through the Postern Gate",
@@ -52,7 +55,8 @@ def prepare(out: Path = TEXT) -> None:
     """Write train.jsonl, valid.jsonl and test.jsonl, a document per line."""
     parts = stories()
     novels = read_documents([FOLDER / "novels-en" / "train" / f"{name}.txt" for name in NOVELS])
-    parts["train"] = [*parts["train"], *novels]
+    parts["train"] = [*parts["train"] * TIMES, *novels]
+    random.Random(0).shuffle(parts["train"])
     out.mkdir(parents=True, exist_ok=True)
     for name, documents in parts.items():
         lines = [json.dumps({"text": document.text}, ensure_ascii=False) + "\n" for document in documents]

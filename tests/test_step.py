@@ -20,7 +20,7 @@ def build(**options):
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0, 2.7, 1e6])
-@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0}, {"conv_width": 1}])
+@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0}, {"conv_width": 1}, {"num_writes": 2}])
 def test_step_by_step_is_the_model(options, gap):
     model, mine, theirs = build(**options), None, None
     ids = torch.randint(3, 64, (3, 25), generator=torch.Generator().manual_seed(0))
