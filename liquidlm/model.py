@@ -44,6 +44,16 @@ class GatedMLP(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
+def plain_weight(layer: nn.Module) -> Float[Tensor, "o i"]:
+    """The matrix of a linear layer, where the matrix says all that the layer does."""
+    if type(layer) is not nn.Linear:
+        raise LiquidError(
+            f"here the weights of a plain linear layer are needed, not of a {type(layer).__name__}: merge"
+            " adapters into the model first (peft: merge_and_unload()), and leave the output layer without any"
+        )
+    return layer.weight
+
+
 class LiquidBlock(nn.Module):
     """x + out(mixer(norm x, time)); then x + MLP(norm x)."""
 
@@ -321,7 +331,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         """Through all blocks, segment by segment: summed loss, hidden states from `first_kept` on, states."""
         if targets is not None:
             self.embedding.check_ids(targets.masked_fill(targets == IGNORED, 0))
-        weight, total, kept = cast(nn.Linear, self.output_proj).weight, None, []
+        weight, total, kept = plain_weight(self.output_proj), None, []
         blocks = self._through_blocks
         if self.gradient_checkpointing and self.training:
             # Always torch's newer form: the reentrant one loses gradients of what comes in lists.

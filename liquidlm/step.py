@@ -11,13 +11,13 @@ from typing import NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from .cells import AsyncLiquidCell, TimeMixer
 from .cells.async_cell import leak_rate, write_strength
 from .errors import LiquidError
 from .events import LONGEST
-from .model import LiquidBlock, LiquidTextGenerationModel
+from .model import LiquidBlock, LiquidTextGenerationModel, plain_weight
 from .norm import Norm
 from .state import CellState, LiquidCache, LiquidStateLayer
 
@@ -44,7 +44,7 @@ class LiquidStep:
         self.time_scale = model.config.time_scale
         self.blocks = [BlockStep(cast(LiquidBlock, block), wide) for block in model.blocks]
         self.norm = NormStep(cast(Norm, model.norm), wide)
-        self.output = matrix(wide, cast(nn.Linear, model.output_proj).weight)
+        self.output = matrix(wide, plain_weight(model.output_proj))
 
     @torch.no_grad()
     def __call__(
@@ -93,9 +93,9 @@ class BlockStep:
         self.conv = ConvStep(mixer, wide)
         self.memory = MemoryStep(mixer, wide) if isinstance(mixer, AsyncLiquidCell) else None
         self.cell = CellStep(mixer, wide)
-        self.out = matrix(wide, block.out.weight)
-        self.gate_up = matrix(wide, block.mlp.gate.weight, block.mlp.up.weight)
-        self.down = matrix(wide, block.mlp.down.weight)
+        self.out = matrix(wide, plain_weight(block.out))
+        self.gate_up = matrix(wide, plain_weight(block.mlp.gate), plain_weight(block.mlp.up))
+        self.down = matrix(wide, plain_weight(block.mlp.down))
 
     def __call__(
         self, x: Float[Tensor, "b h"], step: Step, state: CellState
@@ -133,7 +133,7 @@ class MemoryStep:
         self.heads, self.writes, self.width = mixer.num_heads, mixer.num_writes, mixer.head_width
         self.norm = NormStep(mixer.head_norm, wide)
         hidden = mixer.hidden_size
-        self.weight = matrix(wide, mixer.qkv.weight, mixer.gate.weight, mixer.rates.weight)
+        self.weight = matrix(wide, *map(plain_weight, (mixer.qkv, mixer.gate, mixer.rates)))
         self.sizes = (len(mixer.qkv.weight), hidden, self.heads, self.writes * self.heads)
         self.bias = F.pad(mixer.rates.bias.to(wide), (len(mixer.qkv.weight) + hidden, 0))
 
@@ -157,8 +157,8 @@ class CellStep:
     def __init__(self, mixer: TimeMixer, wide: torch.dtype):
         cell, hidden = mixer.cell, mixer.hidden_size
         neuron, encoder = cell.neuron.neuron, cell.neuron.encoder
-        synapse = neuron.synapse.weight
-        self.weight = matrix(wide, encoder.weight, cell.warp.weight, synapse[:, :hidden])
+        synapse = plain_weight(neuron.synapse)
+        self.weight = matrix(wide, plain_weight(encoder), plain_weight(cell.warp), synapse[:, :hidden])
         self.bias = torch.cat([encoder.bias, cell.warp.bias, neuron.synapse.bias]).to(wide)
         self.of_encoder = matrix(wide, synapse[:, hidden:])
         self.sizes = (encoder.out_features, 1, 2 * hidden)
