@@ -49,7 +49,7 @@ def plain_weight(layer: nn.Module) -> Float[Tensor, "o i"]:
     if type(layer) is not nn.Linear:
         raise LiquidError(
             f"here the weights of a plain linear layer are needed, not of a {type(layer).__name__}: merge"
-            " adapters into the model first (peft: merge_and_unload()), and leave the output layer without any"
+            " adapters into the model (peft: merge_and_unload()), and leave the output layer without any"
         )
     return layer.weight
 
