@@ -65,9 +65,10 @@ def cached_tokens(
         tokens = TokenFile(folder / "tokens.bin", dtype)
         if tokens.size != facts["tokens"]:
             raise ValueError("tokens.bin has another size")
-    except (OSError, ValueError, KeyError) as error:
+        starts = np.load(folder / "starts.npy")
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise LiquidError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
-    return TokenCorpus(tokens, np.load(folder / "starts.npy"), facts["text_bytes"])
+    return TokenCorpus(tokens, starts, facts["text_bytes"])
 
 
 def cache_folder() -> Path:

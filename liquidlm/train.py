@@ -303,6 +303,10 @@ class Run:
         """Go on from a checkpoint."""
         progress = json.loads((checkpoint / "run.json").read_text())
         self.batches.load_state_dict(progress["batches"])
+        if missing := {*PROGRESS, "rounds"} - progress.keys():
+            raise LiquidError(
+                f"{checkpoint} was written by an earlier version (it lacks {min(missing)}): start a new run"
+            )
         for name in PROGRESS:
             setattr(self, name, progress[name])
         self.rounds = Rounds(**progress["rounds"])

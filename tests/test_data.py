@@ -224,10 +224,14 @@ def test_the_cache_is_asked_first_and_knows_text_and_tokenizer(cache):
         with pytest.raises(AssertionError, match="read again"):
             cached_tokens(digest, fails, other)
     assert len(list((cache / "tokens").iterdir())) == 1  # what failed left nothing
-    (file,) = (cache / "tokens").glob("*/tokens.bin")
-    file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(LiquidError, match="damaged"):
-        cached_tokens("one", fails, tokenizer)
+    for name in ("tokens.bin", "starts.npy", "corpus.json"):
+        (file,) = (cache / "tokens").glob(f"*/{name}")
+        whole = file.read_bytes()
+        for left in (whole[:-2], b""):
+            file.write_bytes(left)
+            with pytest.raises(LiquidError, match="damaged"):
+                cached_tokens("one", fails, tokenizer)
+        file.write_bytes(whole)
 
 
 # ---- weights

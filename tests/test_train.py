@@ -358,6 +358,17 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(text: Path, tmp_path: Path
         load_model(tmp_path)
 
 
+def test_a_checkpoint_of_an_earlier_version_is_one_clear_error(text: Path, tmp_path: Path) -> None:
+    chosen = settings(text, steps=2)
+    train(chosen, tmp_path)
+    newest = checkpoints(tmp_path)[0]
+    progress = json.loads((newest / "run.json").read_text())
+    del progress["rounds"]
+    (newest / "run.json").write_text(json.dumps(progress))
+    with pytest.raises(LiquidError, match="earlier version"):
+        Run(chosen, prepare(chosen), tmp_path).load(newest)
+
+
 def test_other_text_cannot_be_resumed_with(text: Path, tmp_path: Path) -> None:
     file = tmp_path / "copy.txt"
     file.write_text(text.read_text())
