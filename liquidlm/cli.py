@@ -1,4 +1,4 @@
-"""The command line: train, generate, eval, bench."""
+"""The command line: train, generate, eval, export, bench."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from . import train as train_module
 from .allocator import keep_freed_memory
 from .corpus import read_documents
 from .errors import LiquidError
+from .folder import load_model
 from .generate import Sampling
 from .pretrained import STORIES, shipped_models
 from .session import evaluate_text, generate_text
@@ -136,6 +137,10 @@ def train(
     and says how to go on; after a crash, --resume goes on from the last checkpoint.
 
         liquidlm train novel.txt --out runs/novel --tokenizer bpe:4000 --minutes 10
+
+    On several processors or machines (docs/many-processes.md):
+
+        torchrun --nproc-per-node 8 -m liquidlm train novel.txt --out runs/novel --batch 64
     """
     if resume:
         _only(context_, "out", "resume", "minutes", "steps", "lr", "tensorboard")
@@ -282,6 +287,25 @@ def evaluate(
     print(f"{figures['state_bytes']:,} bytes of state")
 
 
+@app.command()
+def export(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for graph and tokenizer.")],
+) -> None:
+    """Write one generation step as an ONNX graph with explicit state.
+
+    For onnxruntime in any language: token, gap and state go in, logits and state come out; `step.json`
+    describes them. The graph is run for 64 steps beside torch before it is kept.
+
+        liquidlm export stories --out stories-onnx
+    """
+    from .export import export_onnx
+
+    model, tokenizer = load_model(folder)
+    worst = export_onnx(model, tokenizer, out)
+    print(f"{out / 'step.onnx'}: over 64 steps its logits are torch's to {worst:.0e} of the largest")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(
     context_: typer.Context,
@@ -309,5 +333,6 @@ def main() -> None:
     try:
         app()
     except LiquidError as error:
-        print(f"error: {error}", file=sys.stderr)
+        process = "" if os.environ.get("RANK", "0") == "0" else f"process {os.environ['RANK']}: "
+        print(f"{process}error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -108,10 +108,12 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         t_span: Tensor | None = None,
         *,
         flow_loss: bool = False,
+        flow_ids: Int[Tensor, "..."] | None = None,
     ) -> tuple[Float[Tensor, "n h"], Int[Tensor, "b t"], Float[Tensor, "b t"], Float[Tensor, ""] | None]:
         """x of each distinct id, where to find every token's among them, log|det|, and the flow's term.
 
-        For the caller who gathers x part by part: it never exists whole.
+        For the caller who gathers x part by part: it never exists whole. `flow_ids` are those that the flow's
+        term is taken over, if not those of `input_ids`.
         """
         self.check_ids(input_ids)
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
@@ -119,13 +121,19 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
                 f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
                 "give both of shape (B, T)."
             )
-        ids, index = torch.unique(input_ids, return_inverse=True)
+        given = input_ids.flatten()
+        if flow_loss and flow_ids is not None:
+            given = torch.cat([given, flow_ids.flatten()])
+        ids, index = torch.unique(given, return_inverse=True)
+        index, of_flow = index[: input_ids.numel()].view_as(input_ids), index[input_ids.numel() :]
         rows = self.embedding(ids)
         z, log_det = self.flow(rows)
         log_det_at, some = log_det[index], torch.arange(len(ids), device=ids.device)
         if attention_mask is not None:
             padding = attention_mask == 0
             log_det_at, some = log_det_at.masked_fill(padding, 0), index[~padding].unique()
+        if len(of_flow):
+            some = of_flow.unique()
         loss = None
         if flow_loss:
             if len(some) > FLOW_LOSS_IDS:

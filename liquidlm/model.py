@@ -224,7 +224,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         starts: Bool[Tensor, "b t"] | None = None,
         shift_labels: Int[Tensor, "b t"] | None = None,
         output_hidden_states: bool | None = None,
-        num_items_in_batch: Tensor | int | None = None,
+        num_items_in_batch: Tensor | int | float | None = None,
+        flow_ids: Int[Tensor, "..."] | None = None,
         **kwargs: Any,
     ) -> LiquidOutput:
         """One pass over T tokens of each row, on from `past_key_values` if given.
@@ -246,6 +247,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             shift_labels: the same already shifted: what should follow each token.
             logits_to_keep: only the logits of the last so many positions, or of these positions.
             num_items_in_batch: what the summed loss is divided by; by default the number of labels.
+            flow_ids: the ids that the flow's term is taken over, which then counts whole: those of a batch of
+                which this call sees a part. By default those of input_ids.
 
         Raises:
             LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
@@ -265,11 +268,11 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         if cache is None and use_cache:
             cache = self.new_state()
 
-        table, index, log_det, flow_loss = self._embed(input_ids, mask, t_span, cache)
+        table, index, log_det, flow_loss = self._embed(input_ids, mask, t_span, cache, flow_ids)
         order, real = padding_last(mask)
         starts = _document_starts(starts, position_ids, seq_idx, input_ids, real)
         if shift_labels is None and labels is not None:
-            shift_labels = _shifted(labels, real, starts)
+            shift_labels = shifted(labels, real, starts)
         states = self._states(cache, batch, table)
         events = Events.build(
             timestamps,
@@ -304,10 +307,10 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         if total is not None and shift_labels is not None:
             own = (shift_labels != IGNORED).sum()
             count = own if num_items_in_batch is None else num_items_in_batch
-            count = count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1)
+            count = count.clamp(min=1e-9) if isinstance(count, Tensor) else max(count, 1e-9)  # none: 0/0 is 0
             loss = total / count
             if flow_loss is not None:  # once in all micro-batches of a step together
-                share = 1.0 if num_items_in_batch is None else own / count
+                share = own / count if num_items_in_batch is not None and flow_ids is None else 1.0
                 loss = loss + self.config.flow_loss_weight * flow_loss * share
         return LiquidOutput(
             loss=loss,
@@ -372,7 +375,12 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         return input_ids.shape[0], input_ids.shape[1]
 
     def _embed(
-        self, input_ids: Tensor, mask: Tensor | None, t_span: Tensor | None, cache: Cache | None
+        self,
+        input_ids: Tensor,
+        mask: Tensor | None,
+        t_span: Tensor | None,
+        cache: Cache | None,
+        flow_ids: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """A table of x, each token's row in it, log_det, and in training mode the flow's term of the loss."""
         table = getattr(cache, "table", None)
@@ -380,7 +388,9 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             self.embedding.check_ids(input_ids)
             return table, input_ids, None, None
         flow_loss = self.training and self.config.flow_loss_weight > 0
-        return self.embedding.distinct(input_ids, mask, self._t_span(t_span), flow_loss=flow_loss)
+        return self.embedding.distinct(
+            input_ids, mask, self._t_span(t_span), flow_loss=flow_loss, flow_ids=flow_ids
+        )
 
     def _states(self, cache: Cache | None, batch: int, x: Tensor) -> list[CellState]:
         """The state each block starts from: the cache's, or a fresh one."""
@@ -439,7 +449,7 @@ def _document_starts(
     return torch.stack(marks).any(0) if marks else None
 
 
-def _shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
+def shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
     """What should follow each token: the next label, but nothing beside padding or across documents."""
     following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
     if starts is not None:

@@ -49,7 +49,7 @@ class ODEFunc(nn.Module):
             )
         self.layer_norm = layer_norm
         self.decay_factor, self.adaptive_factor = decay_factor, adaptive_factor
-        self.mix_logit = nn.Parameter(torch.zeros(()))  # α = σ(mix_logit)
+        self.mix_logit = nn.Parameter(torch.zeros(1))  # α = σ(mix_logit); not a scalar: FSDP2 takes none
 
     def forward(self, t: Float[Tensor, ""] | float, e: Float[Tensor, "... h"]) -> Float[Tensor, "... h"]:
         """de/dt at e (..., H); the same at every t."""

@@ -1,13 +1,17 @@
 """Optimisers and their schedule: Muon for the blocks' matrices, AdamW for the rest."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
+from .processes import sharded_like, whole
+from .sharded_muon import ShardedMuon
 
 ADAM_BETAS = (0.9, 0.98)
 RATES = ("rates", "warp")
@@ -44,9 +48,9 @@ class Optimisers:
             optimiser.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The optimisers' state by name, for safetensors."""
+        """The optimisers' state by name, whole, for safetensors."""
         return {
-            f"{number}.{index}.{name}": value.contiguous()
+            f"{number}.{index}.{name}": whole(value).contiguous()
             for number, (optimiser, _) in enumerate(self.parts)
             for index, slots in optimiser.state_dict()["state"].items()
             for name, value in slots.items()
@@ -55,10 +59,13 @@ class Optimisers:
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what `tensors` gave."""
         for number, (optimiser, _) in enumerate(self.parts):
+            trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
                 part, index, name = key.split(".")
                 if int(part) == number:
+                    if not isinstance(optimiser, ShardedMuon):
+                        value = sharded_like(value, trained[int(index)])
                     state.setdefault(int(index), {})[name] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
@@ -80,7 +87,10 @@ def muon_and_adamw(
     """
     if not 0 < lr < 10:
         raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
-    muon = Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95)
+    matrices = list(matrices)
+    sharded = [matrix for matrix in matrices if isinstance(matrix, DTensor)]
+    options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95}
+    muon = ShardedMuon(sharded, **options) if sharded else Muon(matrices, **options)
     adamw = AdamW(others, lr=lr * adam_share, betas=ADAM_BETAS, weight_decay=0.0)
     return Optimisers([(muon, lr), (adamw, lr * adam_share)], warmup)
 
@@ -107,4 +117,4 @@ def liquid_optimisers(
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float = 1.0) -> float:
     """Scale the gradient down to norm `limit`; returns the norm it had."""
-    return torch.nn.utils.clip_grad_norm_(parameters, limit).item()
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, limit)).item()

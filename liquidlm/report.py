@@ -97,6 +97,22 @@ class Report:
             raise cannot_write(self.folder / "curve.png", error) from error
 
 
+class Silence:
+    """The report of a process that is not the one to speak."""
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+    def say(self, text: str) -> None: ...
+    def progress(self, entry: dict[str, int | float], done: float, rate: float) -> None: ...
+    def record(self, entry: dict[str, int | float]) -> None: ...
+    def watch(
+        self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None
+    ) -> None: ...
+    def plot(self) -> None: ...
+
+
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar over work before the run; gives what to call with each amount done."""

@@ -6,12 +6,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM are put on, instead of ending the process; a second one ends it."""
+def stop_signals(insistent: bool = True) -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM are put on, instead of ending the process; a second one ends it.
+
+    Not if it is not `insistent`: torchrun hands a signal on that its processes have had already, and itself
+    ends those that are slow to stop.
+    """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if received:
+        if received and insistent:
             raise KeyboardInterrupt
         received.append(number)
 

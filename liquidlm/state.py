@@ -1,6 +1,7 @@
 """What is remembered between calls, constant in size: passed in, handed out, never kept on a module."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -37,6 +38,14 @@ class CellState(NamedTuple):
 
     def detach(self) -> "CellState":
         return self.map(Tensor.detach)
+
+    def moving(self) -> dict[str, Tensor]:
+        """What an event changes beside the time, by name."""
+        return {name: part for name, part in self._asdict().items() if name != "time" and part is not None}
+
+    def moved(self, parts: Iterable[Tensor]) -> "CellState":
+        """The state with these in place of what `moving` has, in its order."""
+        return self._replace(**dict(zip(self.moving(), parts, strict=True)))
 
 
 class LiquidStateLayer(LinearAttentionLayer, CacheLayerMixin):

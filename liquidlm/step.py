@@ -62,13 +62,22 @@ class LiquidStep:
         time = torch.where(fresh, 0.0, last + gap.to(last.device))
         elapsed = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
         elapsed = elapsed.to(self.table.dtype)[:, None]
-        step = Step(elapsed, elapsed.log1p(), elapsed + 1)
-        x = F.embedding(ids, self.table)
-        for block, layer in zip(self.blocks, state.layers, strict=True):
-            layer = cast(LiquidStateLayer, layer)
-            x, new = block(x, step, cast(CellState, layer.state))
+        states = [cast(CellState, layer.state) for layer in cast(list[LiquidStateLayer], state.layers)]
+        logits, after = self.advance(ids, elapsed, states)
+        for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)
-        return self.norm(x) @ self.output
+        return logits
+
+    def advance(
+        self, ids: Int[Tensor, " b"], elapsed: Float[Tensor, "b 1"], states: list[CellState]
+    ) -> tuple[Float[Tensor, "b v"], list[CellState]]:
+        """The step itself, a function of tensors alone; `elapsed` is the gap over `time_scale`."""
+        step, after = Step(elapsed, elapsed.log1p(), elapsed + 1), []
+        x = F.embedding(ids, self.table)
+        for block, state in zip(self.blocks, states, strict=True):
+            x, state = block(x, step, state)
+            after.append(state)
+        return self.norm(x) @ self.output, after
 
 
 def matrix(wide: torch.dtype, *weights: Tensor) -> Float[Tensor, "i o"]:
@@ -141,9 +150,10 @@ class MemoryStep:
         self, c: Float[Tensor, "b h"], step: Step, memory: Float[Tensor, "b n k p"]
     ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b n k p"]]:
         qkv, gate, leak, strength = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
-        q, *rest = F.silu(qkv).view(len(c), -1, self.heads, 1, self.width).unbind(1)
+        batch = c.shape[0]  # len() would fix it in an exported step
+        q, *rest = F.silu(qkv).view(batch, 2 * self.writes + 1, self.heads, 1, self.width).unbind(1)
         memory = memory * torch.exp(-leak_rate(leak) * step.gap)[..., None, None]
-        write = write_strength(strength).view(len(c), self.writes, self.heads, 1, 1)
+        write = write_strength(strength).view(batch, self.writes, self.heads, 1, 1)
         for eta, k, v in zip(write.unbind(1), rest[: self.writes], rest[self.writes :], strict=True):
             k = F.normalize(k, dim=-1)
             memory = memory + (eta * k).mT * (v - k @ memory)

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from .cells.neuron import LiquidNeuron
 from .model import LiquidTextGenerationModel
+from .processes import whole
 
 
 def gradient_norms(model: LiquidTextGenerationModel) -> dict[str, float]:
     """The norm of each part's gradient: embedding stage, blocks, last norm, output layer."""
     return {
-        f"gradient/{name}": torch.nn.utils.get_total_norm(
-            [p.grad for p in part.parameters() if p.grad is not None]
+        f"gradient/{name}": whole(
+            torch.nn.utils.get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
         ).item()
         for name, part in _parts(model)
     }

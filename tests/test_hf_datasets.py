@@ -9,7 +9,8 @@ from liquidlm.corpus import read_documents, survey
 from liquidlm.errors import LiquidError
 from liquidlm.hf_datasets import DatasetName, parse_name
 from liquidlm.settings import TrainSettings
-from liquidlm.train import prepare, train
+from liquidlm.train import train
+from liquidlm.training_text import prepare
 
 datasets = pytest.importorskip("datasets", reason="the extra 'datasets' is not installed")
 

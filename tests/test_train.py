@@ -28,10 +28,14 @@ from liquidlm.folder import (
 )
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.optim import clip_gradients
+from liquidlm.processes import Processes
 from liquidlm.report import plot_curve, read_curve
+from liquidlm.run import ROLL_BACK, Run
 from liquidlm.settings import TrainSettings
-from liquidlm.train import Run, _head, prepare, resume, train
+from liquidlm.train import resume, train
+from liquidlm.training_text import _head, prepare
 
+ALONE = Processes(torch.device("cpu"))
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
 
 
@@ -89,7 +93,7 @@ def test_a_large_text_is_trained_on_from_a_file_as_from_memory(
 ) -> None:
     monkeypatch.setenv("LIQUIDLM_CACHE", str(tmp_path / "cache"))
     train(settings(text, steps=5, tokenizer="bpe:300"), tmp_path / "memory")
-    monkeypatch.setattr(training, "IN_MEMORY", 100)
+    monkeypatch.setattr("liquidlm.training_text.IN_MEMORY", 100)
     train(settings(text, steps=5, tokenizer="bpe:300"), tmp_path / "file")
     assert list((tmp_path / "cache").rglob("tokens.bin"))
     kept, stored = (weights(tmp_path / name) for name in ("memory", "file"))
@@ -126,7 +130,7 @@ def test_a_finished_run_that_goes_on_is_no_longer_what_was_exported(
     train(settings(text, steps=4), tmp_path)
     exported = weights(tmp_path)
 
-    def dies_after_a_checkpoint(run: training.Run, *_: object) -> None:
+    def dies_after_a_checkpoint(run: Run, *_: object) -> None:
         run.train_step()
         run.save()
         raise KeyboardInterrupt
@@ -177,7 +181,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
 
 def test_a_step_that_is_not_finite_is_left_out(text: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     failing(monkeypatch, 1, 3)
-    run = Run(chosen := settings(text, steps=6), prepare(chosen), tmp_path)
+    run = Run(chosen := settings(text, steps=6), prepare(chosen), tmp_path, ALONE)
     assert run.train_step() is not None
     kept, state = (
         {k: v.clone() for k, v in part.items()} for part in (run.model.state_dict(), run.state.tensors())
@@ -195,7 +199,7 @@ def test_a_step_that_is_not_finite_is_left_out(text: Path, tmp_path: Path, monke
 def test_many_such_steps_go_back_to_the_last_checkpoint(
     text: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    failing(monkeypatch, *range(4, 4 + training.ROLL_BACK))
+    failing(monkeypatch, *range(4, 4 + ROLL_BACK))
     taken = []
     roll_back = Run.roll_back
 
@@ -222,7 +226,7 @@ def test_a_training_that_stays_so_ends(
 
 def test_batches_of_a_step_are_averaged_and_carry_the_state(text: Path, tmp_path: Path) -> None:
     single, double = (
-        Run(chosen := settings(text, dropout=0.0, accumulate=parts), prepare(chosen), tmp_path)
+        Run(chosen := settings(text, dropout=0.0, accumulate=parts), prepare(chosen), tmp_path, ALONE)
         for parts in (1, 2)
     )
     losses = [single._backward(1) for _ in range(2)]
@@ -366,7 +370,7 @@ def test_a_checkpoint_of_an_earlier_version_is_one_clear_error(text: Path, tmp_p
     del progress["rounds"]
     (newest / "run.json").write_text(json.dumps(progress))
     with pytest.raises(LiquidError, match="earlier version"):
-        Run(chosen, prepare(chosen), tmp_path).load(newest)
+        Run(chosen, prepare(chosen), tmp_path, ALONE).load(newest)
 
 
 def test_other_text_cannot_be_resumed_with(text: Path, tmp_path: Path) -> None:

@@ -1,0 +1,265 @@
+"""One training run: what changes from step to step, saved and restored together."""
+
+import copy
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .config import LiquidConfig
+from .data import IGNORED, StreamBatches, TokenCorpus
+from .errors import LiquidError
+from .evaluate import Evaluation, evaluate
+from .folder import (
+    checkpoint_folder,
+    checkpoints,
+    is_whole,
+    newest_whole,
+    remove_folder,
+    save_model,
+    verify,
+    write_folder,
+)
+from .model import LiquidTextGenerationModel
+from .optim import clip_gradients, liquid_optimisers
+from .precision import autocast, bf16_is_faster
+from .processes import Processes, load_weights
+from .settings import SIZES, TrainSettings
+from .tokenizer import LEDTokenizerWrapper
+from .training_text import Texts
+from .watch import gradient_norms
+
+KEPT = 2
+"""Checkpoints kept beside the best."""
+ROLL_BACK = 5
+"""Steps in a row whose loss or gradient is not finite, after which the run goes back to its last checkpoint;
+after as many times in a row it ends."""
+PROGRESS = ("step", "seconds", "skipped", "rolled_back")
+"""Numbers of a run that a checkpoint keeps."""
+
+
+def build_model(settings: TrainSettings, tokenizer: LEDTokenizerWrapper) -> LiquidTextGenerationModel:
+    torch.manual_seed(settings.seed)
+    sizes = {**SIZES[settings.size], "dropout_rate": float(settings.dropout), **settings.sizes}
+    return LiquidTextGenerationModel(LiquidConfig(vocab_size=tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
+
+
+@dataclass
+class Rounds:
+    """How the held-out text has fared: its best bits per byte, when, and the rounds since."""
+
+    best: float = math.inf
+    best_step: int = 0
+    worse: int = 0
+
+    def add(self, bits: float, step: int) -> None:
+        if bits < self.best:
+            self.best, self.best_step, self.worse = bits, step, 0
+        else:
+            self.worse += 1
+
+
+class Run:
+    """One training run, in one process or as one of several; these call its methods alike.
+
+    A batch's rows, with their carried states, are divided between the processes. A checkpoint is the same
+    whatever their number was: weights and optimisers whole, states in the order of the rows.
+
+    Attributes:
+        model: what is trained; its parameters are sharded if there are several processes.
+        whole: the same model unsharded, in the first process as new as the last `gather`; with one process
+            `model` itself.
+    """
+
+    def __init__(self, settings: TrainSettings, texts: Texts, folder: Path, processes: Processes):
+        self.settings, self.texts, self.folder, self.processes = settings, texts, folder, processes
+        self.device = processes.device
+        if settings.batch_size % processes.count:
+            raise LiquidError(
+                f"{settings.batch_size} rows cannot be divided between {processes.count} processes: choose a"
+                f" --batch that is a multiple of {processes.count}"
+            )
+        model = build_model(settings, texts.tokenizer)
+        model.to(self.device).train()  # pyright: ignore[reportArgumentType]
+        self.whole = model if processes.alone or not processes.first else copy.deepcopy(model)
+        if settings.recompute:
+            model.recompute_activations()
+        self.model = processes.shard(model)
+        if processes.rank:  # the weights are the same, dropout is not
+            torch.manual_seed(settings.seed + processes.rank)
+        self.optimisers = liquid_optimisers(self.model, settings.lr, settings.weight_decay, settings.warmup)
+        self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
+        self.state = self.model.new_state()
+        if settings.bf16 is None:  # measured once, and kept with the run
+            settings.bf16 = bool(processes.of_first(bf16_is_faster(self.device))[0])
+        self.bf16 = settings.bf16
+        self.step, self.seconds = 0, 0.0
+        self.rounds = Rounds()
+        self.skipped = self.rolled_back = 0  # in a row
+        self.gradients: dict[str, float] = {}
+
+    @property
+    def done(self) -> float:
+        """The part of the run that is done, 0…1."""
+        if self.settings.steps is not None:
+            return min(1.0, self.step / self.settings.steps)
+        return min(1.0, self.seconds / 60 / (self.settings.minutes or 1.0))
+
+    @property
+    def stalled(self) -> bool:
+        """The held-out text has not got better for as long as `patience` says."""
+        return self.settings.patience is not None and self.rounds.worse >= self.settings.patience
+
+    def train_step(self) -> tuple[float, float] | None:
+        """One step over `accumulate` batches: (nats per token, gradient norm).
+
+        None if one of the two is not finite: then the model and its carried state are left as they were.
+        """
+        before, parts = self.state.detach_().copy(), self.settings.accumulate
+        loss = sum(self._backward(parts) for _ in range(parts)) / parts
+        self.gradients = gradient_norms(self.model) if self.settings.tensorboard else {}
+        norm = clip_gradients(self.model.parameters())
+        finite = math.isfinite(loss + norm)
+        if finite:
+            self.optimisers.step(self.step, self.done)
+            self.skipped = self.rolled_back = 0
+        else:
+            self.optimisers.drop_gradients()
+            self.state, self.skipped = before, self.skipped + 1
+        self.step += 1
+        return (loss, norm) if finite else None
+
+    def _backward(self, parts: int) -> float:
+        """Gradients of the next batch, as one of so many parts of a step; nats per token."""
+        batch, own = self.batches.next_batch(), self.processes.rows
+        together = {}
+        if not self.processes.alone:  # gradients are averaged, so that a share counts `count` times
+            labels = int((batch.targets != IGNORED).sum()) / self.processes.count
+            together = {"num_items_in_batch": labels, "flow_ids": batch.input_ids.to(self.device)}
+        with autocast(self.device, self.bf16):
+            output = self.model(
+                own(batch.input_ids).to(self.device),
+                starts=own(batch.starts).to(self.device),
+                past_key_values=self.state.detach_(),
+                use_cache=True,
+                shift_labels=own(batch.targets).to(self.device),
+                **together,
+            )
+        (output.loss / parts).backward()
+        loss = output.loss.item()
+        if output.flow_loss is not None:
+            loss -= self.model.config.flow_loss_weight * output.flow_loss.item()
+        return self.processes.total(loss)[0] / self.processes.count
+
+    def roll_back(self) -> str:
+        """Weights and optimisers of the newest whole checkpoint, and an empty state; the text goes on.
+
+        Raises:
+            LiquidError: there is none, or going back did not help.
+        """
+        self.skipped, self.rolled_back = 0, self.rolled_back + 1
+        steps = checkpoints(self.folder)
+        if not steps or self.rolled_back >= ROLL_BACK:
+            raise LiquidError(
+                f"the training diverged at step {self.step}: go on from the last checkpoint with a smaller"
+                " learning rate (--resume --lr)"
+                if steps
+                else f"the training diverged at step {self.step}, before the first checkpoint: start again"
+                " with a smaller learning rate (--lr)"
+            )
+        checkpoint = newest_whole(steps)[0]
+        self._load_weights(checkpoint)
+        self.state = self.model.new_state()
+        return checkpoint.name
+
+    def gather(self) -> None:
+        """Bring `whole` up to date in the first process."""
+        self.processes.copy_to_first(self.model, self.whole)
+
+    def evaluate(self, corpus: TokenCorpus) -> Evaluation | None:
+        """Figures of held-out text, in the first process."""
+        self.gather()
+        if not self.processes.first:
+            return None
+        eos = self.texts.tokenizer.eos_token_id
+        return evaluate(self.whole, corpus, eos_token_id=eos, bf16=self.bf16)
+
+    def try_held_out(self) -> float:
+        """A round: bits per byte of the held-out sample, noted."""
+        result = self.evaluate(self.texts.sample)
+        (bits,) = self.processes.of_first(result.bits_per_byte if result is not None else 0.0)
+        self.rounds.add(bits, self.step)
+        return bits
+
+    def save(self) -> None:
+        """Write a checkpoint with all there is to go on from exactly here; keep the newest few."""
+        self.gather()
+        optimisers, state = self.optimisers.tensors(), self._changing()
+        if self.processes.first:
+            self._write(optimisers, state)
+        self.processes.wait()
+
+    def _changing(self) -> dict[str, Tensor]:
+        """Carried states and random states of all processes, in the first."""
+        found = self.state.tensors() | {"rng": torch.get_rng_state()[None]}
+        if self.device.type == "cuda":
+            found["cuda_rng"] = torch.cuda.get_rng_state()[None]
+        return {name: self.processes.all_rows(value) for name, value in found.items()}
+
+    def _write(self, optimisers: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        def fill(folder: Path) -> None:
+            save_model(folder, self.whole, self.texts.tokenizer)
+            save_file(optimisers, folder / "optimisers.safetensors")
+            save_file(state, folder / "state.safetensors")
+            progress = {
+                **{name: getattr(self, name) for name in PROGRESS},
+                "rounds": asdict(self.rounds),
+                "batches": self.batches.state_dict(),
+                "settings": asdict(self.settings),
+            }
+            (folder / "run.json").write_text(json.dumps(progress, indent=1))
+
+        folder = checkpoint_folder(self.folder, self.step)
+        if not is_whole(folder):
+            write_folder(folder, fill)
+        best = checkpoint_folder(self.folder, self.rounds.best_step)
+        for old in checkpoints(self.folder)[KEPT:]:
+            if old != best:
+                remove_folder(old)
+
+    def load(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint."""
+        progress = json.loads((checkpoint / "run.json").read_text())
+        self.batches.load_state_dict(progress["batches"])
+        if missing := {*PROGRESS, "rounds"} - progress.keys():
+            raise LiquidError(
+                f"{checkpoint} was written by an earlier version (it lacks {min(missing)}): start a new run"
+            )
+        for name in PROGRESS:
+            setattr(self, name, progress[name])
+        self.rounds = Rounds(**progress["rounds"])
+        self._load_weights(checkpoint)
+        tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
+        random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
+        if random.ndim != 2:
+            raise LiquidError(f"{checkpoint} was written by an earlier version: start a new run")
+        if rank < len(random):  # a process more than there were has a random state of its own already
+            torch.set_rng_state(random[rank].clone())
+            if cuda_random is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(cuda_random[rank].clone())
+        own = {name: self.processes.rows(value).clone() for name, value in tensors.items()}
+        self.state.load_tensors(own, self.step * self.settings.accumulate * self.settings.context)
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        load_weights(self.model, load_file(checkpoint / "model.safetensors"))
+        self.optimisers.load_tensors(load_file(checkpoint / "optimisers.safetensors"))
+
+    def take_the_best(self) -> None:
+        """The weights of the step whose held-out text was best."""
+        best = checkpoint_folder(self.folder, self.rounds.best_step)
+        verify(best)
+        self._load_weights(best)

@@ -1,0 +1,83 @@
+"""Muon for matrices that are sharded over processes (FSDP2)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Muon
+
+
+class ShardedMuon(Muon):
+    """torch's Muon, each matrix in the care of one process.
+
+    Muon's Newton–Schulz iteration needs whole matrices. Of W processes, number i mod W owns matrix i and its
+    momentum: in a step every owner is given its matrices and their gradients whole, updates them, and hands
+    out the shards. So the result is exactly that of one process, and both work and momenta are divided by W.
+
+    Args:
+        matrices: two-dimensional parameters, all sharded over the same processes.
+    """
+
+    def __init__(self, matrices: list[DTensor], **options: Any):
+        mesh = matrices[0].device_mesh
+        self.matrices, self.rank, self.count = matrices, mesh.get_local_rank(), mesh.size()
+        self.owned = {
+            number: nn.Parameter(self._empty(matrix))
+            for number, matrix in enumerate(matrices)
+            if self._owner(number) == self.rank
+        }
+        nothing = nn.Parameter(torch.zeros(1, 1))  # an optimiser must have something
+        super().__init__([*self.owned.values()] or [nothing], **options)
+
+    @staticmethod
+    def _empty(matrix: DTensor) -> torch.Tensor:
+        """Room for the whole of a matrix."""
+        return torch.empty(matrix.shape, dtype=matrix.dtype, device=matrix.to_local().device)
+
+    def _owner(self, number: int) -> int:
+        return number % self.count
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for number, matrix in enumerate(self.matrices):
+            value, grad = matrix.full_tensor(), matrix.grad.full_tensor()  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+            if number in self.owned:
+                self.owned[number].copy_(value)
+                self.owned[number].grad = grad
+        super().step(closure)
+        for number, matrix in enumerate(self.matrices):
+            new = self.owned[number].detach() if number in self.owned else self._empty(matrix)
+            source = self._owner(number)
+            matrix.copy_(distribute_tensor(new, matrix.device_mesh, matrix.placements, src_data_rank=source))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for matrix in self.matrices:
+            matrix.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """As one process has it, with the momenta of all; called by all processes alike."""
+        momenta: dict[int, dict[str, torch.Tensor]] = {}
+        (started,) = {bool(self.state[parameter]) for parameter in self.owned.values()} or {False}
+        flag = torch.tensor([float(started)])
+        dist.all_reduce(flag, dist.ReduceOp.MAX)
+        if not flag.item():
+            return {**super().state_dict(), "state": {}}
+        for number, matrix in enumerate(self.matrices):
+            if number in self.owned:
+                momentum = self.state[self.owned[number]]["momentum_buffer"]
+            else:
+                momentum = self._empty(matrix)
+            dist.broadcast(momentum, self._owner(number))
+            momenta[number] = {"momentum_buffer": momentum}
+        return {**super().state_dict(), "state": momenta}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the momenta of this process's matrices out of those of all."""
+        for number, parameter in self.owned.items():
+            if number in state_dict["state"]:
+                momentum = state_dict["state"][number]["momentum_buffer"]
+                self.state[parameter]["momentum_buffer"] = momentum.to(parameter.device).clone()

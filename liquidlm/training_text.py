@@ -1,0 +1,122 @@
+"""The text of a training run: read, split, tokenized."""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .corpus import (
+    FEW_DOCUMENTS,
+    PART,
+    Document,
+    builtin_documents,
+    portions,
+    read_documents,
+    split_points,
+    survey,
+)
+from .data import TokenCorpus, Weighted, tokenize_documents
+from .errors import LiquidError
+from .report import progress_bar
+from .settings import TrainSettings
+from .token_cache import cached_tokens
+from .tokenizer import LEDTokenizerWrapper
+
+SAMPLE_BYTES = 30_000
+"""Held-out text for the rounds; the end of the run takes FINAL_BYTES of it."""
+FINAL_BYTES = 1_000_000
+IN_MEMORY = 1 << 26
+"""Characters of training text whose tokens are kept in memory; those of more are kept in a file."""
+BPE_CHARACTERS = 100_000_000
+"""Characters of training text from which a BPE is learned."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A run's tokenizer and its text: to train on, to try in every round, to judge the end by."""
+
+    tokenizer: LEDTokenizerWrapper
+    train: TokenCorpus | Weighted
+    sample: TokenCorpus
+    final: TokenCorpus
+
+
+def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Texts:
+    """Read and split the text, make the tokenizer (from the training part only) and apply it.
+
+    The text is read in parts, twice or three times; over IN_MEMORY characters its tokens are kept in a file.
+    """
+    found = survey(_documents(settings.paths))
+    points = found.lengths if settings.valid else split_points(found.lengths, seed=settings.seed)
+
+    def training() -> Iterator[Document]:
+        return portions(_documents(settings.paths), points)
+
+    tokenizer = _tokenizer(settings.tokenizer, training, tokenizer_folder)
+    if sum(points) <= IN_MEMORY:
+        train = tokenize_documents(training(), tokenizer)
+    else:
+        part = f"{found.digest} {hashlib.sha256(np.asarray(points, np.int64).tobytes()).hexdigest()}"
+        with progress_bar("tokenizing", sum(points)) as advance:
+            train = cached_tokens(part, training, tokenizer, advance)
+    if settings.weights:
+        trained = (path for path, point in zip(found.paths, points, strict=True) if point)
+        train = Weighted(train, [settings.weights[path] for path in trained], settings.seed)
+    if settings.valid:
+        count = len(survey(_documents(settings.valid)).lengths)
+        held_out = functools.partial(_documents, settings.valid)
+    else:
+        count = sum(point < length for point, length in zip(points, found.lengths, strict=True))
+        held_out = functools.partial(portions, _documents(settings.paths), points, held_out=True)
+    valid = list(_head(held_out(), count, FINAL_BYTES))
+    sample = list(_head(valid, count, SAMPLE_BYTES))
+    return Texts(tokenizer, train, *(tokenize_documents(part, tokenizer) for part in (sample, valid)))
+
+
+def _documents(paths: list[str]) -> Iterator[Document]:
+    return read_documents(paths, PART) if paths else builtin_documents()
+
+
+def _tokenizer(
+    name: str, training: Callable[[], Iterator[Document]], folder: Path | None
+) -> LEDTokenizerWrapper:
+    if folder is not None:
+        return LEDTokenizerWrapper(folder)
+    if name == "bytes":
+        return LEDTokenizerWrapper.bytes()
+    if name.startswith("bpe:"):
+        try:
+            size = int(name[4:])
+        except ValueError:
+            raise LiquidError(
+                f"--tokenizer {name}: after bpe: comes the size of the vocabulary, as in bpe:4000"
+            ) from None
+        return LEDTokenizerWrapper.train(_texts(training(), BPE_CHARACTERS), size)
+    return LEDTokenizerWrapper(name)
+
+
+def _texts(documents: Iterable[Document], limit: int) -> Iterator[str]:
+    """The texts of documents until there are `limit` characters."""
+    for document in documents:
+        yield document.text
+        limit -= len(document.text)
+        if limit <= 0:
+            return
+
+
+def _head(documents: Iterable[Document], count: int, size: int) -> Iterator[Document]:
+    """The first `size` bytes of `count` documents; of each an equal share if they are few and long."""
+    left = size
+    room = share = size // count if count < FEW_DOCUMENTS else size
+    for document in documents:
+        if not document.continues:
+            room = share
+        text = document.text.encode()[: min(room, left)].decode(errors="ignore")
+        if text:
+            yield Document(text, document.source, document.continues)
+        room, left = room - len(text.encode()), left - len(text.encode())
+        if left <= 0:
+            return

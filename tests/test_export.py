@@ -1,0 +1,125 @@
+"""A step as a graph: torch.export and ONNX compute what the model does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import error, randomise
+
+from liquidlm.config import LiquidConfig
+from liquidlm.errors import LiquidError
+from liquidlm.export import CHECKED_STEPS, ExportedStep, export_onnx, write_graph
+from liquidlm.folder import load_model
+from liquidlm.model import LiquidTextGenerationModel
+from liquidlm.tokenizer import LEDTokenizerWrapper
+
+SIZES = {"vocab_size": 261, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
+SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8}
+
+
+def build(**options) -> LiquidTextGenerationModel:
+    torch.manual_seed(0)
+    return randomise(LiquidTextGenerationModel(LiquidConfig(**SIZES, **SMALL, **options))).eval()
+
+
+@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0, "num_writes": 2}])
+def test_the_step_is_the_model_from_the_first_token_on(options) -> None:
+    model = build(**options).double()
+    step = ExportedStep(model)
+    ids = torch.randint(3, 261, (2, 30), generator=torch.Generator().manual_seed(0))
+    times = 40 * torch.rand(2, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).cumsum(1)
+    gaps = times.diff(dim=1, prepend=times[:, :1])
+    state = step.zeros(2)
+    found = []
+    for column in range(30):
+        logits, *state = step(ids[:, column], gaps[:, column], *state)
+        found.append(logits)
+    assert error(torch.stack(found, 1), model(ids, timestamps=times).logits) < 1e-11
+
+
+def test_torch_export_takes_any_number_of_rows() -> None:
+    step, batch = ExportedStep(build()), torch.export.Dim("batch")
+    state = step.zeros(2)
+    rows = ({0: batch}, {0: batch}, tuple({0: batch} for _ in state))
+    program = torch.export.export(
+        step, (torch.tensor([3, 4]), torch.ones(2), *state), dynamic_shapes=rows
+    ).module()
+    for count in (1, 5):
+        given = (
+            torch.arange(count) + 7,
+            torch.full((count,), 2.5),
+            *map(torch.randn_like, step.zeros(count)),
+        )
+        for mine, theirs in zip(program(*given), step(*given), strict=True):
+            assert error(mine, theirs) < 1e-6
+
+
+def test_the_graph_is_the_step_in_float64(tmp_path: Path) -> None:
+    """Run by ONNX's own reference in numpy: onnxruntime has not all of float64."""
+    reference = pytest.importorskip("onnx.reference")
+    step = ExportedStep(build(time_scale=2.0).double())
+    write_graph(step, tmp_path / "step.onnx")
+    graph, state = reference.ReferenceEvaluator(str(tmp_path / "step.onnx")), step.zeros(3)
+    theirs = {name: part.numpy() for name, part in zip(step.names, state, strict=True)}
+    draw = np.random.default_rng(0)
+    for number in range(10):
+        ids, gap = draw.integers(3, 261, 3), draw.exponential(2.0, 3) * (number > 0)
+        logits, *state = step(torch.from_numpy(ids), torch.from_numpy(gap), *state)
+        found, *after = graph.run(None, {"ids": ids, "gap": gap, **theirs})
+        theirs = dict(zip(step.names, after, strict=True))
+        assert error(torch.from_numpy(found), logits) < 1e-6  # torch takes softplus(x) for x above 20
+
+
+def test_onnxruntime_steps_by_the_description(tmp_path: Path) -> None:
+    """64 steps of the shipped model against one forward pass, with what a user has: graph and description."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, tokenizer = load_model("stories")
+    assert export_onnx(model, tokenizer, tmp_path / "out") < 1e-5
+    about = json.loads((tmp_path / "out" / "step.json").read_text())
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "step.onnx"))
+    assert [i.name for i in session.get_inputs()] == list(about["inputs"])
+    assert [o.name for o in session.get_outputs()] == list(about["outputs"])
+    state = {
+        name: np.zeros([1, *shape[1:]], np.float32)
+        for name, shape in about["inputs"].items()
+        if name not in ("ids", "gap")
+    }
+    restored = LEDTokenizerWrapper(str(tmp_path / "out"))
+    text = "Once upon a time there was a small dog who liked to sing. " * 8
+    ids = np.array([[about["bos_token_id"], *restored.encode(text)]], np.int64)[:, :CHECKED_STEPS]
+    found = []
+    for column in range(CHECKED_STEPS):
+        gap = np.full(1, min(column, 1), np.float32)
+        logits, *after = session.run(None, {"ids": ids[:, column], "gap": gap, **state})
+        state = dict(zip(state, after, strict=True))
+        found.append(torch.from_numpy(logits))
+    expected = model(torch.from_numpy(ids)).logits
+    difference = (torch.stack(found, 1) - expected).abs().max() / expected.abs().max()
+    print(difference.item())
+    assert difference < 1e-5
+    with pytest.raises(LiquidError, match="is there already"):
+        export_onnx(model, tokenizer, tmp_path / "out")
+
+
+def test_the_command_exports(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    build().save_pretrained(tmp_path / "model")
+    LEDTokenizerWrapper.bytes().save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-m", "liquidlm", "export", str(tmp_path / "model")]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "over 64 steps its logits are torch's to" in done.stdout and not done.stderr
+    files = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"step.onnx", "step.json", "tokenizer.json", "checksums.json"} <= files
+
+
+def test_a_graph_that_is_wrong_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("liquidlm.export.difference", lambda *_: 0.5)
+    with pytest.raises(LiquidError, match=r"differ from torch's by 5\.0e-01"):
+        export_onnx(build(), LEDTokenizerWrapper.bytes(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
