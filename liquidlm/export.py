@@ -1,5 +1,6 @@
 """One generation step as an ONNX graph with explicit state, for runtimes without Python or torch."""
 
+import copy
 import json
 import logging
 import warnings
@@ -80,7 +81,7 @@ def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
     out = Path(out)
     if out.exists():
         raise LiquidError(f"{out} is there already: choose another --out")
-    module = ExportedStep(model.eval()).eval()
+    module = ExportedStep(copy.deepcopy(model).cpu().eval()).eval()
     worst = [0.0]
 
     def fill(folder: Path) -> None:
@@ -158,15 +159,15 @@ def difference(module: ExportedStep, file: Path) -> float:
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
-    own = [part.cpu() for part in module.zeros(3)]
+    own = module.zeros(3)
     theirs = dict(zip(module.names, (part.numpy() for part in own), strict=True))
-    worst = largest = 0.0
+    differences, sizes = [], []
     for number in range(CHECKED_STEPS):
         ids = torch.randint(0, len(module.step.table), (3,), generator=generator)
         gap = 3 * torch.rand(3, generator=generator, dtype=module.dtype) * (number > 0)
         logits, *own = module(ids, gap, *own)
         found, *rest = session.run(None, {"ids": ids.numpy(), "gap": gap.numpy(), **theirs})
         theirs = dict(zip(module.names, rest, strict=True))
-        worst = max(worst, float((logits - torch.from_numpy(found)).abs().max()))
-        largest = max(largest, float(logits.abs().max()))
-    return worst / largest
+        differences.append((logits - torch.from_numpy(found)).abs().max())
+        sizes.append(logits.abs().max())
+    return (torch.stack(differences).max() / torch.stack(sizes).max()).item()  # not a number if one is not

@@ -156,6 +156,11 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08}"
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step at which a checkpoint was taken."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def checkpoints(run: Path) -> list[Path]:
     """A run's checkpoints, the newest first."""
     found = (run / "checkpoints").glob("step-*")

@@ -30,8 +30,8 @@ from .model import LiquidTextGenerationModel
 from .precision import best_device
 
 PATIENCE = timedelta(days=1)
-"""How long the others wait while the first process tokenizes, evaluates or saves; torchrun itself ends them
-when one dies."""
+"""How long the others wait while the first process tokenizes, evaluates or saves. torchrun itself ends those
+of a machine when one of them dies."""
 
 T = TypeVar("T")
 
@@ -77,14 +77,33 @@ class Processes:
         return self.total(*(number if self.first else 0.0 for number in numbers))
 
     @contextmanager
-    def one_per_machine_first(self) -> Iterator[None]:
-        """What is inside is done by one process of every machine, and then by the others: they find what that
-        one has put into the caches."""
-        if self.local_rank > 0:
+    def together(self) -> Iterator[None]:
+        """What is inside succeeds in all processes, or all end: the first that cannot says why (LiquidError),
+        the others end quietly."""
+        error: LiquidError | None = None
+        try:
+            yield
+        except LiquidError as mine:
+            error = mine
+        failed = self.total(*(error is not None and rank == self.rank for rank in range(self.count)))
+        if not any(failed):
+            return
+        if error is not None and not any(failed[: self.rank]):
+            raise error
+        raise SystemExit(2)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """What is inside is done by the first process, then by one of every machine, then by the others: they
+        find what those have put into the caches, whether the machines share them or not."""
+        turn = 0 if self.first else 1 if self.local_rank == 0 else 2
+        for _ in range(turn):
             self.wait()
-        yield
-        if self.local_rank == 0:
-            self.wait()
+        try:
+            yield
+        finally:
+            for _ in range(2 - turn):
+                self.wait()
 
     def rows(self, batch: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "own ..."]:
         """This process's rows of a batch."""
@@ -107,7 +126,8 @@ class Processes:
         mesh = init_device_mesh(self.device.type, (self.count,))
         for block in model.blocks:
             fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+        empty = {parameter for parameter in model.parameters() if not parameter.numel()}
+        fully_shard(model, mesh=mesh, ignored_params=empty)
         return model
 
     def copy_to_first(self, model: LiquidTextGenerationModel, whole: LiquidTextGenerationModel) -> None:

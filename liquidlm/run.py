@@ -78,11 +78,8 @@ class Run:
     def __init__(self, settings: TrainSettings, texts: Texts, folder: Path, processes: Processes):
         self.settings, self.texts, self.folder, self.processes = settings, texts, folder, processes
         self.device = processes.device
-        if settings.batch_size % processes.count:
-            raise LiquidError(
-                f"{settings.batch_size} rows cannot be divided between {processes.count} processes: choose a"
-                f" --batch that is a multiple of {processes.count}"
-            )
+        if processes.of_first(texts.train.checksum)[0] != texts.train.checksum:
+            raise LiquidError("the processes have found different text: give all of them the same")
         model = build_model(settings, texts.tokenizer)
         model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         self.whole = model if processes.alone or not processes.first else copy.deepcopy(model)
@@ -199,9 +196,9 @@ class Run:
         """Write a checkpoint with all there is to go on from exactly here; keep the newest few."""
         self.gather()
         optimisers, state = self.optimisers.tensors(), self._changing()
-        if self.processes.first:
-            self._write(optimisers, state)
-        self.processes.wait()
+        with self.processes.together():
+            if self.processes.first:
+                self._write(optimisers, state)
 
     def _changing(self) -> dict[str, Tensor]:
         """Carried states and random states of all processes, in the first."""
@@ -235,24 +232,21 @@ class Run:
         """Go on from a checkpoint."""
         progress = json.loads((checkpoint / "run.json").read_text())
         self.batches.load_state_dict(progress["batches"])
-        if missing := {*PROGRESS, "rounds"} - progress.keys():
-            raise LiquidError(
-                f"{checkpoint} was written by an earlier version (it lacks {min(missing)}): start a new run"
-            )
+        tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
+        random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
+        if {*PROGRESS, "rounds"} - progress.keys() or random.ndim != 2:
+            raise LiquidError(f"{checkpoint} was written by an earlier version: start a new run")
         for name in PROGRESS:
             setattr(self, name, progress[name])
         self.rounds = Rounds(**progress["rounds"])
         self._load_weights(checkpoint)
-        tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
-        random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
-        if random.ndim != 2:
-            raise LiquidError(f"{checkpoint} was written by an earlier version: start a new run")
         if rank < len(random):  # a process more than there were has a random state of its own already
             torch.set_rng_state(random[rank].clone())
             if cuda_random is not None and self.device.type == "cuda":
                 torch.cuda.set_rng_state(cuda_random[rank].clone())
         own = {name: self.processes.rows(value).clone() for name, value in tensors.items()}
-        self.state.load_tensors(own, self.step * self.settings.accumulate * self.settings.context)
+        if own:  # else nothing had been read yet
+            self.state.load_tensors(own, self.step * self.settings.accumulate * self.settings.context)
 
     def _load_weights(self, checkpoint: Path) -> None:
         load_weights(self.model, load_file(checkpoint / "model.safetensors"))

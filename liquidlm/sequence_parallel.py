@@ -15,6 +15,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Int, Num
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.distributed.tensor import DTensor
 
 from .cells import TimeMixer
 from .errors import LiquidError
@@ -24,10 +25,16 @@ from .state import CellState, LiquidStateLayer
 
 
 class Receive(torch.autograd.Function):
-    """x, and tensors of another process; backward sends their gradients there."""
+    """x, and tensors of another process; backward sends their gradients there.
+
+    `anchor` asks for a gradient, so that backward is called whether or not x, or the tensors, need one: the
+    other process waits for it.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, source: int, *like: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(
+        ctx: FunctionCtx, anchor: Tensor, x: Tensor, source: int, *like: Tensor
+    ) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.source = source  # pyright: ignore[reportAttributeAccessIssue]
         received = [torch.empty_like(part) for part in like]
         for part in received:
@@ -38,14 +45,17 @@ class Receive(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_x: Tensor, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         for grad in grads:
             dist.send(grad.contiguous(), ctx.source)  # pyright: ignore[reportAttributeAccessIssue]
-        return grad_x, None, *(None for _ in grads)
+        return None, grad_x, None, *(None for _ in grads)
 
 
 class Send(torch.autograd.Function):
-    """x, while tensors go to another process; backward receives their gradients from there."""
+    """x, while tensors go to another process; backward receives their gradients from there.
+
+    `anchor` as above.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, target: int, *parts: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: FunctionCtx, anchor: Tensor, x: Tensor, target: int, *parts: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.target, ctx.like = target, [torch.empty_like(part, device="meta") for part in parts]  # pyright: ignore[reportAttributeAccessIssue]
         for part in parts:
             dist.send(part.contiguous(), target)
@@ -56,7 +66,7 @@ class Send(torch.autograd.Function):
         grads = [torch.empty_like(part, device=grad_x.device) for part in ctx.like]  # pyright: ignore[reportAttributeAccessIssue]
         for grad in grads:
             dist.recv(grad, ctx.target)  # pyright: ignore[reportAttributeAccessIssue]
-        return grad_x, None, *grads
+        return None, grad_x, None, *grads
 
 
 def sequence_parallel(
@@ -71,19 +81,22 @@ def sequence_parallel(
     All are given the whole text and have the same weights. Each reads an equal part of the T positions, the
     first process the first; `logits` and `past_key_values` are those of its part, so that the last process
     has the state after the text. The mean over the processes of `loss` is the loss of one process that reads
-    all, and the mean of the gradients is its gradient: average them, as FSDP and DDP do.
+    all, and the mean of the gradients is its gradient: average them after backward.
 
     Args:
         timestamps, labels, starts: as for the model; of the whole text.
 
     Raises:
-        LiquidError: fewer tokens than processes, activation checkpointing, or torch.distributed not begun.
+        LiquidError: fewer tokens than processes, activation checkpointing, weights that are sharded (FSDP2
+            gathers them at other moments in every process), or torch.distributed not begun.
     """
     if not dist.is_initialized():
         raise LiquidError("sequence_parallel needs several processes: torch.distributed.init_process_group")
     rank, count, (batch, length) = dist.get_rank(), dist.get_world_size(), input_ids.shape
     if length < count:
         raise LiquidError(f"{length} tokens cannot be divided between {count} processes")
+    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        raise LiquidError("sequence_parallel needs whole weights in every process, not sharded ones")
     if model.gradient_checkpointing:
         raise LiquidError("activation checkpointing would receive every state twice: turn it off")
     if timestamps is None:
@@ -115,11 +128,12 @@ def sequence_parallel(
 def _handing_on(model: LiquidTextGenerationModel, rank: int, count: int, length: int) -> Iterator[None]:
     """Every block receives its state before its first token and sends it after its last of so many."""
     seen = dict.fromkeys(model.blocks, 0)
+    anchor = torch.zeros((), requires_grad=True)
 
     def before(block: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
         x, events, state = given
         if rank > 0 and seen[block] == 0:
-            x, *parts = Receive.apply(x, rank - 1, *state.moving().values())  # pyright: ignore[reportGeneralTypeIssues]
+            x, *parts = Receive.apply(anchor, x, rank - 1, *state.moving().values())  # pyright: ignore[reportGeneralTypeIssues]
             state = state.moved(parts)
         return x, events, state
 
@@ -127,7 +141,7 @@ def _handing_on(model: LiquidTextGenerationModel, rank: int, count: int, length:
         x, state = made
         seen[block] += x.shape[1]
         if rank + 1 < count and seen[block] == length:
-            x = Send.apply(x, rank + 1, *state.moving().values())
+            x = Send.apply(anchor, x, rank + 1, *state.moving().values())
         return x, state
 
     hooks = [block.register_forward_pre_hook(before) for block in model.blocks]

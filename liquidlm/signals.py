@@ -9,8 +9,8 @@ from contextlib import contextmanager
 def stop_signals(insistent: bool = True) -> Iterator[list[int]]:
     """A list that SIGINT and SIGTERM are put on, instead of ending the process; a second one ends it.
 
-    Not if it is not `insistent`: torchrun hands a signal on that its processes have had already, and itself
-    ends those that are slow to stop.
+    Not if it is not `insistent`: torchrun hands on a signal that its processes may have had already, and
+    itself ends those that are slow to stop.
     """
     received: list[int] = []
 

@@ -5,19 +5,28 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from .corpus import read_documents
 from .errors import LiquidError
 from .evaluate import Evaluation
-from .folder import cannot_write, checkpoints, merge_into, newest_whole, save_model
+from .folder import (
+    cannot_write,
+    checkpoint_folder,
+    checkpoints,
+    merge_into,
+    newest_whole,
+    save_model,
+    step_of,
+)
 from .hf_datasets import PREFIX
 from .processes import Processes, processes
 from .report import Report, Silence
 from .run import ROLL_BACK, Run
 from .settings import TrainSettings
 from .signals import stop_signals
-from .training_text import Texts, prepare
+from .training_text import prepare
 from .watch import time_constants
 
 ROUNDS = 10
@@ -29,32 +38,63 @@ def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
     """Train a model into the folder `out`; the held-out figures at the end, or None if interrupted.
 
     Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves, and says how to go on. Under torchrun all
-    processes train one model, and the first of them reports; if torchrun starts them anew after a failure,
-    they go on from the last checkpoint.
+    processes train one model; the first of them reports, and the others return None. If torchrun starts them
+    anew after a failure, they go on with the same run.
 
     Raises:
         LiquidError: text that cannot be used, settings that make no sense, a folder that is taken or cannot
             be written.
     """
     folder = Path(out)
-    if checkpoints(folder) or (folder / "config.json").exists():
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
-            return resume(folder)
-        raise LiquidError(f"{folder} already holds a run: go on with --resume, or choose another --out")
     with processes() as all_:
-        if "-" in (*settings.paths, *settings.valid) and not all_.alone:
-            raise LiquidError("standard input cannot be read by several processes: give a file")
-        all_.wait()  # all have seen that the folder is free
-        _probe(folder, all_)
+        taken = bool(checkpoints(folder)) or (folder / "config.json").exists()
+        with all_.together():
+            if {"-"} & {*settings.paths, *settings.valid} and not all_.alone:
+                raise LiquidError("standard input cannot be read by several processes: give a file")
+            if all_.first and not taken:
+                _probe(folder)
+            _check_rows(settings, all_)
         settings.paths, settings.valid = (
             _lasting(given, folder) for given in (settings.paths, settings.valid)
         )
-        return _execute(Run(settings, _texts(settings, all_), folder, all_))
+        (restarts,) = all_.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
+        with all_.together():
+            taken = taken and not (restarts and _is_of(folder, settings))
+            if all_.first and taken:
+                raise LiquidError(
+                    f"{folder} already holds a run: go on with --resume, or choose another --out"
+                )
+        if all_.of_first(bool(checkpoints(folder)))[0]:
+            return _go_on(folder, all_, {})
+        return _execute(_run(settings, folder, all_))
 
 
-def _texts(settings: TrainSettings, all_: Processes, tokenizer: Path | None = None) -> Texts:
-    with all_.one_per_machine_first():
-        return prepare(settings, tokenizer)
+def _is_of(folder: Path, settings: TrainSettings) -> bool:
+    """Whether the run in `folder` is of these settings: that which torchrun starts again."""
+    steps = checkpoints(folder)
+    if not steps:
+        return False
+    kept = json.loads((newest_whole(steps)[0] / "run.json").read_text())["settings"]
+    return {**kept, "bf16": None} == {**asdict(settings), "bf16": None}
+
+
+def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Run:
+    """The run at its beginning, or as it was at a checkpoint."""
+    with all_.together(), all_.in_turn():
+        texts = prepare(settings, checkpoint)
+    with all_.together():
+        run = Run(settings, texts, folder, all_)
+        if checkpoint is not None:
+            run.load(checkpoint)
+    return run
+
+
+def _check_rows(settings: TrainSettings, all_: Processes) -> None:
+    if settings.batch_size % all_.count:
+        raise LiquidError(
+            f"{settings.batch_size} rows cannot be divided between {all_.count} processes: let --batch be a"
+            " multiple of their number"
+        )
 
 
 def _lasting(paths: list[str], folder: Path) -> list[str]:
@@ -77,40 +117,52 @@ def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
 
     `changes` (steps, minutes, lr, tensorboard) replace settings of the run where they are not None.
     """
-    folder = Path(out)
-    steps = checkpoints(folder)
-    if not steps:
-        raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
-    checkpoint, damaged = newest_whole(steps)
+    with processes() as all_:
+        return _go_on(Path(out), all_, changes)
+
+
+def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]) -> Evaluation | None:
+    number, warnings = -1, []
+    with all_.together():
+        if all_.first:
+            steps = checkpoints(folder)
+            if not steps:
+                raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
+            newest, damaged = newest_whole(steps)
+            number = step_of(newest)
+            warnings = [f"{problem}; going on from {newest.name}" for problem in damaged]
+            _probe(folder)
+    checkpoint = checkpoint_folder(folder, int(all_.of_first(number)[0]))
+    with all_.together():
+        if not checkpoint.is_dir():
+            raise LiquidError(f"{checkpoint} is not there on every machine: give an --out that all see")
     settings = json.loads((checkpoint / "run.json").read_text())["settings"]
     given = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & {"steps", "minutes"}:
         settings |= {"steps": None, "minutes": None}
     settings = TrainSettings(**{**settings, **given})
-    with processes() as all_:
-        _probe(folder, all_)
-        run = Run(settings, _texts(settings, all_, checkpoint), folder, all_)
-        run.load(checkpoint)
-        if all_.first:
-            (folder / "config.json").unlink(missing_ok=True)  # a finished run goes on: its export is old now
-        return _execute(run, [f"{problem}; going on from {checkpoint.name}" for problem in damaged])
-
-
-def _probe(folder: Path, all_: Processes) -> None:
-    """LiquidError now, not after the training, if nothing can be written there."""
+    with all_.together():
+        _check_rows(settings, all_)
+    run = _run(settings, folder, all_, checkpoint)
     if all_.first:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ".probe").touch()
-            (folder / ".probe").unlink()
-        except OSError as error:
-            raise cannot_write(folder, error) from error
-    all_.wait()
+        (folder / "config.json").unlink(missing_ok=True)  # a finished run goes on: its export is old now
+    return _execute(run, warnings)
+
+
+def _probe(folder: Path) -> None:
+    """LiquidError now, not after the training, if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".probe").touch()
+        (folder / ".probe").unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
     folder = run.folder
-    report = Report(folder, run.step, run.settings.tensorboard) if run.processes.first else Silence()
+    with run.processes.together():
+        report = Report(folder, run.step, run.settings.tensorboard) if run.processes.first else Silence()
     with report, stop_signals(insistent=run.processes.alone) as stopped:
         for warning in warnings:
             report.say(f"warning: {warning}")
@@ -129,9 +181,9 @@ def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
                 f" {run.rounds.best_step:,}, held-out {run.rounds.best:.3f} bits per byte."
             )
         result = run.evaluate(run.texts.final)
-        if result is not None:
-            _finish(run, report, result)
-        run.processes.wait()
+        with run.processes.together():
+            if result is not None:
+                _finish(run, report, result)
     return result
 
 

@@ -13,13 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from liquidlm.errors import LiquidError
 from liquidlm.folder import checkpoints
-from liquidlm.processes import Processes
 from liquidlm.report import read_curve
-from liquidlm.run import Run
-from liquidlm.settings import TrainSettings
-from liquidlm.training_text import prepare
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without gloo")
 CONFIG = """
@@ -197,10 +192,19 @@ def test_stopped_and_gone_on_in_the_same_number_it_is_the_same_bit_for_bit(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-def test_rows_that_cannot_be_divided_are_one_clear_error(text: Path, tmp_path: Path) -> None:
-    settings = TrainSettings(paths=[str(text)], steps=4, batch_size=4)
-    with pytest.raises(LiquidError, match="4 rows cannot be divided between 3 processes: choose a --batch"):
-        Run(settings, prepare(settings), tmp_path, Processes(torch.device("cpu"), 0, 3))
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--batch", "3"], "3 rows cannot be divided between 2 processes"),
+        (["--context", "1000000"], "choose a shorter context"),
+    ],
+)
+def test_a_mistake_is_said_once(text: Path, tmp_path: Path, given: list[str], said: str) -> None:
+    process = start(2, text, "--out", tmp_path / "run", "--steps", 4, "--size", "tiny", *given)
+    printed, _ = process.communicate(timeout=120)
+    lines = [line for line in printed.splitlines() if "error: " in line]
+    assert process.returncode != 0 and len(lines) == 1 and said in lines[0]
+    assert "liquidlm/train.py" not in printed  # no traceback of ours
 
 
 # ---- one text over several processes

@@ -438,6 +438,29 @@ def test_a_text_shorter_than_a_batch_and_a_folder_that_is_taken(text: Path, tmp_
         resume(tmp_path / "nothing")
 
 
+def test_a_run_that_torchrun_starts_again_goes_on_if_it_is_that_run(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    train(settings(text, steps=12), tmp_path / "whole")
+
+    def dies(run: Run, *_: object) -> None:
+        for _ in range(5):
+            run.train_step()
+        run.save()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_loop", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(text, steps=12), tmp_path / "cut")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(LiquidError, match="already holds a run"):
+        train(settings(text, steps=12, lr=0.01), tmp_path / "cut")
+    train(settings(text, steps=12), tmp_path / "cut")
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
 def test_a_cut_line_of_the_curve_is_left_out_and_the_rest_drawn(tmp_path: Path) -> None:
     file = tmp_path / "curve.jsonl"
     file.write_text('{"step": 1, "seconds": 2.0, "train_bits_per_byte": 4.0}\n{"step": 2, "sec')
