@@ -22,7 +22,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from .errors import LiquidError
@@ -173,7 +175,13 @@ def processes() -> Iterator[Processes]:
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    backend, how = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", {}
+    if count == int(os.environ["LOCAL_WORLD_SIZE"]):
+        # On one machine torchrun restarts with the same store, where the addresses of the dead still stand.
+        store, *_ = next(rendezvous("env://", timeout=PATIENCE))
+        attempt = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        how = {"store": attempt, "rank": rank, "world_size": count}
+    dist.init_process_group(backend, timeout=PATIENCE, **how)
     with warnings.catch_warnings():
         # States are views here and there; nothing is done to them in place, of which FSDP2 warns.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")

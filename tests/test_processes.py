@@ -207,6 +207,37 @@ def test_a_mistake_is_said_once(text: Path, tmp_path: Path, given: list[str], sa
     assert "liquidlm/train.py" not in printed  # no traceback of ours
 
 
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from liquidlm import train as training
+from liquidlm.settings import TrainSettings, read_config
+text, out = Path(sys.argv[1]), Path(sys.argv[2])
+step = training.Run.train_step
+def dies(run):
+    if run.step == 25 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        (out / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(run)
+training.Run.train_step = dies
+training.train(TrainSettings(paths=[str(text)], **read_config(text.with_name("run.toml"))), out)
+"""
+
+
+def test_torchrun_restarts_a_run_that_dies(text: Path, two: Path, tmp_path: Path) -> None:
+    """A process dies once, amid the run; torchrun starts all anew, and they go on: the same, bit for bit."""
+    program = tmp_path / "dies.py"
+    program.write_text(DIES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "1", str(program), str(text), str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "died").exists()
+    expected, found = weights(two), weights(tmp_path / "run")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
 # ---- one text over several processes
 
 IN_PARTS = """
