@@ -28,7 +28,7 @@ from benchmarks.training_step import TrainingStep, bf16_is_faster
 
 NAME = "quality"
 COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
-OPTIMISERS = [("adamw", 0.001), ("adamw", 0.003), ("muon", 0.02)]
+OPTIMISERS = [("adamw", 0.001), ("adamw", 0.003), ("adamw", 0.01), ("muon", 0.02)]
 TOKENS = 2048
 """Tokens per step."""
 CARRIED, ALONE = [256], [1024, 256]
