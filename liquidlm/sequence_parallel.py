@@ -19,9 +19,10 @@ from torch.distributed.tensor import DTensor
 
 from .cells import TimeMixer
 from .errors import LiquidError
+from .events import Events
 from .model import LiquidOutput, LiquidTextGenerationModel, shifted
 from .ops import IGNORED
-from .state import CellState, LiquidStateLayer
+from .state import CellState, LiquidStateLayer, fresh_time
 
 
 class Receive(torch.autograd.Function):
@@ -87,8 +88,9 @@ def sequence_parallel(
         timestamps, labels, starts: as for the model; of the whole text.
 
     Raises:
-        LiquidError: fewer tokens than processes, activation checkpointing, weights that are sharded (FSDP2
-            gathers them at other moments in every process), or torch.distributed not begun.
+        LiquidError: ids or times that cannot be, fewer tokens than processes, activation checkpointing,
+            weights that are sharded (FSDP2 gathers them at other moments in every process), or
+            torch.distributed not begun.
     """
     if not dist.is_initialized():
         raise LiquidError("sequence_parallel needs several processes: torch.distributed.init_process_group")
@@ -101,6 +103,9 @@ def sequence_parallel(
         raise LiquidError("activation checkpointing would receive every state twice: turn it off")
     if timestamps is None:
         timestamps = torch.arange(length, device=input_ids.device).expand(batch, -1)
+    # All processes check all of the text: a mistake in one part must end them all.
+    model.embedding.check_ids(input_ids)
+    Events.build(timestamps, fresh_time(batch, input_ids.device), length=length, start=starts)
     first, last = (length * number // count for number in (rank, rank + 1))
     part, state = slice(first, last), model.new_state()
     more: dict[str, Any] = {}

@@ -246,6 +246,7 @@ import torch, torch.distributed as dist
 from helpers import randomise
 import liquidlm.model
 from liquidlm.config import LiquidConfig
+from liquidlm.errors import LiquidError
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.sequence_parallel import sequence_parallel
 
@@ -286,6 +287,14 @@ for training in (True, False):
             mine = slice(101 * rank // count, 101 * (rank + 1) // count)
             errors.append((part.logits - whole.logits[:, mine]).abs().max())
         worst[f"{name} {training}"] = torch.stack(errors).max().item()
+back = times.clone()
+back[0, 100] = 0.0  # in the last process's part
+for given in ({"input_ids": ids, "timestamps": back}, {"input_ids": ids + 1000}):
+    try:
+        sequence_parallel(model, **given)
+    except LiquidError:
+        continue
+    raise SystemExit("a mistake went unseen")
 print(f"\\n{json.dumps(worst)}", flush=True)
 dist.destroy_process_group()
 """
