@@ -91,7 +91,7 @@ def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
         worst[0] = difference(module, folder / GRAPH)
         if not worst[0] < TOLERANCE:
             raise LiquidError(
-                f"the graph's logits differ from torch's by {worst[0]:.1e} of them: it is not kept"
+                f"the graph's logits differ from torch's by {worst[0]:.1e} of the largest: it is not kept"
             )
 
     write_folder(out, fill)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,8 +33,6 @@ from .precision import best_device
 PATIENCE = timedelta(days=1)
 """How long the others wait while the first process tokenizes, evaluates or saves. torchrun itself ends those
 of a machine when one of them dies."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,9 @@ class ShardedMuon(Muon):
     def state_dict(self) -> dict[str, Any]:
         """As one process has it, with the momenta of all; called by all processes alike."""
         momenta: dict[int, dict[str, torch.Tensor]] = {}
-        (started,) = {bool(self.state[parameter]) for parameter in self.owned.values()} or {False}
-        flag = torch.tensor([float(started)])
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        if not flag.item():
+        started = torch.tensor(float(any(self.state[parameter] for parameter in self.owned.values())))
+        dist.all_reduce(started, dist.ReduceOp.MAX)  # a process that owns nothing cannot tell
+        if not started:
             return {**super().state_dict(), "state": {}}
         for number, matrix in enumerate(self.matrices):
             if number in self.owned:

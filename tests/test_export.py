@@ -119,6 +119,11 @@ def test_the_command_exports(tmp_path: Path) -> None:
 
 def test_a_graph_that_is_wrong_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
+    broken = build()
+    with torch.no_grad():
+        broken.output_proj.weight[5] = float("nan")
+    with pytest.raises(LiquidError, match="differ from torch's by nan"):
+        export_onnx(broken, LEDTokenizerWrapper.bytes(), tmp_path / "out")
     monkeypatch.setattr("liquidlm.export.difference", lambda *_: 0.5)
     with pytest.raises(LiquidError, match=r"differ from torch's by 5\.0e-01"):
         export_onnx(build(), LEDTokenizerWrapper.bytes(), tmp_path / "out")

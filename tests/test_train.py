@@ -124,19 +124,26 @@ def test_a_run_by_the_clock_ends_and_writes_tensorboard(text: Path, tmp_path: Pa
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+def dies_after(steps: int):
+    """A training loop that saves after so many steps and ends as if killed."""
+
+    def loop(run: Run, *_: object) -> None:
+        for _ in range(steps):
+            run.train_step()
+        run.save()
+        raise KeyboardInterrupt
+
+    return loop
+
+
 def test_a_finished_run_that_goes_on_is_no_longer_what_was_exported(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(settings(text, steps=4), tmp_path)
     exported = weights(tmp_path)
 
-    def dies_after_a_checkpoint(run: Run, *_: object) -> None:
-        run.train_step()
-        run.save()
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_loop", dies_after_a_checkpoint)
+        patch.setattr(training, "_loop", dies_after(1))
         with pytest.raises(KeyboardInterrupt):
             resume(tmp_path, steps=8)
     loaded = load_model(tmp_path)[0].state_dict()  # the newest checkpoint's, not the old export's
@@ -439,18 +446,12 @@ def test_a_text_shorter_than_a_batch_and_a_folder_that_is_taken(text: Path, tmp_
 
 
 def test_a_run_that_torchrun_starts_again_goes_on_if_it_is_that_run(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(settings(text, steps=12), tmp_path / "whole")
 
-    def dies(run: Run, *_: object) -> None:
-        for _ in range(5):
-            run.train_step()
-        run.save()
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_loop", dies)
+        patch.setattr(training, "_loop", dies_after(5))
         with pytest.raises(KeyboardInterrupt):
             train(settings(text, steps=12), tmp_path / "cut")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
