@@ -114,10 +114,14 @@ class Silence:
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over work before the run; gives what to call with each amount done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar over the characters of work before the run, or their number where nobody knows the total; gives
+    what to call with each amount done. It goes when the work is done."""
+    known = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = known if total is not None else (TextColumn("{task.completed:,} characters"),)
+    with Progress(
+        TextColumn("{task.description}"), *columns, console=Console(stderr=True), transient=True
+    ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda amount: bar.advance(task, amount)
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +36,12 @@ def cached_tokens(
     digest: str,
     documents: Callable[[], Iterable[Document]],
     tokenizer: LEDTokenizerWrapper,
-    progress: Callable[[int], object] | None = None,
 ) -> TokenCorpus:
     """The corpus of `documents`, from the cache or made there.
 
     Args:
         digest: of the documents' text; see `corpus.survey`.
         documents: reads them, in parts; called only if the cache lacks them.
-        progress: told the characters of each part read.
 
     Raises:
         LiquidError: the cache cannot be written, or documents that cannot be read.
@@ -54,7 +52,7 @@ def cached_tokens(
     def fill(part: Path) -> None:
         with (part / "tokens.bin").open("wb") as stream:
             sink = TokenSink(lambda ids: stream.write(ids.astype(dtype).tobytes()))
-            sink.add(_counted(documents(), progress), tokenizer)
+            sink.add(documents(), tokenizer)
         np.save(part / "starts.npy", np.array(sink.starts, np.int64))
         (part / "corpus.json").write_text(json.dumps({"text_bytes": sink.text_bytes, "tokens": sink.size}))
 
@@ -77,10 +75,3 @@ def cache_folder() -> Path:
 
 def _key(digest: str, tokenizer: LEDTokenizerWrapper) -> str:
     return hashlib.sha256(f"{digest} {tokenizer.backend.backend_tokenizer.to_str()}".encode()).hexdigest()
-
-
-def _counted(documents: Iterable[Document], progress: Callable[[int], object] | None) -> Iterator[Document]:
-    for document in documents:
-        yield document
-        if progress is not None:
-            progress(len(document.text))

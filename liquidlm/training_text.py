@@ -49,7 +49,8 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
 
     The text is read in parts, twice or three times; over IN_MEMORY characters its tokens are kept in a file.
     """
-    found = survey(_documents(settings.paths))
+    with progress_bar("reading the text", None) as advance:
+        found = survey(_counted(_documents(settings.paths), advance))
     points = found.lengths if settings.valid else split_points(found.lengths, seed=settings.seed)
 
     def training() -> Iterator[Document]:
@@ -61,7 +62,7 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     else:
         part = f"{found.digest} {hashlib.sha256(np.asarray(points, np.int64).tobytes()).hexdigest()}"
         with progress_bar("tokenizing", sum(points)) as advance:
-            train = cached_tokens(part, training, tokenizer, advance)
+            train = cached_tokens(part, lambda: _counted(training(), advance), tokenizer)
     if settings.weights:
         trained = (path for path, point in zip(found.paths, points, strict=True) if point)
         train = Weighted(train, [settings.weights[path] for path in trained], settings.seed)
@@ -94,8 +95,16 @@ def _tokenizer(
             raise LiquidError(
                 f"--tokenizer {name}: after bpe: comes the size of the vocabulary, as in bpe:4000"
             ) from None
-        return LEDTokenizerWrapper.train(_texts(training(), BPE_CHARACTERS), size)
+        with progress_bar("learning the tokenizer", None) as advance:
+            return LEDTokenizerWrapper.train(_texts(_counted(training(), advance), BPE_CHARACTERS), size)
     return LEDTokenizerWrapper(name)
+
+
+def _counted(documents: Iterable[Document], advance: Callable[[int], object]) -> Iterator[Document]:
+    """The documents, `advance` told the characters of each."""
+    for document in documents:
+        yield document
+        advance(len(document.text))
 
 
 def _texts(documents: Iterable[Document], limit: int) -> Iterator[str]:
