@@ -21,9 +21,11 @@ class LiquidConfig(PreTrainedConfig):
         num_hidden_layers: blocks.
         mixer_types: per block "time" (liquid time cell alone) or "memory" (matrix memory and time cell);
             by default "memory" in the second of every four blocks.
-        intermediate_size: width of the gated MLP; by default 3 H rounded up to a multiple of 32.
+        intermediate_size: width of the gated MLP; by default 3/2 H rounded up to a multiple of 32.
         num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.
         num_writes: writes to a memory per event; more than 1 tracks more kinds of state and takes longer.
+        ngram_rows, ngram_dim, ngram_max: tables of the last 2, 3, … ngram_max tokens together, so many rows
+            of so many numbers each (by default 3/16 H rounded up to a multiple of 8); 0 rows for none.
         conv_width: events that the short convolution sees.
         chunk_size: tokens per chunk of the memory's parallel form.
         loss_chunk: tokens whose logits exist at a time while training.
@@ -47,6 +49,9 @@ class LiquidConfig(PreTrainedConfig):
     intermediate_size: int | None = None
     num_heads: int | None = None
     num_writes: int = 1
+    ngram_rows: int = 8192
+    ngram_dim: int | None = None
+    ngram_max: int = 4
     conv_width: int = 4
     chunk_size: int = 64
     loss_chunk: int = 2048
@@ -70,7 +75,9 @@ class LiquidConfig(PreTrainedConfig):
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
         if self.intermediate_size is None:
-            self.intermediate_size = math.ceil(self.hidden_size * 3 / 32) * 32
+            self.intermediate_size = math.ceil(self.hidden_size * 3 / 2 / 32) * 32
+        if self.ngram_dim is None:
+            self.ngram_dim = math.ceil(self.hidden_size * 3 / 16 / 8) * 8
         self._check_sizes()
         super().__post_init__(**kwargs)
 
@@ -85,18 +92,16 @@ class LiquidConfig(PreTrainedConfig):
     def _check_sizes(self):
         for name in (
             *("vocab_size", "embedding_dim", "latent_dim", "hidden_size", "num_hidden_layers", "conv_width"),
-            *(
-                "num_writes",
-                "intermediate_size",
-                "chunk_size",
-                "loss_chunk",
-                "flow_hidden_dim",
-                "num_flows",
-                "ode_steps",
-            ),
+            *("num_writes", "intermediate_size", "chunk_size", "loss_chunk", "flow_hidden_dim", "num_flows"),
+            *("ode_steps", "ngram_dim"),
         ):
             if (size := getattr(self, name)) < 1:
                 raise LiquidError(f"{name} must be at least 1, not {size}")
+        if self.ngram_rows < 0 or self.ngram_max < 2:
+            raise LiquidError(
+                f"ngram_rows must be at least 0 and ngram_max at least 2, not {self.ngram_rows} and"
+                f" {self.ngram_max}"
+            )
         if self.latent_dim > self.embedding_dim:
             raise LiquidError(
                 f"latent_dim ({self.latent_dim}) must be at most embedding_dim ({self.embedding_dim})"

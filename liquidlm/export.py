@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .cells import TimeMixer
 from .errors import LiquidError
 from .events import LONGEST
 from .folder import write_folder
@@ -41,9 +40,7 @@ class ExportedStep(nn.Module):
         super().__init__()
         self.step = LiquidStep(model)
         self.dtype = self.step.table.dtype
-        self.empty = [
-            cast(TimeMixer, block.mixer).initial_state(1, self.dtype, model.device) for block in model.blocks
-        ]
+        self.empty = model.initial_states(1, self.dtype, model.device)
         self.names = [f"{i}.{part}" for i, state in enumerate(self.empty) for part in state.moving()]
 
     def zeros(self, batch: int) -> list[Tensor]:
@@ -143,7 +140,7 @@ def description(module: ExportedStep, tokenizer: LEDTokenizerWrapper) -> dict[st
             "logits": ["batch", module.step.output.shape[1]],
             **{f"next.{name}": shape for name, shape in shapes.items()},
         },
-        "types": f"ids int64, all others {str(module.dtype).removeprefix('torch.')}",
+        "types": f"ids and *.past_ids int64, all others {str(module.dtype).removeprefix('torch.')}",
         "gap": "time since the token before, in the unit of the timestamps; 0 at a document's first token",
         "state": "zeros before a document; then what next.* has given",
         "bos_token_id": tokenizer.bos_token_id,

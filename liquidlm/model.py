@@ -1,4 +1,4 @@
-"""The liquid language model: embedding stage ▶ blocks ▶ norm ▶ output projection.
+"""The liquid language model: embedding stage (and n-grams) ▶ blocks ▶ norm ▶ output projection.
 
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
@@ -23,6 +23,7 @@ from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
 from .events import Events, padding_last
 from .hooks import LiquidGenerationMixin
+from .ngram import NGramEmbedding
 from .norm import Norm
 from .ops import IGNORED, linear_cross_entropy
 from .state import CellState, LiquidCache, LiquidStateLayer
@@ -156,6 +157,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             adaptive_factor=config.ode_adaptive,
             method=config.ode_method,
         )
+        ngrams = (config.ngram_rows, cast(int, config.ngram_dim), config.ngram_max)
+        self.ngrams = NGramEmbedding(config.hidden_size, *ngrams) if config.ngram_rows else None
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -197,6 +200,14 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     def new_state(self) -> LiquidCache:
         """An empty state, before the first token."""
         return LiquidCache(len(self.blocks))
+
+    def initial_states(self, batch: int, dtype: torch.dtype, device: torch.device) -> list[CellState]:
+        """Every block's state before the first token."""
+        mixers = [cast(TimeMixer, block.mixer) for block in self.blocks]
+        states = [mixer.initial_state(batch, dtype, device) for mixer in mixers]
+        if self.ngrams is not None:
+            states[0] = states[0]._replace(past_ids=self.ngrams.no_past(batch, device))
+        return states
 
     @torch.no_grad()
     def fold(self) -> Float[Tensor, "v h"]:
@@ -284,7 +295,11 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             dtype=states[0].h.dtype,
         )
         if order is not None:
-            index, events = index.gather(1, order), events.reordered(order)
+            index, events, input_ids = (
+                index.gather(1, order),
+                events.reordered(order),
+                input_ids.gather(1, order),
+            )
             shift_labels = None if shift_labels is None else shift_labels.gather(1, order)
 
         all_hidden, first = bool(output_hidden_states), 0  # from which position on hidden states are kept
@@ -292,7 +307,9 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             first = length  # no logits: none
         elif order is None and isinstance(logits_to_keep, int) and logits_to_keep and not all_hidden:
             first = max(0, length - logits_to_keep)
-        total, hidden, states = self._run(table, index, events, states, shift_labels, first, all_hidden)
+        total, hidden, states = self._run(
+            table, index, input_ids, events, states, shift_labels, first, all_hidden
+        )
         if cache is not None:
             for layer, state in zip(cache.layers, states, strict=True):
                 cast(LiquidStateLayer, layer).store(state, length)
@@ -325,6 +342,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         self,
         table: Float[Tensor, "n h"],
         index: Int[Tensor, "b t"],
+        ids: Int[Tensor, "b t"],
         events: Events,
         states: list[CellState],
         targets: Int[Tensor, "b t"] | None,
@@ -340,7 +358,12 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             # Always torch's newer form: the reentrant one loses gradients of what comes in lists.
             blocks = partial(checkpoint, blocks, use_reentrant=False)
         for part in segments(index.shape[0], index.shape[1], index.device):
-            hidden, states = blocks(F.embedding(index[:, part], table), events.part(part), states)
+            x, now, past = F.embedding(index[:, part], table), events.part(part), states[0].past_ids
+            if self.ngrams is not None and past is not None:
+                more, past = self.ngrams(ids[:, part], now, past)
+                x = x + more
+            hidden, states = blocks(x, now, states)
+            states[0] = states[0]._replace(past_ids=past)
             if targets is not None:
                 normed = self.norm(hidden[-1])
                 loss = linear_cross_entropy(normed, weight, targets[:, part], self.config.loss_chunk)
@@ -395,13 +418,12 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     def _states(self, cache: Cache | None, batch: int, x: Tensor) -> list[CellState]:
         """The state each block starts from: the cache's, or a fresh one."""
         layers = [] if cache is None else cast(list[LiquidStateLayer], cache.layers)
-        mixers = [cast(TimeMixer, block.mixer) for block in self.blocks]
-        if layers and len(layers) != len(mixers):
+        if layers and len(layers) != len(self.blocks):
             raise LiquidError(
-                f"the state has {len(layers)} layers, the model {len(mixers)}: it is another model's"
+                f"the state has {len(layers)} layers, the model {len(self.blocks)}: it is another model's"
             )
-        states = [layer.state for layer in layers] or [None] * len(mixers)
-        fresh = [mixer.initial_state(batch, x.dtype, x.device) for mixer in mixers]
+        states = [layer.state for layer in layers] or [None] * len(self.blocks)
+        fresh = self.initial_states(batch, x.dtype, x.device)
         for i, (given, new) in enumerate(zip(states, fresh, strict=True)):
             if given is None:
                 continue

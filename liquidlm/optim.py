@@ -16,10 +16,11 @@ from .sharded_muon import ShardedMuon
 ADAM_BETAS = (0.9, 0.98)
 RATES = ("rates", "warp")
 """Linear layers that set time constants: AdamW's."""
-TIMES = ("log_tau", "synapse.bias")
-"""Vectors that set time constants, on a logarithmic scale: AdamW's, at a rate of their own."""
-TIMES_SHARE = 10.0
-"""That rate over the other vectors': the slow units have five decades to go, the others none."""
+FAST = ("log_tau", "synapse.bias", "ngrams.table.weight")
+"""What sets time constants, on a logarithmic scale, and tables of which a step sees few rows: AdamW's, at a
+rate of their own."""
+FAST_SHARE = 10.0
+"""That rate over the others': slow units have five decades to go, and a row that is rare few steps."""
 
 
 class Optimisers:
@@ -99,19 +100,19 @@ def liquid_optimisers(
     model: LiquidTextGenerationModel, lr: float = 0.02, weight_decay: float = 0.1, warmup: int = 30
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
-    a higher rate for the neurons' time constants."""
+    a higher rate for the neurons' time constants and the n-grams' tables."""
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
-    times = [p for name, p in model.named_parameters() if name.endswith(TIMES)]
-    chosen = set(map(id, [*matrices, *times]))
+    fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
+    chosen = set(map(id, [*matrices, *fast]))
     optimisers = muon_and_adamw(
         matrices, [p for p in model.parameters() if id(p) not in chosen], lr, weight_decay, warmup=warmup
     )
-    rate = optimisers.parts[-1][1] * TIMES_SHARE
-    optimisers.parts.append((AdamW(times, lr=rate, betas=ADAM_BETAS, weight_decay=0.0), rate))
+    rate = optimisers.parts[-1][1] * FAST_SHARE
+    optimisers.parts.append((AdamW(fast, lr=rate, betas=ADAM_BETAS, weight_decay=0.0), rate))
     return optimisers
 
 

@@ -119,9 +119,8 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
     what to call with each amount done. It goes when the work is done."""
     known = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     columns = known if total is not None else (TextColumn("{task.completed:,} characters"),)
-    with Progress(
-        TextColumn("{task.description}"), *columns, console=Console(stderr=True), transient=True
-    ) as bar:
+    columns, console = (TextColumn("{task.description}"), *columns), Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda amount: bar.advance(task, amount)
 

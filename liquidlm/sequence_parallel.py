@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.distributed.tensor import DTensor
 
-from .cells import TimeMixer
 from .errors import LiquidError
 from .events import Events
 from .model import LiquidOutput, LiquidTextGenerationModel, shifted
@@ -105,7 +104,7 @@ def sequence_parallel(
         timestamps = torch.arange(length, device=input_ids.device).expand(batch, -1)
     # All processes check all of the text: a mistake in one part must end them all.
     model.embedding.check_ids(input_ids)
-    Events.build(timestamps, fresh_time(batch, input_ids.device), length=length, start=starts)
+    events = Events.build(timestamps, fresh_time(batch, input_ids.device), length=length, start=starts)
     first, last = (length * number // count for number in (rank, rank + 1))
     part, state = slice(first, last), model.new_state()
     more: dict[str, Any] = {}
@@ -113,11 +112,15 @@ def sequence_parallel(
         targets = shifted(labels, None, starts)
         more = {"shift_labels": targets[:, part], "flow_ids": input_ids}
         more["num_items_in_batch"] = int((targets != IGNORED).sum()) / count
-    if rank > 0:  # what it holds is received on the way, but for the time of the event before
-        for layer, block in zip(state.layers, model.blocks, strict=True):
-            empty = cast(TimeMixer, block.mixer).initial_state(batch, model.dtype, input_ids.device)
+    if rank > 0:  # what it holds is received on the way, but for the event before: its time and the tokens
+        empty = model.initial_states(batch, model.dtype, input_ids.device)
+        if model.ngrams is not None:
+            past, earlier = cast(Tensor, empty[0].past_ids), slice(0, first)
+            past = model.ngrams.after(input_ids[:, earlier], events.part(earlier), past)
+            empty[0] = empty[0]._replace(past_ids=past)
+        for layer, own in zip(state.layers, empty, strict=True):
             before = timestamps[:, first - 1].to(torch.float64)
-            cast(LiquidStateLayer, layer).store(empty._replace(time=before), first)
+            cast(LiquidStateLayer, layer).store(own._replace(time=before), first)
     with _handing_on(model, rank, count, last - first):
         return model(
             input_ids[:, part],
@@ -137,6 +140,7 @@ def _handing_on(model: LiquidTextGenerationModel, rank: int, count: int, length:
 
     def before(block: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
         x, events, state = given
+        state = state._replace(past_ids=None)  # which every process knows
         if rank > 0 and seen[block] == 0:
             x, *parts = Receive.apply(anchor, x, rank - 1, *state.moving().values())  # pyright: ignore[reportGeneralTypeIssues]
             state = state.moved(parts)

@@ -12,7 +12,7 @@ from .errors import LiquidError
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "embedding_dim": 128, "latent_dim": 64},
     "small": {"hidden_size": 256, "num_hidden_layers": 5, "embedding_dim": 256, "latent_dim": 128},
-    "base": {"hidden_size": 512, "num_hidden_layers": 7, "embedding_dim": 512, "latent_dim": 256},
+    "base": {"hidden_size": 512, "num_hidden_layers": 9, "embedding_dim": 512, "latent_dim": 256},
 }
 """About 1, 5 and 25 million parameters beside the vocabulary's."""
 

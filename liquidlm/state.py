@@ -24,12 +24,14 @@ class CellState(NamedTuple):
         conv: the last inputs of the short convolution.
         memory: the matrix memories, K×P per head; None in a layer that has none.
         time: time of the last event; −∞ before the first.
+        past_ids: the last tokens, as `NGramEmbedding` keeps them; in the first layer of a model that has it.
     """
 
     h: Float[Tensor, "b h"]
     conv: Float[Tensor, "b w h"]
     memory: Float[Tensor, "b n k p"] | None
     time: Float64[Tensor, " b"]
+    past_ids: Int[Tensor, "b w"] | None = None
 
     def map(self, change) -> "CellState":
         """The state with `change` applied to each of its tensors."""

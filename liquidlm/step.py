@@ -18,6 +18,7 @@ from .cells.async_cell import leak_rate, write_strength
 from .errors import LiquidError
 from .events import LONGEST
 from .model import LiquidBlock, LiquidTextGenerationModel, plain_weight
+from .ngram import NGramEmbedding
 from .norm import Norm
 from .state import CellState, LiquidCache, LiquidStateLayer
 
@@ -42,6 +43,7 @@ class LiquidStep:
         wide = torch.promote_types(model.dtype, torch.float32)
         self.table = (model.fold() if table is None else table).to(wide)
         self.time_scale = model.config.time_scale
+        self.ngrams = None if model.ngrams is None else NGramStep(model.ngrams, wide)
         self.blocks = [BlockStep(cast(LiquidBlock, block), wide) for block in model.blocks]
         self.norm = NormStep(cast(Norm, model.norm), wide)
         self.output = matrix(wide, plain_weight(model.output_proj))
@@ -73,10 +75,13 @@ class LiquidStep:
     ) -> tuple[Float[Tensor, "b v"], list[CellState]]:
         """The step itself, a function of tensors alone; `elapsed` is the gap over `time_scale`."""
         step, after = Step(elapsed, elapsed.log1p(), elapsed + 1), []
-        x = F.embedding(ids, self.table)
+        x, past = F.embedding(ids, self.table), states[0].past_ids
+        if self.ngrams is not None and past is not None:
+            x, past = self.ngrams(x, ids, past)
         for block, state in zip(self.blocks, states, strict=True):
             x, state = block(x, step, state)
             after.append(state)
+        after[0] = after[0]._replace(past_ids=past)
         return self.norm(x) @ self.output, after
 
 
@@ -91,6 +96,21 @@ class NormStep:
 
     def __call__(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         return F.layer_norm(x, self.shape, self.weight, None, self.eps)
+
+
+class NGramStep:
+    """x and what the last tokens together add to it."""
+
+    def __init__(self, ngrams: NGramEmbedding, wide: torch.dtype):
+        self.slots = ngrams.slots
+        self.table, self.proj = ngrams.table.weight.to(wide), matrix(wide, plain_weight(ngrams.proj))
+
+    def __call__(
+        self, x: Float[Tensor, "b h"], ids: Int[Tensor, " b"], past: Int[Tensor, "b w"]
+    ) -> tuple[Float[Tensor, "b h"], Int[Tensor, "b w"]]:
+        grams = torch.cat([past, ids[:, None] + 1], 1)
+        found = F.embedding(self.slots(grams.flip(1)), self.table).flatten(1)
+        return torch.addmm(x, found, self.proj), grams[:, 1:]
 
 
 class BlockStep:

@@ -10,7 +10,14 @@ from liquidlm.generate import Sampling, read, write
 from liquidlm.model import LiquidTextGenerationModel
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "eos_token_id": None}
-SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "dropout_rate": 0.0}
+SMALL = {
+    "flow_hidden_dim": 8,
+    "num_flows": 2,
+    "num_heads": 2,
+    "chunk_size": 8,
+    "ngram_rows": 40,
+    "dropout_rate": 0.0,
+}
 GREEDY = Sampling(temperature=0.0)
 
 

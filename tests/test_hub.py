@@ -53,7 +53,7 @@ class HubRequest(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None: ...
 
     def _send_file(self, content: bytes) -> None:
         facts = {"ETag": '"one"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}

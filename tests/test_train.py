@@ -281,7 +281,7 @@ def test_tensorboard_shows_gradients_and_time_constants(text: Path, tmp_path: Pa
 
     train(settings(text, steps=10, tensorboard=True), tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard"), {"histograms": 0}).Reload()
-    parts = ["block 0", "block 1", "embedding", "norm", "output_proj"]
+    parts = ["block 0", "block 1", "embedding", "ngrams", "norm", "output_proj"]
     assert set(parts) == {
         tag.split("/")[1] for tag in events.Tags()["scalars"] if tag.startswith("gradient/")
     }

@@ -21,12 +21,20 @@ from transformers import (
 
 from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
+from liquidlm.events import Events
 from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.state import LiquidCache
+from liquidlm.state import LiquidCache, fresh_time
 from liquidlm.tokenizer import LEDTokenizerWrapper
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
-SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "dropout_rate": 0.0}
+SMALL = {
+    "flow_hidden_dim": 8,
+    "num_flows": 2,
+    "num_heads": 2,
+    "chunk_size": 8,
+    "ngram_rows": 40,
+    "dropout_rate": 0.0,
+}
 NEW = 8
 
 
@@ -169,7 +177,10 @@ def test_hidden_states_and_tuples(model):
     assert len(output.hidden_states) == 5 and model(tokens()).hidden_states is None
     logits = model.output_proj(model.norm(output.hidden_states[-1]))
     assert error(logits, output.logits) < 1e-12
-    assert error(output.hidden_states[0], model.embedding(tokens())[0]) < 1e-12
+    events = Events.build(None, fresh_time(2, model.device), length=40)
+    past = model.ngrams.no_past(2, model.device)
+    embedded = model.embedding(tokens())[0] + model.ngrams(tokens(), events, past)[0]
+    assert error(output.hidden_states[0], embedded) < 1e-12
     assert torch.equal(model(tokens(), return_dict=False)[0], output.logits)
     assert model(tokens(), use_cache=False).past_key_values is None
 

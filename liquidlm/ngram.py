@@ -1,0 +1,74 @@
+"""Embeddings of the last few tokens together: what is looked up costs no arithmetic."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .cells.conv import last_inputs
+from .errors import LiquidError
+from .events import Events
+
+PRIME, FACTOR = 2**31 - 1, 742_938_285
+"""Of the hash (Fishman & Moore 1986); with both below 2³¹ nothing overflows 64 bits."""
+
+
+class NGramEmbedding(nn.Module):
+    """x_t = Σ_n W_n table_n[hash(the last n tokens)], n = 2…N (Huang et al. 2025, "Over-Tokenized
+    Transformer"; hashed as in Pagnoni et al. 2024, "Byte Latent Transformer").
+
+    Parameters that are read, not multiplied with: on a CPU they are as good as free. The last n tokens i_1 …
+    i_n stand in row h_n mod `rows`, h_j = (h_{j−1}·FACTOR + i_{n−j+1} + 1) mod PRIME, h_0 = 0; what would be
+    before a document's first token counts as i + 1 = 0. Different n-grams may share a row.
+
+    Args:
+        rows: per n.
+        dim: numbers per row.
+        longest: N, at least 2.
+
+    Raises:
+        LiquidError: sizes that cannot be.
+    """
+
+    def __init__(self, hidden_size: int, rows: int = 8192, dim: int = 48, longest: int = 4):
+        super().__init__()
+        if rows < 1 or dim < 1 or longest < 2:
+            raise LiquidError(
+                f"n-grams need rows and dim of at least 1 and a longest of at least 2, not {rows}, {dim} and"
+                f" {longest}"
+            )
+        self.rows, self.longest = rows, longest
+        self.table = nn.Embedding(rows * (longest - 1), dim)
+        self.proj = nn.Linear(dim * (longest - 1), hidden_size, bias=False)
+        nn.init.zeros_(self.table.weight)
+        nn.init.normal_(self.proj.weight, std=0.1)
+
+    def forward(
+        self, ids: Int[Tensor, "b t"], events: Events, past: Int[Tensor, "b w"]
+    ) -> tuple[Float[Tensor, "b t h"], Int[Tensor, "b w"]]:
+        """What each token and those before it add to the embedding, and the new past.
+
+        Args:
+            past: the last N − 1 tokens of the present document, each i + 1; 0 for none (`no_past`).
+        """
+        grams = torch.cat([past, ids + 1], 1).unfold(1, self.longest, 1).flip(-1)  # the token itself first
+        if events.segment is not None:
+            number = F.pad(events.segment, (self.longest - 1, 0)).unfold(1, self.longest, 1).flip(-1)
+            grams = grams * (number == number[..., :1])
+        return self.proj(self.table(self.slots(grams)).flatten(-2)), self.after(ids, events, past)
+
+    def after(self, ids: Int[Tensor, "b t"], events: Events, past: Int[Tensor, "b w"]) -> Int[Tensor, "b w"]:
+        """The past after these tokens."""
+        return last_inputs((ids + 1)[..., None], events, past[..., None])[..., 0]
+
+    def slots(self, grams: Int[Tensor, "*b n"]) -> Int[Tensor, "*b w"]:
+        """Rows of the table for the last 2, 3, … N tokens, given last first, each i + 1."""
+        hashed, slots = grams[..., 0] % PRIME, []
+        for n in range(1, self.longest):
+            hashed = (hashed * FACTOR + grams[..., n]) % PRIME
+            slots.append(hashed % self.rows + (n - 1) * self.rows)
+        return torch.stack(slots, -1)
+
+    def no_past(self, batch: int, device: torch.device) -> Int[Tensor, "b w"]:
+        """The past of a fresh state."""
+        return torch.zeros(batch, self.longest - 1, dtype=torch.long, device=device)
