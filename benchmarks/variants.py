@@ -104,11 +104,11 @@ VARIANTS: dict[str, Callable[[int], LiquidTextGenerationModel]] = {
     "8 heads": lambda vocab: liquid(vocab, num_heads=8),
     "no n-grams, MLP of 3 H": lambda vocab: liquid(vocab, ngram_rows=0, intermediate_size=768),
     "three blocks, MLP of 3 H": lambda vocab: liquid(
-        vocab, num_hidden_layers=3, intermediate_size=768, ngram_dim=38
+        vocab, num_hidden_layers=3, intermediate_size=768, ngram_dim=19
     ),
-    "n-grams up to 5": lambda vocab: liquid(vocab, ngram_max=5, ngram_dim=36),
-    "16,384 rows of 24": lambda vocab: liquid(vocab, ngram_rows=16384, ngram_dim=24),
-    "MLP of H, n-grams of 64": lambda vocab: liquid(vocab, intermediate_size=256, ngram_dim=64),
+    "n-grams up to 5": lambda vocab: liquid(vocab, ngram_max=5, ngram_dim=18),
+    "8,192 rows of 48": lambda vocab: liquid(vocab, ngram_rows=8192, ngram_dim=48),
+    "MLP of H, n-grams of 32": lambda vocab: liquid(vocab, intermediate_size=256, ngram_dim=32),
     "flow weight 0.01": lambda vocab: liquid(vocab, flow_loss_weight=0.01),
 }
 

@@ -25,7 +25,7 @@ class LiquidConfig(PreTrainedConfig):
         num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.
         num_writes: writes to a memory per event; more than 1 tracks more kinds of state and takes longer.
         ngram_rows, ngram_dim, ngram_max: tables of the last 2, 3, … ngram_max tokens together, so many rows
-            of so many numbers each (by default 3/16 H rounded up to a multiple of 8); 0 rows for none.
+            of so many numbers each (by default 3/32 H rounded up to a multiple of 8); 0 rows for none.
         conv_width: events that the short convolution sees.
         chunk_size: tokens per chunk of the memory's parallel form.
         loss_chunk: tokens whose logits exist at a time while training.
@@ -49,7 +49,7 @@ class LiquidConfig(PreTrainedConfig):
     intermediate_size: int | None = None
     num_heads: int | None = None
     num_writes: int = 1
-    ngram_rows: int = 8192
+    ngram_rows: int = 16384
     ngram_dim: int | None = None
     ngram_max: int = 4
     conv_width: int = 4
@@ -77,7 +77,7 @@ class LiquidConfig(PreTrainedConfig):
         if self.intermediate_size is None:
             self.intermediate_size = math.ceil(self.hidden_size * 3 / 2 / 32) * 32
         if self.ngram_dim is None:
-            self.ngram_dim = math.ceil(self.hidden_size * 3 / 16 / 8) * 8
+            self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
         self._check_sizes()
         super().__post_init__(**kwargs)
 

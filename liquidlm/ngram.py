@@ -30,7 +30,7 @@ class NGramEmbedding(nn.Module):
         LiquidError: sizes that cannot be.
     """
 
-    def __init__(self, hidden_size: int, rows: int = 8192, dim: int = 48, longest: int = 4):
+    def __init__(self, hidden_size: int, rows: int = 16384, dim: int = 24, longest: int = 4):
         super().__init__()
         if rows < 1 or dim < 1 or longest < 2:
             raise LiquidError(
