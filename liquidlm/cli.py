@@ -89,6 +89,14 @@ def train(
         list[str] | None,
         typer.Option(metavar="PATH", help="Held-out text. [default: a tenth, set apart before training]"),
     ] = None,
+    timestamps: Annotated[
+        bool,
+        typer.Option(
+            "--timestamps",
+            help="The text has times: lines that begin with one, .srt, .vtt, .jsonl with `time` and `text`;"
+            " the model lives in them, and learns to say when.",
+        ),
+    ] = False,
     context: Annotated[
         int, typer.Option(help="Tokens per row and step; the state is carried from step to step.")
     ] = 256,
@@ -263,6 +271,9 @@ def evaluate(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Text to judge the model by, as for `train`.")
     ],
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", help="The text has times, as for `train`.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     chunk: Annotated[
         int, typer.Option(help="Tokens per pass; memory, not the result, depends on it.")
@@ -274,7 +285,7 @@ def evaluate(
     """
     if chunk < 1:
         raise LiquidError(f"--chunk must be at least 1, not {chunk}")
-    figures = evaluate_text(folder, paths, chunk)
+    figures = evaluate_text(folder, paths, chunk, timestamps)
     if as_json:
         print(json.dumps(figures))
         return
@@ -282,6 +293,9 @@ def evaluate(
     print(
         f"{figures['nats_per_token']:.4f} nats per token, perplexity {figures['perplexity']:,.2f} per token"
     )
+    if "time_nats_per_event" in figures:
+        when, events = figures["time_nats_per_event"], figures["events"]
+        print(f"{when:.4f} nats per event for when, over {events:,} events (densities per second)")
     print(f"{figures['tokens_per_second']:,.0f} tokens/s over {figures['tokens']:,} tokens")
     print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory of the process")
     print(f"{figures['state_bytes']:,} bytes of state")

@@ -32,6 +32,8 @@ class LiquidConfig(PreTrainedConfig):
         flow_hidden_dim, num_flows: couplings of the embedding's flow.
         ode_decay, ode_adaptive, ode_method, ode_steps: its ODE, integrated over t = 0…1 in `ode_steps`
             steps unless a t_span is given.
+        time_components: log-normals in the distribution of the gap before the next token (`TimeHead`),
+            learned where timestamps are given; 0: the model says what comes, not when.
         flow_loss_weight: weight of the flow's training term in the loss (training mode only).
         time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
         dropout_rate: of the context encoders and of both branches of a block.
@@ -63,6 +65,7 @@ class LiquidConfig(PreTrainedConfig):
     ode_steps: int = 4
     flow_loss_weight: float = 0.1
     time_scale: float = 1.0
+    time_components: int = 0
     dropout_rate: float = 0.1
     norm_eps: float = 1e-6
     use_cache: bool = True
@@ -106,6 +109,8 @@ class LiquidConfig(PreTrainedConfig):
             raise LiquidError(
                 f"latent_dim ({self.latent_dim}) must be at most embedding_dim ({self.embedding_dim})"
             )
+        if self.time_components < 0:
+            raise LiquidError(f"time_components must be at least 0, not {self.time_components}")
         if not 0 < self.time_scale < math.inf:
             raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
         if not 0 <= self.dropout_rate < 1:

@@ -23,8 +23,10 @@ from typing import cast
 
 from liquidlm.errors import LiquidError
 from liquidlm.hf_datasets import PREFIX, dataset_texts, parse_name
+from liquidlm.timed import read_events
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".jsonl")  # what is taken from a folder, plain or with .gz after it
+TIMED_SUFFIXES = (".txt", ".log", ".jsonl", ".srt", ".vtt")  # the same where the text has times
 STANDARD_INPUT = Path("-")
 
 PART = 1 << 20
@@ -51,16 +53,25 @@ class Document:
     Attributes:
         continues: it goes on where the document before it ended.
         path: which of the paths asked for it came from, 0, 1, …
+        marks: (character, time) of each event, if the text has times: from there on it is of this time, in
+            seconds; the first is at character 0.
     """
 
     text: str
     source: str
     continues: bool = False
     path: int = 0
+    marks: tuple[tuple[int, float], ...] = ()
+
+    def part(self, begin: int, end: int) -> "Document":
+        """Its characters from `begin` to `end`, with their times."""
+        before = [time for at, time in self.marks if at <= begin][-1:]
+        within = [(at - begin, time) for at, time in self.marks if begin < at < end]
+        return replace(self, text=self.text[begin:end], marks=(*((0, time) for time in before), *within))
 
 
 def read_documents(
-    paths: str | Path | Sequence[str | Path], longest: int | None = None
+    paths: str | Path | Sequence[str | Path], longest: int | None = None, *, timestamps: bool = False
 ) -> Iterator[Document]:
     """The documents of `paths`, in the order given; those of a folder or a glob sorted by name.
 
@@ -75,47 +86,58 @@ def read_documents(
     With `longest`, a document of more characters comes in parts of about so many, each cut off before white
     space where there is some: no file is ever whole in memory.
 
+    With `timestamps` the text of every file has times, which the documents' `marks` keep; what a file may
+    look like is said in `timed.read_events`. From a folder .txt, .log, .jsonl, .srt and .vtt are taken.
+
     Raises:
         LiquidError: naming the file: it is missing, unreadable, empty, not UTF-8 text (the byte is named),
-            damaged gzip, or has a bad JSON line (the line is named); a folder has no text file; no path.
+            damaged gzip, or has a bad JSON line or time (the line is named); a folder has no text file; no
+            path.
     """
     if isinstance(paths, str | Path):
         paths = [paths]
     if not paths:
         raise LiquidError("no text given: name at least one file, folder or glob, or - for standard input")
     found: dict[Path | str, tuple[Path | str, int]] = {}
+    suffixes = TIMED_SUFFIXES if timestamps else TEXT_SUFFIXES
     for number, path in enumerate(map(str, paths)):
         if path.startswith(PREFIX):
+            if timestamps:
+                raise LiquidError(
+                    f"{path}: the times of a data set cannot be read; write it to a .jsonl file"
+                )
             parse_name(path)
             found.setdefault(path, (path, number))
             continue
-        for file in _expand(path):
+        for file in _expand(path, suffixes):
             found.setdefault(file.resolve(), (file, number))
     return (
         replace(document, path=number)
         for given, number in found.values()
-        for document in (_read_dataset(given, longest) if isinstance(given, str) else _read(given, longest))
+        for document in (
+            _read_dataset(given, longest) if isinstance(given, str) else _read(given, longest, timestamps)
+        )
     )
 
 
-def _expand(path: str) -> list[Path]:
+def _expand(path: str, suffixes: Sequence[str]) -> list[Path]:
     """The files that one path stands for."""
     if path == str(STANDARD_INPUT):
         return [STANDARD_INPUT]
     if os.path.isdir(path):
-        return _text_files(Path(path))
+        return _text_files(Path(path), suffixes)
     if os.path.exists(path):
         return [Path(path)]
     if matches := sorted(filter(os.path.exists, glob.glob(path, recursive=True))):  # no broken links
-        return [file for match in matches for file in _expand(match)]
+        return [file for match in matches for file in _expand(match, suffixes)]
     raise LiquidError(f"{path}: no such file or folder, and nothing matches it as a pattern")
 
 
-def _text_files(folder: Path) -> list[Path]:
-    files = [file for file in folder.rglob("*") if _suffix(file) in TEXT_SUFFIXES and file.is_file()]
+def _text_files(folder: Path, wanted: Sequence[str]) -> list[Path]:
+    files = [file for file in folder.rglob("*") if _suffix(file) in wanted and file.is_file()]
     shown = sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts))
     if not shown:
-        suffixes = ", ".join(TEXT_SUFFIXES)
+        suffixes = ", ".join(wanted)
         raise LiquidError(f"{folder}: the folder has no text file ({suffixes}, or one of these with .gz)")
     return shown
 
@@ -125,16 +147,20 @@ def _suffix(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
-def _read(path: Path, longest: int | None) -> Iterator[Document]:
+def _read(path: Path, longest: int | None, timestamps: bool) -> Iterator[Document]:
     """The documents of one file, in parts."""
     name = "standard input" if path == STANDARD_INPUT else str(path)
     empty = True
     try:
         with _open(path) as stream:
-            for parts in _texts(stream, name, _suffix(path), longest):
-                for document in _without_blank(parts, name):
-                    empty = False
-                    yield document
+            if timestamps:
+                found = _timed(stream, name, _suffix(path), longest)
+            else:
+                texts = _texts(stream, name, _suffix(path), longest)
+                found = (document for parts in texts for document in _without_blank(parts, name))
+            for document in found:
+                empty = False
+                yield document
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise LiquidError(f"{name}: damaged gzip file ({error})") from error
     except OSError as error:
@@ -165,6 +191,31 @@ def _texts(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) 
         yield from (parts(iter([text]), longest) for text in _json_texts(stream, name))
     else:
         yield parts(_decoded(stream, name, longest), longest)
+
+
+def _timed(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) -> Iterator[Document]:
+    """The documents of an open file whose text has times, in parts of at least `longest` characters."""
+    for events in read_events(_lines(_decoded(stream, name, PART)), suffix, name):
+        texts, marks, size, continues = [], [], 0, False
+        for event in events:
+            texts.append(f"\n{event.text}" if texts or continues else event.text)
+            marks.append((size, event.time))
+            size += len(texts[-1])
+            if longest is not None and size >= longest:
+                yield Document("".join(texts), name, continues, marks=tuple(marks))
+                texts, marks, size, continues = [], [], 0, True
+        if texts and (continues or not "".join(texts).isspace()):
+            yield Document("".join(texts), name, continues, marks=tuple(marks))
+
+
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in parts, without their ends."""
+    rest = ""
+    for text in texts:
+        *lines, rest = (rest + text).split("\n")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def parts(texts: Iterable[str], longest: int | None) -> Iterator[str]:
@@ -329,6 +380,8 @@ def survey(documents: Iterable[Document]) -> Survey:
             paths.append(document.path)
             digest.update(b"\0")  # which is in no text
         digest.update(document.text.encode())
+        if document.marks:
+            digest.update(repr(document.marks).encode())
     return Survey(lengths, paths, digest.hexdigest())
 
 
@@ -379,8 +432,8 @@ def portions(
         if not document.continues:
             number, begin = number + 1, 0
         cut = min(max(points[number] - begin, 0), len(document.text))
-        text = document.text[cut:] if held_out else document.text[:cut]
-        if text:
+        part = document.part(cut, len(document.text)) if held_out else document.part(0, cut)
+        if part.text:
             continues = begin > points[number] if held_out else document.continues
-            yield replace(document, text=text, continues=continues)
+            yield replace(part, continues=continues)
         begin += len(document.text)

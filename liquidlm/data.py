@@ -5,13 +5,13 @@ import random
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int32, Int64, Integer
+from jaxtyping import Bool, Float64, Int32, Int64, Integer
 from torch import Tensor
 
 from liquidlm.corpus import Document
@@ -42,6 +42,30 @@ class Tokens(Protocol):
     def __getitem__(self, part: slice) -> Integer[np.ndarray, " n"]: ...
 
 
+@runtime_checkable
+class Times(Protocol):
+    """The same of their times."""
+
+    @property
+    def size(self) -> int: ...
+    def __getitem__(self, part: slice) -> Float64[np.ndarray, " n"]: ...
+
+
+class Window(NamedTuple):
+    """Some tokens in a row: their ids, which of them start a document, their times if they have any."""
+
+    ids: Int64[np.ndarray, " n"]
+    starts: Bool[np.ndarray, " n"]
+    times: Float64[np.ndarray, " n"] | None
+
+    @classmethod
+    def joined(cls, windows: Sequence["Window"]) -> "Window":
+        """One after the other."""
+        ids, starts, times = zip(*windows, strict=True)
+        together = None if times[0] is None else np.concatenate(times)
+        return cls(np.concatenate(ids), np.concatenate(starts), together)
+
+
 @dataclass(frozen=True)
 class TokenCorpus:
     """Documents end to end, each ``<s> … </s>``.
@@ -50,19 +74,40 @@ class TokenCorpus:
         tokens: ids of all documents.
         starts: where in `tokens` each document's ``<s>`` is; the first is 0.
         text_bytes: UTF-8 bytes of the text, the denominator of bits per byte.
+        times: of each token, in seconds, if the text has times.
+        events: how many events it has then.
     """
 
     tokens: Int32[np.ndarray, " tokens"] | Tokens
     starts: Int64[np.ndarray, " documents"]
     text_bytes: int
+    times: Float64[np.ndarray, " tokens"] | Times | None = None
+    events: int = 0
 
     @cached_property
     def checksum(self) -> int:
         """Of the tokens: which text under which tokenizer this is."""
         total = 0
         for begin in range(0, self.tokens.size, 1 << 20):
-            total = zlib.crc32(self.tokens[begin : begin + (1 << 20)].astype(np.int32).tobytes(), total)
+            part = slice(begin, begin + (1 << 20))
+            total = zlib.crc32(self.tokens[part].astype(np.int32).tobytes(), total)
+            if self.times is not None:
+                total = zlib.crc32(self.times[part].tobytes(), total)
         return total
+
+    @cached_property
+    def typical_gap(self) -> float:
+        """The median of the gaps over 0 between tokens of a document, in seconds; 1 if there is none."""
+        if self.times is None:
+            return 1.0
+        found, last = [], np.array([])
+        for begin in range(0, self.times.size, 1 << 20):
+            times = np.concatenate([last, self.times[begin : begin + (1 << 20)]])
+            gaps = np.diff(times)  # between documents most go back
+            found.append(gaps[gaps > 0].astype(np.float32))
+            last = times[-1:]
+        gaps = np.concatenate(found)
+        return float(np.median(gaps)) if gaps.size else 1.0
 
     @property
     def size(self) -> int:
@@ -72,18 +117,18 @@ class TokenCorpus:
         """What an epoch reads: always the documents in their order."""
         return self
 
-    def window(self, begin: int, count: int) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-        """`count` tokens from `begin` on, of the corpus as a ring, and which of them are starts."""
+    def window(self, begin: int, count: int) -> Window:
+        """`count` tokens from `begin` on, of the corpus as a ring."""
         begin %= self.tokens.size
         end = begin + count
         ids = self.tokens[begin:end].astype(np.int64)
         is_start = np.zeros(len(ids), dtype=bool)
         first, last = np.searchsorted(self.starts, (begin, end))
         is_start[self.starts[first:last] - begin] = True
+        found = Window(ids, is_start, None if self.times is None else self.times[begin:end])
         if len(ids) == count:
-            return ids, is_start
-        rest = self.window(0, count - len(ids))
-        return np.concatenate([ids, rest[0]]), np.concatenate([is_start, rest[1]])
+            return found
+        return Window.joined([found, self.window(0, count - len(ids))])
 
 
 class Weighted:
@@ -98,7 +143,7 @@ class Weighted:
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise LiquidError("weights must be at least 0 and finite, and one of them over 0")
         self.corpus, self.weights, self.seed = corpus, np.asarray(weights, np.float64), seed
-        self.size, self.text_bytes = corpus.size, corpus.text_bytes
+        self.size, self.text_bytes, self.typical_gap = corpus.size, corpus.text_bytes, corpus.typical_gap
 
     @property
     def checksum(self) -> int:
@@ -119,7 +164,7 @@ class Retold:
         self.shift = corpus.starts[order] - (self.ends - lengths)
         """From a place in the ring to one in the corpus, per document."""
 
-    def window(self, begin: int, count: int) -> tuple[Int64[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    def window(self, begin: int, count: int) -> Window:
         """As `TokenCorpus.window`, in this order."""
         found, begin = [], begin % self.size
         number = int(np.searchsorted(self.ends, begin, "right"))
@@ -127,8 +172,7 @@ class Retold:
             taken = min(int(self.ends[number]) - begin, count)  # of this document
             found.append(self.corpus.window(int(self.shift[number]) + begin, taken))
             begin, count, number = (begin + taken) % self.size, count - taken, (number + 1) % len(self.ends)
-        ids, starts = zip(*found, strict=True)
-        return np.concatenate(ids), np.concatenate(starts)
+        return Window.joined(found)
 
 
 class TokenSink:
@@ -136,30 +180,52 @@ class TokenSink:
 
     Args:
         keep: told each run of ids, in order.
+        keep_times: told their times, if they have any.
     """
 
-    def __init__(self, keep: Callable[[Int32[np.ndarray, " n"]], object]):
-        self.keep, self.size, self.starts, self.text_bytes = keep, 0, array("q"), 0
+    def __init__(
+        self,
+        keep: Callable[[Int32[np.ndarray, " n"]], object],
+        keep_times: Callable[[Float64[np.ndarray, " n"]], object],
+    ):
+        self.keep, self.keep_times, self.size = keep, keep_times, 0
+        self.starts, self.text_bytes, self.events = array("q"), 0, 0
+        self._time: float | None = None
 
     def add(self, documents: Iterable[Document], tokenizer: Encoder) -> None:
         """All of `documents`, of which parts that continue one another are one document."""
         bos, eos = (np.array([i], np.int32) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id))
         for group in _groups(documents):
-            for document, ids in zip(group, tokenizer.encode_all([d.text for d in group]), strict=True):
+            events = [_events(document) for document in group]
+            encoded = iter(tokenizer.encode_all([text for own in events for _, text in own]))
+            for document, own in zip(group, events, strict=True):
                 if not document.continues:
-                    self._put(*((eos,) if self.starts else ()))
+                    if self.starts:
+                        self._put(eos, self._time)
                     self.starts.append(self.size)
-                    self._put(bos)
-                self._put(ids)
+                    self._put(bos, own[0][0])
+                for time, _ in own:
+                    self._put(next(encoded), time)
                 self.text_bytes += len(document.text.encode())
+                self.events += len(document.marks)
         if not self.starts:
             raise LiquidError("there is no document to tokenize; give at least one text")
-        self._put(eos)
+        self._put(eos, self._time)
 
-    def _put(self, *runs: Int32[np.ndarray, " n"]) -> None:
-        for ids in runs:
-            self.keep(ids)
-            self.size += len(ids)
+    def _put(self, ids: Int32[np.ndarray, " n"], time: float | None) -> None:
+        self.keep(ids)
+        self.size += len(ids)
+        if time is not None:
+            self.keep_times(np.full(len(ids), time))
+        self._time = time
+
+
+def _events(document: Document) -> list[tuple[float | None, str]]:
+    """The time and text of each event; a document without times is one."""
+    if not document.marks:
+        return [(None, document.text)]
+    ends = [*(at for at, _ in document.marks[1:]), len(document.text)]
+    return [(time, document.text[at:end]) for (at, time), end in zip(document.marks, ends, strict=True)]
 
 
 def _groups(documents: Iterable[Document], size: int = 1 << 20) -> Iterator[list[Document]]:
@@ -178,10 +244,15 @@ def _groups(documents: Iterable[Document], size: int = 1 << 20) -> Iterator[list
 def tokenize_documents(documents: Iterable[Document], tokenizer: Encoder) -> TokenCorpus:
     """The corpus of `documents`, in their order, in memory; LiquidError when there are none."""
     runs: list[np.ndarray] = []
-    sink = TokenSink(runs.append)
+    times: list[np.ndarray] = []
+    sink = TokenSink(runs.append, times.append)
     sink.add(documents, tokenizer)
     return TokenCorpus(
-        np.concatenate(runs).astype(np.int32), np.array(sink.starts, np.int64), sink.text_bytes
+        np.concatenate(runs).astype(np.int32),
+        np.array(sink.starts, np.int64),
+        sink.text_bytes,
+        np.concatenate(times) if times else None,
+        sink.events,
     )
 
 
@@ -193,11 +264,14 @@ class Batch:
         input_ids: the tokens.
         targets: the token after each; −100 where that is the ``<s>`` of another document.
         starts: true where the state must begin anew: at a document's ``<s>``, and where a row has jumped.
+        times, next_times: of the tokens and of what follows each, if they have any.
     """
 
     input_ids: Int64[Tensor, "b t"]
     targets: Int64[Tensor, "b t"]
     starts: Bool[Tensor, "b t"]
+    times: Float64[Tensor, "b t"] | None = None
+    next_times: Float64[Tensor, "b t"] | None = None
 
 
 class StreamBatches:
@@ -242,14 +316,17 @@ class StreamBatches:
         """The batch that continues the one before."""
         begin, share = self._offset() + self._batch * self.length, self._ring.size // self.batch_size
         rows = [self._ring.window(begin + row * share, self.length + 1) for row in range(self.batch_size)]
-        ids, starts = (np.stack(part) for part in zip(*rows, strict=True))
+        ids, starts = np.stack([row.ids for row in rows]), np.stack([row.starts for row in rows])
+        times = [row.times for row in rows if row.times is not None]
+        clock = torch.from_numpy(np.stack(times)) if times else None
         targets = np.where(starts[:, 1:], IGNORED, ids[:, 1:])
         if self._batch == 0:
             starts[:, 0] = True
         self._batch += 1
         if self._batch == self.batches_per_epoch:
             self._begin(self.epoch + 1)
-        return Batch(*map(torch.from_numpy, (ids[:, :-1], targets, starts[:, :-1])))
+        batch = Batch(*map(torch.from_numpy, (ids[:, :-1], targets, starts[:, :-1])))
+        return batch if clock is None else replace(batch, times=clock[:, :-1], next_times=clock[:, 1:])
 
     def _offset(self) -> int:
         """Where row 0 begins in this epoch."""

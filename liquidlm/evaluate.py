@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .data import IGNORED, TokenCorpus
 from .model import LiquidTextGenerationModel
@@ -22,6 +23,9 @@ class Evaluation:
         nats: Σ −ln p over the text's tokens; a document's first is predicted from `<s>`, and its end mark
             does not count.
         tokens, bytes: of the text; bytes are those of its UTF-8 form.
+        time_nats: Σ −ln p of the gaps between tokens, as densities per second (or other unit of the times),
+            for a model with a time head and text with times; else None.
+        events: of the text, if it has times.
         seconds: wall-clock time of the pass.
         state_bytes: size of the state, the same after any number of tokens.
         bf16: whether matrix products were in bfloat16, which moves the figures in their fourth digit.
@@ -33,6 +37,13 @@ class Evaluation:
     seconds: float
     state_bytes: int
     bf16: bool
+    time_nats: float | None = None
+    events: int = 0
+
+    @property
+    def time_nats_per_event(self) -> float | None:
+        """Of all gaps together, those of 0 within an event too, over the number of events."""
+        return None if self.time_nats is None else self.time_nats / self.events
 
     @property
     def bits_per_byte(self) -> float:
@@ -54,7 +65,10 @@ class Evaluation:
     def summary(self) -> dict[str, int | float]:
         """All figures, for JSON."""
         derived = ("bits_per_byte", "nats_per_token", "perplexity", "tokens_per_second")
-        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+        figures = {**asdict(self), **{name: getattr(self, name) for name in derived}}
+        if self.time_nats is None:
+            return {name: figure for name, figure in figures.items() if name not in ("time_nats", "events")}
+        return {**figures, "time_nats_per_event": self.time_nats / self.events}
 
 
 @torch.inference_mode()
@@ -82,12 +96,20 @@ def evaluate(
     following = np.append(corpus.tokens[1:], IGNORED).astype(np.int64)
     following[np.append(is_start[1:], True)] = IGNORED  # after a document: the next one's <s>
     following[following == eos_token_id] = IGNORED
-    nats, counted = 0.0, 0
+    times = corpus.times
+    says_when = times is not None and model.config.time_components > 0
+    nats, time_nats, positive, counted = 0.0, 0.0, 0, 0
     for first in range(0, corpus.tokens.size, chunk):
         part = slice(first, first + chunk)
         targets = torch.from_numpy(following[part])[None].to(model.device)
         ids = torch.from_numpy(corpus.tokens[part].astype(np.int64))[None].to(model.device)
         starts = torch.from_numpy(is_start[part])[None].to(model.device)
+        clock: dict[str, Tensor] = {}
+        if times is not None:
+            ahead = torch.from_numpy(times[first : first + chunk + 1]).to(model.device)[None]
+            ahead = torch.cat([ahead, ahead[:, -1:]], 1)[:, : ids.shape[1] + 1]
+            clock = {"timestamps": ahead[:, :-1], "shift_timestamps": ahead[:, 1:]}
+            positive += int(((clock["shift_timestamps"] > ahead[:, :-1]) & (targets != IGNORED)).sum())
         with autocast(model.device, bf16):
             output = model(
                 ids,
@@ -97,13 +119,26 @@ def evaluate(
                 shift_labels=targets,
                 num_items_in_batch=1,
                 logits_to_keep=1,
+                **clock,
             )
-        nats += output.loss.item()
+        when = 0.0 if output.time_loss is None else output.time_loss.item()
+        nats += output.loss.item() - when
+        time_nats += when
         counted += int((targets != IGNORED).sum())
         if progress is not None:
             progress(min(first + chunk, corpus.tokens.size))
     model.train(training)
-    return Evaluation(nats, counted, corpus.text_bytes, time.perf_counter() - begin, state.nbytes, bf16)
+    time_nats += positive * math.log(model.config.time_scale)  # a density per unit of the times
+    return Evaluation(
+        nats,
+        counted,
+        corpus.text_bytes,
+        time.perf_counter() - begin,
+        state.nbytes,
+        bf16,
+        time_nats if says_when else None,
+        corpus.events,
+    )
 
 
 def peak_memory() -> int:

@@ -6,9 +6,10 @@ caller's hands, that the command line uses.
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Float64, Int, Num
 from torch import Tensor
 from transformers.generation import logits_process as warpers
 
@@ -78,19 +79,33 @@ def read(
 
     `progress` is told the number of tokens read after every chunk.
     """
-    logits = None
+    logits = read_output(model, input_ids, state, timestamps, chunk=chunk, progress=progress).logits
+    return logits[:, -1].float()
+
+
+@torch.no_grad()
+def read_output(
+    model: LiquidTextGenerationModel,
+    input_ids: Int[Tensor, "b t"],
+    state: LiquidCache,
+    timestamps: Num[Tensor, "b t"] | None = None,
+    *,
+    chunk: int = 2048,
+    progress: Callable[[int], object] | None = None,
+) -> Any:
+    """The same: the model's output for the last token."""
+    output = None
     for first in range(0, input_ids.shape[1], chunk):
         part = slice(first, first + chunk)
         times = None if timestamps is None else timestamps[:, part]
         output = model(
             input_ids[:, part], timestamps=times, past_key_values=state, use_cache=True, logits_to_keep=1
         )
-        logits = output.logits[:, -1]
         if progress is not None:
             progress(min(first + chunk, input_ids.shape[1]))
-    if logits is None:
+    if output is None:
         raise LiquidError("there is nothing to read: give at least one token")
-    return logits.float()
+    return output
 
 
 def write(
@@ -116,30 +131,90 @@ def write(
         gap: time from each token to the next, in the unit of the timestamps.
         step: the model's LiquidStep, for a caller who writes several texts.
     """
-    if max_new_tokens < 1:
-        raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    generator = torch.Generator(logits.device)
-    if sampling.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(sampling.seed)
-    processors = sampling.processors()
-    if context is None:
-        context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
-    ended = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-    stops = torch.tensor(sorted(stop), dtype=torch.long, device=logits.device)
-    for i in range(max_new_tokens):
-        with torch.no_grad():
-            scores = processors(context[:, -PENALISED:], logits)  # pyright: ignore[reportArgumentType]
-            if sampling.temperature == 0:
-                token = scores.argmax(-1)
-            else:
-                token = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
-        yield token
-        ended |= torch.isin(token, stops)
-        if i + 1 == max_new_tokens or bool(ended.all()):
+    draw = Draw(sampling, max_new_tokens, logits, context, stop)
+    while True:
+        yield (token := draw(logits))
+        if draw.ended:
             return
-        if sampling.repetition_penalty != 1:
-            context = torch.cat([context[:, -PENALISED:], token[:, None]], 1)
         step = step or LiquidStep(model, state.table)
         logits = step(token, state, gap).float()
+
+
+def write_timed(
+    model: LiquidTextGenerationModel,
+    output: Any,
+    state: LiquidCache,
+    sampling: Sampling,
+    max_new_tokens: int,
+    *,
+    context: Int[Tensor, "b t"] | None = None,
+    stop: Collection[int] = (),
+    step: LiquidStep | None = None,
+) -> Iterator[tuple[Int[Tensor, " b"], Float64[Tensor, " b"]]]:
+    """The same of a model with a time head, which also draws when: yields (B,) ids and their times.
+
+    Args:
+        output: of the token before, as `read_output` returns it.
+
+    Raises:
+        LiquidError: the model has no time head.
+    """
+    if output.features is None:
+        raise LiquidError("this model says what comes, not when: it was made without time_components")
+    logits, features = output.logits[:, -1].float(), output.features[:, -1]
+    draw = Draw(sampling, max_new_tokens, logits, context, stop)
+    while True:
+        token = draw(logits)
+        with torch.no_grad():
+            after = model.next_gap(features, token)
+            gap = after.sample(draw.generator).double() * model.config.time_scale
+        yield token, state.last_time + gap
+        if draw.ended:
+            return
+        step = step or LiquidStep(model, state.table)
+        features = step.read(token, state, gap)
+        logits = (features @ step.output).float()
+
+
+class Draw:
+    """Draws tokens from logits, up to so many, or until every row has drawn one of `stop`.
+
+    Attributes:
+        ended: whether the last token drawn was the last.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        max_new_tokens: int,
+        logits: Float[Tensor, "b v"],
+        context: Int[Tensor, "b t"] | None,
+        stop: Collection[int],
+    ):
+        if max_new_tokens < 1:
+            raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        self.sampling, self.left, self.processors = sampling, max_new_tokens, sampling.processors()
+        self.generator = torch.Generator(logits.device)
+        if sampling.seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(sampling.seed)
+        if context is None:
+            context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
+        self.context, self.ended = context[:, -PENALISED:], False
+        self.stops = torch.tensor(sorted(stop), dtype=torch.long, device=logits.device)
+        self.stopped = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+
+    @torch.no_grad()
+    def __call__(self, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+        scores = self.processors(self.context, logits)  # pyright: ignore[reportArgumentType]
+        if self.sampling.temperature == 0:
+            token = scores.argmax(-1)
+        else:
+            token = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)[:, 0]
+        self.left -= 1
+        self.stopped |= torch.isin(token, self.stops)
+        self.ended = self.left == 0 or bool(self.stopped.all())
+        if self.sampling.repetition_penalty != 1:
+            self.context = torch.cat([self.context, token[:, None]], 1)[:, -PENALISED:]
+        return token

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationMixin
 
+from .errors import LiquidError
+
 if TYPE_CHECKING:
     from .model import LiquidTextGenerationModel
 
@@ -22,6 +24,8 @@ class LiquidGenerationMixin(GenerationMixin):
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> Any:
+        if _draws_times(self, model_kwargs) and (generation_config.num_beams or 1) > 1:
+            raise LiquidError("beam search cannot draw times: sample, or leave out timestamps")
         given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
         if not given and generation_config.use_cache is not False:
             model = cast("LiquidTextGenerationModel", self)
@@ -31,20 +35,28 @@ class LiquidGenerationMixin(GenerationMixin):
         return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict:
-        """The times of the tokens that are read now."""
+        """The times of the tokens that are read now; that of a token just drawn is drawn here."""
+        features = kwargs.pop("features", None)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         times, cache = inputs.get("timestamps"), inputs.get("past_key_values")
         length = inputs["input_ids"].shape[1]
         if times is not None and times.shape[1] != length:
             seen = 0 if cache is None else cache.get_seq_length()
             inputs["timestamps"] = times[:, seen : seen + length]
+        if features is not None and cache is not None:
+            model = cast("LiquidTextGenerationModel", self)
+            gap = model.next_gap(features, input_ids[:, -1]).sample().double() * model.config.time_scale
+            cache.written_times.append(cache.last_time + gap)
+            inputs["timestamps"] = cache.written_times[-1][:, None]
         return inputs
 
     def _update_model_kwargs_for_generation(
         self, outputs: Any, model_kwargs: dict, is_encoder_decoder: bool = False, num_new_tokens: int = 1
     ) -> dict:
-        """The next token comes one typical gap (`time_scale`) after the last."""
+        """The next token comes one typical gap (`time_scale`) after the last, or when the time head says."""
         times = model_kwargs.get("timestamps")
+        if _draws_times(self, model_kwargs):
+            model_kwargs["features"] = outputs.features[:, -1]
         if times is not None:
             gaps = cast(Any, self).config.time_scale * torch.arange(
                 1, num_new_tokens + 1, device=times.device
@@ -60,3 +72,8 @@ class LiquidGenerationMixin(GenerationMixin):
         """For beams and several samples; t_span has no batch dimension and is not repeated."""
         input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)
         return input_ids, kwargs if t_span is None else {**kwargs, "t_span": t_span}
+
+
+def _draws_times(model: Any, model_kwargs: dict) -> bool:
+    """Whether tokens have times, and the model says when the next comes."""
+    return model_kwargs.get("timestamps") is not None and model.time_head is not None

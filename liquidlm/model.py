@@ -27,6 +27,8 @@ from .ngram import NGramEmbedding
 from .norm import Norm
 from .ops import IGNORED, linear_cross_entropy
 from .state import CellState, LiquidCache, LiquidStateLayer
+from .time_head import GapDistribution, TimeHead
+from .timestamps import next_gaps
 
 SEGMENT = 4096
 """Tokens that go through all blocks together."""
@@ -95,12 +97,16 @@ class LiquidOutput(ModelOutput):
     """What the model returns; `state` is another name for `past_key_values`.
 
     Attributes:
-        loss: nats per token, if labels were given; in training mode with the flow's term added.
+        loss: nats per token, of what comes and, with timestamps and a time head, of when; if labels were
+            given. In training mode with the flow's term added.
         logits: (B, T, V); None in training mode with labels, where they never exist whole.
         past_key_values: the state of every layer after the last token, if `use_cache`.
         hidden_states: input of every block and the last block's output, if asked for.
         log_det: (B, T) log |det| of the embedding's flow; None where the folded table was used.
         flow_loss: the flow's term of the loss, not yet weighted; in training mode only.
+        time_loss: the part of the loss that says when, nats per token, gaps in units of time_scale.
+        features: what the logits, and the distributions of the next gaps (`next_gap`), are made of; of a
+            model with a time head.
     """
 
     loss: Tensor | None = None
@@ -109,6 +115,8 @@ class LiquidOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
     log_det: Tensor | None = None
     flow_loss: Tensor | None = None
+    time_loss: Tensor | None = None
+    features: Tensor | None = None
 
     @property
     def state(self) -> Cache | None:
@@ -162,6 +170,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        components = config.time_components
+        self.time_head = TimeHead(config.hidden_size, config.vocab_size, components) if components else None
         with torch.no_grad():
             self.output_proj.weight.mul_(0.3)
         self.post_init()
@@ -209,6 +219,16 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             states[0] = states[0]._replace(past_ids=self.ngrams.no_past(batch, device))
         return states
 
+    def next_gap(self, features: Float[Tensor, "*b h"], following: Int[Tensor, "*b"]) -> GapDistribution:
+        """Of the gap, in units of time_scale, between tokens and what follows them; see `LiquidOutput`.
+
+        Raises:
+            LiquidError: the model has no time head.
+        """
+        if self.time_head is None:
+            raise LiquidError("this model says what comes, not when: it was made without time_components")
+        return self.time_head(features, following)
+
     @torch.no_grad()
     def fold(self) -> Float[Tensor, "v h"]:
         """The embedding stage as one table, a row per token id; set it as `state.table` to read faster."""
@@ -234,6 +254,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         seq_idx: Int[Tensor, "b t"] | None = None,
         starts: Bool[Tensor, "b t"] | None = None,
         shift_labels: Int[Tensor, "b t"] | None = None,
+        shift_timestamps: Num[Tensor, "b t"] | None = None,
         output_hidden_states: bool | None = None,
         num_items_in_batch: Tensor | int | float | None = None,
         flow_ids: Int[Tensor, "..."] | None = None,
@@ -256,6 +277,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             labels: the tokens themselves, −100 where not to count; shifted here. What is padded, and a
                 document's first token, does not count.
             shift_labels: the same already shifted: what should follow each token.
+            shift_timestamps: when it should; needed beside shift_labels and timestamps for the time head to
+                learn. With labels they are the timestamps, shifted here.
             logits_to_keep: only the logits of the last so many positions, or of these positions.
             num_items_in_batch: what the summed loss is divided by; by default the number of labels.
             flow_ids: the ids that the flow's term is taken over, which then counts whole: those of a batch of
@@ -266,7 +289,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
                 match.
         """
         per_token = {"timestamps": timestamps, "seq_idx": seq_idx, "starts": starts}
-        per_token |= {"labels": labels, "shift_labels": shift_labels}
+        per_token |= {"labels": labels, "shift_labels": shift_labels, "shift_timestamps": shift_timestamps}
         batch, length = self._check_tokens(input_ids, **per_token)
         mask = None if attention_mask is None else attention_mask[:, -length:]
         if mask is not None and mask.shape != input_ids.shape:
@@ -284,6 +307,19 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         starts = _document_starts(starts, position_ids, seq_idx, input_ids, real)
         if shift_labels is None and labels is not None:
             shift_labels = shifted(labels, real, starts)
+            if timestamps is not None:
+                shift_timestamps = torch.cat([timestamps[:, 1:], timestamps[:, -1:]], 1)
+        gaps = None
+        if self.time_head is not None and shift_labels is not None and shift_timestamps is not None:
+            if timestamps is None:
+                raise LiquidError("shift_timestamps without timestamps: give the time of each token, too")
+            gaps = next_gaps(
+                timestamps,
+                shift_timestamps,
+                shift_labels != IGNORED,
+                self.config.time_scale,
+                dtype=torch.promote_types(self.dtype, torch.float32),
+            )
         states = self._states(cache, batch, table)
         events = Events.build(
             timestamps,
@@ -301,6 +337,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
                 input_ids.gather(1, order),
             )
             shift_labels = None if shift_labels is None else shift_labels.gather(1, order)
+            gaps = None if gaps is None else gaps.gather(1, order)
 
         all_hidden, first = bool(output_hidden_states), 0  # from which position on hidden states are kept
         if self.training and shift_labels is not None and not all_hidden:
@@ -308,7 +345,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         elif order is None and isinstance(logits_to_keep, int) and logits_to_keep and not all_hidden:
             first = max(0, length - logits_to_keep)
         total, hidden, states = self._run(
-            table, index, input_ids, events, states, shift_labels, first, all_hidden
+            table, index, input_ids, events, states, shift_labels, gaps, first, all_hidden
         )
         if cache is not None:
             for layer, state in zip(cache.layers, states, strict=True):
@@ -317,15 +354,17 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             back = order.argsort(1)[..., None]
             hidden = [(x * cast(Tensor, events.real)[..., None]).gather(1, back.expand_as(x)) for x in hidden]
 
-        loss = logits = None
+        loss = logits = time_loss = features = None
         if total is None or not self.training:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.output_proj(self.norm(hidden[-1][:, keep]))
+            features = self.norm(hidden[-1][:, keep])
+            logits = self.output_proj(features)
         if total is not None and shift_labels is not None:
             own = (shift_labels != IGNORED).sum()
             count = own if num_items_in_batch is None else num_items_in_batch
             count = count.clamp(min=1e-9) if isinstance(count, Tensor) else max(count, 1e-9)  # none: 0/0 is 0
-            loss = total / count
+            loss = total.sum() / count
+            time_loss = None if gaps is None else total[1] / count
             if flow_loss is not None:  # once in all micro-batches of a step together
                 share = own / count if num_items_in_batch is not None and flow_ids is None else 1.0
                 loss = loss + self.config.flow_loss_weight * flow_loss * share
@@ -336,6 +375,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             hidden_states=tuple(hidden) if output_hidden_states else None,
             log_det=log_det,
             flow_loss=flow_loss,
+            time_loss=time_loss,
+            features=None if self.time_head is None else features,
         )
 
     def _run(
@@ -346,10 +387,12 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         events: Events,
         states: list[CellState],
         targets: Int[Tensor, "b t"] | None,
+        gaps: Float[Tensor, "b t"] | None,
         first_kept: int,
         all_hidden: bool,
     ) -> tuple[Tensor | None, list[Tensor], list[CellState]]:
-        """Through all blocks, segment by segment: summed loss, hidden states from `first_kept` on, states."""
+        """Through all blocks, segment by segment: summed losses of what and when, hidden states from
+        `first_kept` on, states."""
         if targets is not None:
             self.embedding.check_ids(targets.masked_fill(targets == IGNORED, 0))
         weight, total, kept = plain_weight(self.output_proj), None, []
@@ -366,12 +409,26 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             states[0] = states[0]._replace(past_ids=past)
             if targets is not None:
                 normed = self.norm(hidden[-1])
-                loss = linear_cross_entropy(normed, weight, targets[:, part], self.config.loss_chunk)
+                what = linear_cross_entropy(normed, weight, targets[:, part], self.config.loss_chunk)
+                when = (
+                    torch.zeros_like(what)
+                    if gaps is None
+                    else self._when(normed, targets[:, part], gaps[:, part])
+                )
+                loss = torch.stack([what, when])
                 total = loss if total is None else total + loss
             if part.stop > first_kept:
                 wanted = hidden if all_hidden else hidden[-1:]
                 kept.append([x[:, max(0, first_kept - part.start) :] for x in wanted])
         return total, [torch.cat(parts, 1) for parts in zip(*kept, strict=True)], states
+
+    def _when(
+        self, features: Float[Tensor, "b t h"], targets: Int[Tensor, "b t"], gaps: Float[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
+        """−Σ ln p of the gaps before the targets that count."""
+        counted = targets != IGNORED
+        gap = self.next_gap(features[counted], targets[counted])
+        return -gap.log_prob(gaps[counted].to(gap.zero.dtype)).sum()
 
     def _through_blocks(
         self, x: Float[Tensor, "b t h"], events: Events, states: list[CellState]

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,6 @@ from .optim import clip_gradients, liquid_optimisers
 from .precision import autocast, bf16_is_faster
 from .processes import Processes, load_weights
 from .settings import SIZES, TrainSettings
-from .tokenizer import LEDTokenizerWrapper
 from .training_text import Texts
 from .watch import gradient_norms
 
@@ -42,10 +42,17 @@ PROGRESS = ("step", "seconds", "skipped", "rolled_back")
 """Numbers of a run that a checkpoint keeps."""
 
 
-def build_model(settings: TrainSettings, tokenizer: LEDTokenizerWrapper) -> LiquidTextGenerationModel:
+COMPONENTS = 8
+"""Log-normals of the next gap's distribution, where the text has times."""
+
+
+def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationModel:
     torch.manual_seed(settings.seed)
-    sizes = {**SIZES[settings.size], "dropout_rate": float(settings.dropout), **settings.sizes}
-    return LiquidTextGenerationModel(LiquidConfig(vocab_size=tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
+    sizes: dict[str, int | float] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
+    if settings.timestamps:
+        sizes |= {"time_components": COMPONENTS, "time_scale": texts.train.typical_gap}
+    sizes |= settings.sizes
+    return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 
 
 @dataclass
@@ -61,6 +68,14 @@ class Rounds:
             self.best, self.best_step, self.worse = bits, step, 0
         else:
             self.worse += 1
+
+
+class Step(NamedTuple):
+    """Figures of a step: nats per token of what comes and of when (0 without times), gradient norm."""
+
+    what: float
+    when: float
+    norm: float
 
 
 class Run:
@@ -80,7 +95,7 @@ class Run:
         self.device = processes.device
         if processes.of_first(texts.train.checksum)[0] != texts.train.checksum:
             raise LiquidError("the processes have found different text: give all of them the same")
-        model = build_model(settings, texts.tokenizer)
+        model = build_model(settings, texts)
         model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         self.whole = model if processes.alone or not processes.first else copy.deepcopy(model)
         if settings.recompute:
@@ -111,16 +126,17 @@ class Run:
         """The held-out text has not got better for as long as `patience` says."""
         return self.settings.patience is not None and self.rounds.worse >= self.settings.patience
 
-    def train_step(self) -> tuple[float, float] | None:
-        """One step over `accumulate` batches: (nats per token, gradient norm).
+    def train_step(self) -> "Step | None":
+        """One step over `accumulate` batches.
 
-        None if one of the two is not finite: then the model and its carried state are left as they were.
+        None if a figure of it is not finite: then the model and its carried state are left as they were.
         """
         before, parts = self.state.detach_().copy(), self.settings.accumulate
-        loss = sum(self._backward(parts) for _ in range(parts)) / parts
+        losses = [self._backward(parts) for _ in range(parts)]
+        what, when = (sum(each) / parts for each in zip(*losses, strict=True))
         self.gradients = gradient_norms(self.model) if self.settings.tensorboard else {}
         norm = clip_gradients(self.model.parameters())
-        finite = math.isfinite(loss + norm)
+        finite = math.isfinite(what + when + norm)
         if finite:
             self.optimisers.step(self.step, self.done)
             self.skipped = self.rolled_back = 0
@@ -128,15 +144,18 @@ class Run:
             self.optimisers.drop_gradients()
             self.state, self.skipped = before, self.skipped + 1
         self.step += 1
-        return (loss, norm) if finite else None
+        return Step(what, when, norm) if finite else None
 
-    def _backward(self, parts: int) -> float:
-        """Gradients of the next batch, as one of so many parts of a step; nats per token."""
+    def _backward(self, parts: int) -> tuple[float, float]:
+        """Gradients of the next batch, as one of so many parts of a step; nats per token of what and when."""
         batch, own = self.batches.next_batch(), self.processes.rows
-        together = {}
+        together: dict[str, Any] = {}
+        if batch.times is not None and batch.next_times is not None:
+            together["timestamps"] = own(batch.times).to(self.device)
+            together["shift_timestamps"] = own(batch.next_times).to(self.device)
         if not self.processes.alone:  # gradients are averaged, so that a share counts `count` times
             labels = int((batch.targets != IGNORED).sum()) / self.processes.count
-            together = {"num_items_in_batch": labels, "flow_ids": batch.input_ids.to(self.device)}
+            together |= {"num_items_in_batch": labels, "flow_ids": batch.input_ids.to(self.device)}
         with autocast(self.device, self.bf16):
             output = self.model(
                 own(batch.input_ids).to(self.device),
@@ -147,10 +166,11 @@ class Run:
                 **together,
             )
         (output.loss / parts).backward()
-        loss = output.loss.item()
+        loss, when = output.loss.item(), 0.0 if output.time_loss is None else output.time_loss.item()
         if output.flow_loss is not None:
             loss -= self.model.config.flow_loss_weight * output.flow_loss.item()
-        return self.processes.total(loss)[0] / self.processes.count
+        what, when = (total / self.processes.count for total in self.processes.total(loss - when, when))
+        return what, when
 
     def roll_back(self) -> str:
         """Weights and optimisers of the newest whole checkpoint, and an empty state; the text goes on.

@@ -134,9 +134,11 @@ def fingerprint(model: LiquidTextGenerationModel) -> str:
     return f"{total:08x}"
 
 
-def evaluate_text(folder: str | Path, paths: list[str], chunk: int) -> dict[str, int | float]:
+def evaluate_text(
+    folder: str | Path, paths: list[str], chunk: int, timestamps: bool = False
+) -> dict[str, int | float]:
     """The figures of `liquidlm eval`."""
-    documents = list(read_documents(paths))
+    documents = list(read_documents(paths, timestamps=timestamps))
     model, tokenizer = load_model(folder, best_device())
     corpus = tokenize_documents(documents, tokenizer)
     console = Console(stderr=True, highlight=False)

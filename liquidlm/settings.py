@@ -28,6 +28,7 @@ class TrainSettings:
         tokenizer: "bytes", "bpe:N", a folder, or a hub id.
         steps, minutes: how long to train; exactly one of them.
         sizes: fields of LiquidConfig that replace those of `size`.
+        timestamps: the text has times, which the model is to live in and to foretell (see `timed`).
         context, batch_size: tokens per row and rows per batch; the state is carried from batch to batch.
         accumulate: batches per step, one after the other.
         warmup: steps over which the learning rate rises; then it falls to 0 at the end of the run.
@@ -44,6 +45,7 @@ class TrainSettings:
     minutes: float | None = None
     size: str = "small"
     sizes: dict[str, int | float] = field(default_factory=dict)
+    timestamps: bool = False
     context: int = 256
     batch_size: int = 8
     accumulate: int = 1

@@ -130,11 +130,13 @@ class LiquidCache(Cache):
     Attributes:
         table: the embedding stage folded into one row per token id (`fold`), made once per generation;
             None computes it token by token.
+        written_times: when each token happened that transformers' `generate()` has drawn a time for.
     """
 
     def __init__(self, num_layers: int):
         super().__init__(layers=[LiquidStateLayer() for _ in range(num_layers)])
         self.table: Float[Tensor, "v h"] | None = None
+        self.written_times: list[Float64[Tensor, " b"]] = []
 
     def states(self) -> list[CellState | None]:
         return [cast(LiquidStateLayer, layer).state for layer in self.layers]
@@ -150,7 +152,7 @@ class LiquidCache(Cache):
     def copy(self) -> "LiquidCache":
         """An independent state to go on from; tensors are shared, since none is ever changed in place."""
         other = LiquidCache(len(self.layers))
-        other.table = self.table
+        other.table, other.written_times = self.table, [*self.written_times]
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             if (state := cast(LiquidStateLayer, mine).state) is not None:
                 cast(LiquidStateLayer, theirs).store(state, cast(LiquidStateLayer, mine).seen)

@@ -56,6 +56,13 @@ class LiquidStep:
 
         The state is brought up to date in place.
         """
+        return self.read(ids, state, gap) @ self.output
+
+    @torch.no_grad()
+    def read(
+        self, ids: Int[Tensor, " b"], state: LiquidCache, gap: float | Float64[Tensor, " b"] = 1.0
+    ) -> Float[Tensor, "b h"]:
+        """The same, as far as the features that logits and next gap are made of (`LiquidOutput`)."""
         if not bool(((gap := torch.as_tensor(gap, dtype=torch.float64)) >= 0).all() and gap.isfinite().all()):
             raise LiquidError(f"the gap before a token must be finite and at least 0, not {gap.tolist()}")
         last = state.last_time
@@ -65,15 +72,15 @@ class LiquidStep:
         elapsed = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
         elapsed = elapsed.to(self.table.dtype)[:, None]
         states = [cast(CellState, layer.state) for layer in cast(list[LiquidStateLayer], state.layers)]
-        logits, after = self.advance(ids, elapsed, states)
+        features, after = self.advance(ids, elapsed, states)
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)
-        return logits
+        return features
 
     def advance(
         self, ids: Int[Tensor, " b"], elapsed: Float[Tensor, "b 1"], states: list[CellState]
-    ) -> tuple[Float[Tensor, "b v"], list[CellState]]:
-        """The step itself, a function of tensors alone; `elapsed` is the gap over `time_scale`."""
+    ) -> tuple[Float[Tensor, "b h"], list[CellState]]:
+        """The same, a function of tensors alone; `elapsed` is the gap over `time_scale`."""
         step, after = Step(elapsed, elapsed.log1p(), elapsed + 1), []
         x, past = F.embedding(ids, self.table), states[0].past_ids
         if self.ngrams is not None and past is not None:
@@ -82,7 +89,7 @@ class LiquidStep:
             x, state = block(x, step, state)
             after.append(state)
         after[0] = after[0]._replace(past_ids=past)
-        return self.norm(x) @ self.output, after
+        return self.norm(x), after
 
 
 def matrix(wide: torch.dtype, *weights: Tensor) -> Float[Tensor, "i o"]:

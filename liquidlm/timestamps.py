@@ -122,6 +122,31 @@ def elapsed(
     return gaps.masked_fill(first, math.inf).masked_fill(~real, 0.0).to(dtype)
 
 
+def next_gaps(
+    timestamps: Tensor,
+    following: Tensor,
+    counted: Tensor,
+    time_scale: float = 1.0,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "b t"]:
+    """(t_next − t) / time_scale where `counted`, else 0: what a time head is to foretell.
+
+    Raises:
+        LiquidError: a time that counts is not finite, or before the one it follows (row and position named).
+    """
+    times, later = timestamps.to(torch.float64), following.to(torch.float64)
+    gaps = torch.where(counted, later - times, 0.0)
+    wrong = ~(gaps.isfinite() & (gaps >= 0))
+    if wrong.any():
+        row, position = wrong.nonzero()[0].tolist()
+        raise LiquidError(
+            f"row {row}, position {position} is at {times[row, position].item()!r}, what follows at"
+            f" {later[row, position].item()!r}; times must be finite and must not decrease"
+        )
+    return (gaps / time_scale).clamp(max=1e30).to(dtype)
+
+
 def _check_arguments(
     timestamps: Tensor,
     last_time: Tensor | None,

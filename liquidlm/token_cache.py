@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Shaped
 
 from .corpus import Document
 from .data import TokenCorpus, TokenSink
@@ -20,13 +20,13 @@ FOLDER = "LIQUIDLM_CACHE"
 
 
 class TokenFile:
-    """Ids in a file, of which only what is asked for comes into memory."""
+    """Ids, or times, in a file, of which only what is asked for comes into memory."""
 
     def __init__(self, file: Path, dtype: np.dtype):
         self.file, self.dtype = file, dtype
         self.size = file.stat().st_size // dtype.itemsize
 
-    def __getitem__(self, part: slice) -> Integer[np.ndarray, " n"]:
+    def __getitem__(self, part: slice) -> Shaped[np.ndarray, " n"]:
         begin, end, _ = part.indices(self.size)
         offset = begin * self.dtype.itemsize
         return np.fromfile(self.file, self.dtype, max(0, end - begin), offset=offset)
@@ -50,23 +50,27 @@ def cached_tokens(
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
 
     def fill(part: Path) -> None:
-        with (part / "tokens.bin").open("wb") as stream:
-            sink = TokenSink(lambda ids: stream.write(ids.astype(dtype).tobytes()))
+        with (part / "tokens.bin").open("wb") as tokens, (part / "times.bin").open("wb") as times:
+            sink = TokenSink(
+                lambda ids: tokens.write(ids.astype(dtype).tobytes()), lambda of: times.write(of.tobytes())
+            )
             sink.add(documents(), tokenizer)
         np.save(part / "starts.npy", np.array(sink.starts, np.int64))
-        (part / "corpus.json").write_text(json.dumps({"text_bytes": sink.text_bytes, "tokens": sink.size}))
+        facts = {"text_bytes": sink.text_bytes, "tokens": sink.size, "events": sink.events}
+        (part / "corpus.json").write_text(json.dumps(facts))
 
     if not folder.exists():
         write_folder(folder, fill)
     try:
         facts = json.loads((folder / "corpus.json").read_text())
         tokens = TokenFile(folder / "tokens.bin", dtype)
-        if tokens.size != facts["tokens"]:
-            raise ValueError("tokens.bin has another size")
+        times = TokenFile(folder / "times.bin", np.dtype(np.float64)) if facts["events"] else None
+        if tokens.size != facts["tokens"] or (times is not None and times.size != tokens.size):
+            raise ValueError("tokens.bin or times.bin has another size")
         starts = np.load(folder / "starts.npy")
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise LiquidError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
-    return TokenCorpus(tokens, starts, facts["text_bytes"])
+    return TokenCorpus(tokens, starts, facts["text_bytes"], times, facts["events"])
 
 
 def cache_folder() -> Path:

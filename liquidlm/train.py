@@ -215,15 +215,16 @@ def _loop(run: Run, report: Report | Silence, stopped: list[int]) -> bool:
             if run.skipped == ROLL_BACK:
                 report.say(f"{ROLL_BACK} such steps in a row: going back to the weights of {run.roll_back()}")
             continue
-        loss, norm = outcome
-        average = loss if average is None else 0.95 * average + 0.05 * loss
+        average = outcome.what if average is None else 0.95 * average + 0.05 * outcome.what
         entry: dict[str, int | float] = {
             "step": run.step,
             "seconds": run.seconds,
             "loss": average,
             "train_bits_per_byte": average * bits,
-            "gradient_norm": norm,
+            "gradient_norm": outcome.norm,
         }
+        if settings.timestamps:
+            entry["time_loss"] = outcome.when
         report.progress(entry, run.done, tokens / (time.perf_counter() - first))
         if int(run.done * ROUNDS) > round_ or run.seconds - saved > ROUND_SECONDS:
             round_ = int(run.done * ROUNDS)
@@ -254,6 +255,11 @@ def _finish(run: Run, report: Report | Silence, result: Evaluation) -> None:
         f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats"
         f" per token ({result.bytes:,} bytes, state carried)."
     )
+    if result.time_nats_per_event is not None:
+        report.say(
+            f"When: {result.time_nats_per_event:.4f} nats per event ({result.events:,} events; densities per"
+            " second)."
+        )
     report.say(
         f"Tokens that survive embedding ▶ z ▶ inverse: {run.whole.embedding.round_trip_survival():.2%}"
     )

@@ -49,12 +49,13 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
 
     The text is read in parts, twice or three times; over IN_MEMORY characters its tokens are kept in a file.
     """
+    read = functools.partial(_documents, timestamps=settings.timestamps)
     with progress_bar("reading the text", None) as advance:
-        found = survey(_counted(_documents(settings.paths), advance))
+        found = survey(_counted(read(settings.paths), advance))
     points = found.lengths if settings.valid else split_points(found.lengths, seed=settings.seed)
 
     def training() -> Iterator[Document]:
-        return portions(_documents(settings.paths), points)
+        return portions(read(settings.paths), points)
 
     tokenizer = _tokenizer(settings.tokenizer, training, tokenizer_folder)
     if sum(points) <= IN_MEMORY:
@@ -67,18 +68,20 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
         trained = (path for path, point in zip(found.paths, points, strict=True) if point)
         train = Weighted(train, [settings.weights[path] for path in trained], settings.seed)
     if settings.valid:
-        count = len(survey(_documents(settings.valid)).lengths)
-        held_out = functools.partial(_documents, settings.valid)
+        count = len(survey(read(settings.valid)).lengths)
+        held_out = functools.partial(read, settings.valid)
     else:
         count = sum(point < length for point, length in zip(points, found.lengths, strict=True))
-        held_out = functools.partial(portions, _documents(settings.paths), points, held_out=True)
+        held_out = functools.partial(portions, read(settings.paths), points, held_out=True)
     valid = list(_head(held_out(), count, FINAL_BYTES))
     sample = list(_head(valid, count, SAMPLE_BYTES))
     return Texts(tokenizer, train, *(tokenize_documents(part, tokenizer) for part in (sample, valid)))
 
 
-def _documents(paths: list[str]) -> Iterator[Document]:
-    return read_documents(paths, PART) if paths else builtin_documents()
+def _documents(paths: list[str], timestamps: bool) -> Iterator[Document]:
+    if timestamps and not paths:
+        raise LiquidError("--timestamps needs text that has times: name its files")
+    return read_documents(paths, PART, timestamps=timestamps) if paths else builtin_documents()
 
 
 def _tokenizer(
@@ -125,7 +128,7 @@ def _head(documents: Iterable[Document], count: int, size: int) -> Iterator[Docu
             room = share
         text = document.text.encode()[: min(room, left)].decode(errors="ignore")
         if text:
-            yield Document(text, document.source, document.continues)
+            yield document.part(0, len(text))
         room, left = room - len(text.encode()), left - len(text.encode())
         if left <= 0:
             return

@@ -202,10 +202,8 @@ def cache(tmp_path, monkeypatch):
 def test_a_corpus_in_a_file_is_the_one_in_memory(cache):
     documents = [Document(f"Text {i}: señor, " * (10 * i + 1), str(i)) for i in range(20)]
     tokenizer = LEDTokenizerWrapper.train([d.text for d in documents], 300)
-    read = []
-    stored = cached_tokens("digest", lambda: documents, tokenizer, read.append)
+    stored = cached_tokens("digest", lambda: documents, tokenizer)
     plain = tokenize_documents(documents, tokenizer)
-    assert sum(read) == sum(len(d.text) for d in documents)
     assert stored.tokens[0 : stored.tokens.size].tolist() == plain.tokens.tolist()
     assert stored.tokens[5:9].tolist() == plain.tokens[5:9].tolist() and stored.tokens[10**9 :].size == 0
     assert stored.starts.tolist() == plain.starts.tolist() and stored.text_bytes == plain.text_bytes
@@ -244,7 +242,7 @@ def weighted(weights, seed=0):
 
 def told(ring):
     """How often each document is in a ring, by its letter; every one whole."""
-    ids, starts = ring.window(0, ring.size)
+    ids, starts, _ = ring.window(0, ring.size)
     found = np.split(ids, np.flatnonzero(starts)[1:])
     for document in found:
         letter = document[1]
@@ -267,7 +265,7 @@ def test_documents_are_told_by_their_weight_in_another_order_every_epoch():
 @pytest.mark.parametrize(("begin", "count"), [(0, 1), (3, 50), (20, 7), (41, 200), (-5, 9), (10**6, 30)])
 def test_a_window_of_the_ring_is_a_part_of_it(begin, count):
     ring = weighted([2, 1, 1.0]).ring(3)
-    ids, starts = ring.window(0, ring.size)
+    ids, starts, _ = ring.window(0, ring.size)
     places = (begin + np.arange(count)) % ring.size
     found = ring.window(begin, count)
     assert found[0].tolist() == ids[places].tolist() and found[1].tolist() == starts[places].tolist()

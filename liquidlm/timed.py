@@ -1,0 +1,184 @@
+"""Files of events with times ▶ documents whose text knows when it happened.
+
+The rule: an event's text is all at the event's time, and so is the line break before it. A document is its
+events, one line break between two; its `<s>` is at the first event's time, its `</s>` at the last one's. So
+within an event the gap is 0, and a model that has read a line break with its gap knows how long nothing was.
+"""
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from liquidlm.errors import LiquidError
+
+
+class Event(NamedTuple):
+    """Something said, and when, in seconds."""
+
+    time: float
+    text: str
+
+
+DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+CLOCK = r"-?(?:\d+:)?(?:\d+:)?\d+:\d\d(?:[.,]\d+)?"
+NUMBER = r"-?\d+\.\d+|-?\d{9,}"
+SYSLOG = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d"
+STAMP = re.compile(rf"[\[(<]?({DATE}|{SYSLOG}|{CLOCK}|{NUMBER})[\])>]?(?=[:,;]?(?:\s|$))[:,;]?\s?")
+"""A time at the beginning of a line."""
+CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s*-->")
+TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+UNITS = (1.0, 60.0, 3600.0, 86400.0)
+"""Seconds in the fields of a clock, the last first: [[DD:]HH:]MM:SS."""
+
+
+def seconds(time: object) -> float:
+    """A time in seconds: a number, a date and time (ISO 8601, or as logs have it; UTC where no zone is
+    named), or a clock, [[DD:]HH:]MM:SS.
+
+    Raises:
+        ValueError: it is none of these, or not finite.
+    """
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        found = float(time)
+    elif not isinstance(time, str):
+        raise ValueError(f"{time!r} is no time")
+    elif re.fullmatch(CLOCK, time):
+        sign, fields = (-1.0 if time.startswith("-") else 1.0), time.lstrip("-").replace(",", ".").split(":")
+        found = sign * sum(float(field) * unit for field, unit in zip(reversed(fields), UNITS, strict=False))
+    elif re.fullmatch(SYSLOG, time):  # which has no year: a leap year takes every date
+        found = datetime.strptime(f"2000 {time}", "%Y %b %d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+    elif re.fullmatch(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", time):
+        found = float(time)
+    else:
+        moment = datetime.fromisoformat(time.replace(",", ".").replace(" UTC", "Z").replace(" +", "+"))
+        found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(found):
+        raise ValueError(f"{time!r} is not finite")
+    return found
+
+
+def read_events(lines: Iterable[str], suffix: str, name: str) -> Iterator[Iterator[Event]]:
+    """The documents of a file, each as its events, in order.
+
+    - ``.jsonl``: each line ``{"time": …, "text": …}`` is an event, all together one document; a line that is
+      a list of such objects, or ``{"events": [ … ]}``, is a document of its own.
+    - ``.srt``, ``.vtt``: a cue is an event, at the time that it is shown.
+    - anything else: a line that begins with a time, plain or in brackets, is an event (see `seconds`); a
+      line that does not goes on with the event before it.
+
+    Each document must be taken to its end before the next.
+
+    Raises:
+        LiquidError: no time where one should be, one that cannot be read, or one before the last; the line is
+            named.
+    """
+    if suffix == ".jsonl":
+        yield from _json_documents(lines, name)
+    else:
+        yield _in_order((_cues if suffix in (".srt", ".vtt") else _stamped)(lines, name), name)
+
+
+def _in_order(events: Iterable[tuple[int, Event]], name: str) -> Iterator[Event]:
+    last = -math.inf
+    for number, event in events:
+        if event.time < last:
+            raise LiquidError(
+                f"{name}, line {number}: the time goes back, from {last:.15g} to {event.time:.15g} s; sort"
+                " the events, or put what begins anew into a file of its own"
+            )
+        last = event.time
+        yield event
+
+
+def _json_documents(lines: Iterable[str], name: str) -> Iterator[Iterator[Event]]:
+    """Runs of lines that are an event each, and lines that are a list of them."""
+
+    def document(numbered: tuple[int, object]) -> int | None:
+        number, record = numbered
+        return number if isinstance(record, list) else None
+
+    for _, run in itertools.groupby(_json_lines(lines, name), document):
+        yield _in_order(
+            (
+                (number, _event(one, f"{name}, line {number}"))
+                for number, record in run
+                for one in (record if isinstance(record, list) else [record])
+            ),
+            name,
+        )
+
+
+def _json_lines(lines: Iterable[str], name: str) -> Iterator[tuple[int, object]]:
+    """Number and content of each line that is not blank; ``{"events": …}`` as its list."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise LiquidError(f"{name}, line {number}: not JSON ({error})") from error
+        yield number, record.get("events", record) if isinstance(record, dict) else record
+
+
+def _event(record: object, where: str) -> Event:
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str) or "time" not in record:
+        raise LiquidError(f'{where}: an event must be a JSON object with a "time" and a string "text"')
+    try:
+        record["text"].encode("utf-8")
+        return Event(seconds(record["time"]), record["text"])
+    except UnicodeEncodeError as error:
+        raise LiquidError(f'{where}: "text" has half of a surrogate pair') from error
+    except (ValueError, OverflowError) as error:
+        raise LiquidError(
+            f'{where}: "time" must be seconds or a date and time (ISO 8601), not {record["time"]!r}'
+        ) from error
+
+
+def _cues(lines: Iterable[str], name: str) -> Iterator[tuple[int, Event]]:
+    """Cues of a subtitle file; what is not shown (numbers, notes, styles, markup) is left out."""
+    time, begin, shown = None, 0, []
+    number = 0
+    for number, line in enumerate(lines, start=1):
+        line = line.rstrip("\r\n")
+        if found := CUE.match(line):
+            if time is not None and shown:
+                yield begin, Event(time, " ".join(shown))
+            time, begin, shown = seconds(found[1].strip()), number, []
+        elif not line.strip():
+            if time is not None and shown:
+                yield begin, Event(time, " ".join(shown))
+            time, shown = None, []
+        elif time is not None and (text := TAG.sub("", line).strip()):
+            shown.append(text)
+    if time is not None and shown:
+        yield begin, Event(time, " ".join(shown))
+
+
+def _stamped(lines: Iterable[str], name: str) -> Iterator[tuple[int, Event]]:
+    """Lines that begin with a time, each with those after it that do not."""
+    time, begin, said = None, 0, []
+    for number, line in enumerate(lines, start=1):
+        line = line.rstrip("\r\n")
+        found = STAMP.match(line)
+        if found is not None:
+            try:
+                new = seconds(found[1])
+            except ValueError:
+                found = None  # looks like a time, and is none
+            else:
+                if time is not None:
+                    yield begin, Event(time, "\n".join(said).strip("\n"))
+                time, begin, said = new, number, [rest] if (rest := line[found.end() :]) else []
+        if found is None:
+            if time is None and line.strip():
+                raise LiquidError(
+                    f"{name}, line {number}: no time at its beginning; with timestamps a text must begin with"
+                    " one, such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5"
+                )
+            said.append(line)
+    if time is not None:
+        yield begin, Event(time, "\n".join(said).strip("\n"))

@@ -1,0 +1,218 @@
+"""When: the distribution of the next gap, and the model that learns it."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from helpers import error, event_times, randomise, state_error
+from torch.distributions import Categorical, LogNormal, MixtureSameFamily
+
+from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
+from liquidlm.generate import Sampling, read_output, write_timed
+from liquidlm.time_head import GapDistribution, TimeHead
+from liquidlm.timestamps import next_gaps
+
+V, H, K = 30, 16, 4
+SMALL: dict[str, Any] = {
+    "vocab_size": V,
+    "embedding_dim": 8,
+    "latent_dim": 4,
+    "hidden_size": H,
+    "num_hidden_layers": 2,
+}
+
+
+def distribution(*shape: int, seed: int = 0) -> GapDistribution:
+    head = randomise(TimeHead(H, V, K).double(), seed)
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.randn(*shape, H, generator=generator, dtype=torch.float64)
+    return head(h, torch.randint(0, V, shape, generator=generator))
+
+
+def tiny(**options) -> LiquidTextGenerationModel:
+    torch.manual_seed(0)
+    config = LiquidConfig(**(SMALL | {"ngram_rows": 40, "time_components": K, "dropout_rate": 0.0} | options))
+    return randomise(LiquidTextGenerationModel(config), scale=0.1).double().eval()
+
+
+def tokens(batch: int = 2, length: int = 30) -> torch.Tensor:
+    return torch.randint(0, V, (batch, length), generator=torch.Generator().manual_seed(1))
+
+
+def test_is_torch_s_mixture_with_a_chance_of_none() -> None:
+    d = distribution(3, 5)
+    theirs = MixtureSameFamily(Categorical(logits=d.log_weights), LogNormal(d.mean, d.deviation))
+    gap = torch.rand(3, 5, dtype=torch.float64) * 9 + 0.01
+    some = torch.log1p(-d.zero.sigmoid())
+    assert error(d.log_prob(gap), some + theirs.log_prob(gap)) < 1e-12
+    assert error(d.log_prob(torch.zeros_like(gap)), d.zero.sigmoid().log()) < 1e-12
+    none = d.zero.sigmoid()
+    assert error(d.cdf(gap), none + (1 - none) * theirs.cdf(gap)) < 1e-12
+    assert error(d.cdf(torch.zeros_like(gap)), none) < 1e-12
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.99])
+def test_quantiles(p: float) -> None:
+    d = distribution(40)
+    gap = d.quantile(p)
+    none = d.zero.sigmoid() >= p
+    assert bool((gap[none] == 0).all()) and error(d.cdf(gap)[~none], torch.full_like(gap[~none], p)) < 1e-9
+
+
+def test_samples_have_the_distribution() -> None:
+    one = distribution(1)
+    d = GapDistribution(*(part.expand(40_000, *part.shape[1:]) for part in vars(one).values()))
+    gaps = d.sample(torch.Generator().manual_seed(0))
+    for p in (0.1, 0.5, 0.9):
+        if (limit := one.quantile(p).item()) > 0:
+            assert (gaps <= limit).double().mean().item() == pytest.approx(p, abs=0.01)
+    assert (gaps == 0).double().mean().item() == pytest.approx(one.zero.sigmoid().item(), abs=0.01)
+    assert torch.equal(gaps, d.sample(torch.Generator().manual_seed(0)))
+
+
+def test_gradients_are_finite_at_any_gap() -> None:
+    head = randomise(TimeHead(H, V, K))
+    h = torch.randn(6, H, requires_grad=True)
+    gaps = torch.tensor([0.0, 1e-30, 1e-3, 1.0, 1e9, 1e30])
+    head(h, torch.arange(6)).log_prob(gaps).sum().backward()
+    assert all(bool(x.grad.isfinite().all()) for x in [h, *head.parameters()])
+
+
+# ---- in the model
+
+
+def test_the_loss_is_what_and_when() -> None:
+    model, ids, times = tiny(time_scale=2.5), tokens(), event_times(2, 30)
+    out = model(ids, timestamps=times, labels=ids)
+    what = model(ids, timestamps=times).logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None]).mean()
+    gaps = times.diff(dim=1) / 2.5
+    when = model.next_gap(out.features[:, :-1], ids[:, 1:]).log_prob(gaps).mean()
+    assert error(out.time_loss, -when) < 1e-12 and error(out.loss, -what - when) < 1e-12
+    assert model(ids, labels=ids).time_loss is None  # no times, nothing to foretell
+    trained = model.train()(ids, timestamps=times, labels=ids)
+    flow = model.config.flow_loss_weight * trained.flow_loss
+    assert error(trained.loss - flow, out.loss) < 1e-12 and error(trained.time_loss, out.time_loss) < 1e-12
+
+
+def test_in_windows_packed_and_padded() -> None:
+    """Bit by bit what one document alone gives: over windows with shifted times, starts, and padding."""
+    model, ids, times = tiny(), tokens(1, 40), event_times(1, 40)
+    whole = model(ids, timestamps=times, labels=ids)
+    count = 39
+    state, total = model.new_state(), 0.0
+    labels, later = ids.roll(-1, 1), times.roll(-1, 1)
+    labels[0, -1], later[0, -1] = -100, float("nan")  # of what does not count nothing is asked
+    for part in (slice(0, 7), slice(7, 8), slice(8, 40)):
+        out = model(
+            ids[:, part],
+            timestamps=times[:, part],
+            shift_labels=labels[:, part],
+            shift_timestamps=later[:, part],
+            past_key_values=state,
+            use_cache=True,
+            num_items_in_batch=count,
+        )
+        total = total + out.time_loss
+    assert error(total, whole.time_loss) < 1e-12
+    starts = torch.zeros(1, 80, dtype=torch.bool)
+    starts[0, [0, 40]] = True
+    both = model(ids.repeat(1, 2), timestamps=times.repeat(1, 2), labels=ids.repeat(1, 2), starts=starts)
+    assert error(both.time_loss, whole.time_loss) < 1e-12
+    for left, right in ((3, 0), (0, 3)):
+        pad = torch.nn.functional.pad
+        mask = pad(torch.ones_like(ids), (left, right))
+        out = model(
+            pad(ids, (left, right)),
+            mask,
+            timestamps=pad(times, (left, right)),
+            labels=pad(ids, (left, right)),
+        )
+        assert error(out.time_loss, whole.time_loss) < 1e-12
+
+
+def test_another_unit_changes_nothing() -> None:
+    ids, times = tokens(), event_times(2, 30)
+    seconds, minutes = tiny(time_scale=6.0), tiny(time_scale=0.1)
+    a, b = seconds(ids, timestamps=times, labels=ids), minutes(ids, timestamps=times / 60, labels=ids)
+    assert error(a.logits, b.logits) < 1e-9 and error(a.time_loss, b.time_loss) < 1e-9
+
+
+def test_every_parameter_of_the_head_learns() -> None:
+    model, ids = tiny().train(), tokens()
+    model(ids, timestamps=event_times(2, 30), labels=ids).loss.backward()
+    grads = {name: p.grad for name, p in model.time_head.named_parameters()}
+    assert all(grad is not None and bool(grad.abs().sum() > 0) for grad in grads.values())
+
+
+def test_mistakes() -> None:
+    model, ids, times = tiny(), tokens(), event_times(2, 30)
+    later = times.roll(-1, 1)
+    with pytest.raises(LiquidError, match="row 0, position 29 is at"):
+        model(ids, timestamps=times, shift_labels=ids, shift_timestamps=later)
+    output = read_output(tiny(time_components=0), ids, model.new_state())
+    with pytest.raises(LiquidError, match="not when"):
+        next(write_timed(model, output, model.new_state(), Sampling(), 3))
+    with pytest.raises(LiquidError, match="without timestamps"):
+        model(ids, shift_labels=ids, shift_timestamps=later)
+    with pytest.raises(LiquidError, match="not when"):
+        tiny(time_components=0).next_gap(torch.zeros(1, H), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(LiquidError, match="time_components must be at least 0"):
+        LiquidConfig(**SMALL, time_components=-1)
+    with pytest.raises(LiquidError, match=r"position 1 is at 3\.0, what follows at nan"):
+        next_gaps(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, math.nan]]), torch.tensor([[True, True]]))
+
+
+# ---- writing
+
+
+def test_writing_draws_times_from_the_head() -> None:
+    """Tokens and gaps are those that the whole text's features give, draw by draw."""
+    model, ids = tiny(time_scale=3.0), tokens(2, 9)
+    times, state = event_times(2, 9), model.new_state()
+    output = read_output(model, ids, state, times)
+    written = list(write_timed(model, output, state, Sampling(seed=3), 20))
+    again = model.new_state()
+    output = read_output(model, ids, again, times)
+    assert all(
+        torch.equal(a, b)
+        for pair in zip(written, write_timed(model, output, again, Sampling(seed=3), 20), strict=True)
+        for a, b in zip(*pair, strict=True)
+    )
+    new, when = (torch.stack(part, 1) for part in zip(*written, strict=True))
+    every = torch.cat([times, when], 1)
+    assert bool((every.diff(dim=1) >= 0).all())
+    whole = model(torch.cat([ids, new], 1), timestamps=every)
+    assert error(state.last_time, every[:, -2]) == 0  # the last token is not read
+    generator = torch.Generator().manual_seed(3)
+    for i in range(20):  # the same draws, one by one
+        chosen = Sampling().processors()(None, whole.logits[:, 8 + i].float())
+        token = torch.multinomial(chosen.softmax(-1), 1, generator=generator)[:, 0]
+        gap = model.next_gap(whole.features[:, 8 + i], token).sample(generator)
+        assert torch.equal(token, new[:, i]) and error(every[:, 8 + i] + 3 * gap, every[:, 9 + i]) < 1e-9
+
+
+def test_transformers_generate_draws_times_too() -> None:
+    model: Any = tiny()
+    ids, times = tokens(2, 9), event_times(2, 9)
+    torch.manual_seed(5)
+    out = model.generate(
+        ids,
+        timestamps=times,
+        max_new_tokens=12,
+        do_sample=True,
+        return_dict_in_generate=True,
+        eos_token_id=None,
+    )
+    state = out.past_key_values
+    assert len(state.written_times) == 11  # the last token was not read
+    every = torch.cat([times, torch.stack(state.written_times, 1)], 1)
+    assert error(state.last_time, every[:, -1]) == 0 and bool((every.diff(dim=1) >= 0).all())
+    assert len({round(gap, 6) for gap in every.diff(dim=1)[:, 9:].flatten().tolist()}) > 4
+    other = model.new_state()
+    model(out.sequences[:, :20], timestamps=every, past_key_values=other, use_cache=True)
+    assert state_error(state.states()[-1], other.states()[-1]) < 1e-9
+    plain = model.generate(ids, max_new_tokens=5, return_dict_in_generate=True, do_sample=False)
+    assert not plain.past_key_values.written_times
+    with pytest.raises(LiquidError, match="beam search cannot draw times"):
+        model.generate(ids, timestamps=times, max_new_tokens=3, num_beams=2, do_sample=False)

@@ -1,0 +1,240 @@
+"""Text with times: readers, documents, tokens, batches."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from liquidlm.corpus import Document, portions, read_documents, survey
+from liquidlm.data import StreamBatches, tokenize_documents
+from liquidlm.errors import LiquidError
+from liquidlm.settings import TrainSettings
+from liquidlm.timed import Event, read_events, seconds
+from liquidlm.token_cache import cached_tokens
+from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.training_text import prepare
+
+NEW_YEAR = 1_704_067_200.0  # 2024-01-01T00:00:00Z
+
+
+def events(text: str, suffix: str = ".txt") -> list[list[Event]]:
+    return [list(document) for document in read_events(text.splitlines(), suffix, "here")]
+
+
+@pytest.mark.parametrize(
+    ("time", "found"),
+    [
+        (3, 3.0),
+        (-2.5, -2.5),
+        ("12.25", 12.25),
+        ("1e3", 1000.0),
+        ("2024-01-01T00:00:00Z", NEW_YEAR),
+        ("2024-01-01 00:00:00,500", NEW_YEAR + 0.5),
+        ("2024-01-01T01:00:00+01:00", NEW_YEAR),
+        ("2024-01-01T00:00:01", NEW_YEAR + 1),
+        ("01:30", 90.0),
+        ("01:00:01.5", 3601.5),
+        ("02:03:04:05", 2 * 86400 + 3 * 3600 + 4 * 60 + 5.0),
+        ("-00:00:10", -10.0),
+    ],
+)
+def test_times(time: object, found: float) -> None:
+    assert seconds(time) == found
+
+
+@pytest.mark.parametrize("time", ["soon", "", None, True, float("nan"), "2024-13-01T00:00:00", [1]])
+def test_what_is_no_time(time: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        seconds(time)
+
+
+def test_lines_that_begin_with_a_time() -> None:
+    text = """2024-01-01T00:00:00Z kernel: begins
+2024-01-01 00:00:02.5 goes on
+  with a second line
+
+and a third
+[2024-01-01T00:00:03+00:00] ends"""
+    (found,) = events(text)
+    assert found == [
+        (NEW_YEAR, "kernel: begins"),
+        (NEW_YEAR + 2.5, "goes on\n  with a second line\n\nand a third"),
+        (NEW_YEAR + 3, "ends"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "gap"),
+    [
+        ("Jan  2 03:04:05 host a\nJan 12 03:04:06 host b", 10 * 86400 + 1),
+        ("[00:12:31] a\n[00:12:33] b", 2),
+        ("(0:05) a\n(1:05) b", 60),
+        ("1700000000.5 a\n1700000001.75 b", 1.25),
+        ("1700000000: a\n1700000002: b", 2),
+        ("00:00:01,500\ta\n00:00:02\tb", 0.5),
+    ],
+)
+def test_kinds_of_stamps(lines: str, gap: float) -> None:
+    ((a, b),) = events(lines)
+    assert b.time - a.time == pytest.approx(gap) and a.text.endswith("a") and b.text.endswith("b")
+
+
+def test_numbers_that_are_no_times_are_text() -> None:
+    ((only,),) = events("[00:01] first\n12 men, 3 dogs\n99:99:99:99:99 x\n2024-99-01T00:00:00 y")
+    assert only.text == "first\n12 men, 3 dogs\n99:99:99:99:99 x\n2024-99-01T00:00:00 y"
+
+
+SRT = """1
+00:00:01,000 --> 00:00:02,000
+<i>Hello,</i>
+there.
+
+2
+00:01:00,250 --> 00:01:02,000
+{\\an8}Again.
+"""
+VTT = """WEBVTT
+
+NOTE a remark
+
+intro
+00:01.000 --> 00:02.000 align:start
+<v Ann>Hello,
+there.
+
+01:00.250 --> 01:02.000
+Again."""
+
+
+@pytest.mark.parametrize(("text", "suffix"), [(SRT, ".srt"), (VTT, ".vtt")])
+def test_subtitles(text: str, suffix: str) -> None:
+    assert events(text, suffix) == [[(1.0, "Hello, there."), (60.25, "Again.")]]
+
+
+def test_json_lines() -> None:
+    one, two = {"time": 1, "text": "a"}, {"time": "2024-01-01T00:00:00Z", "text": "b", "more": 1}
+    lines = [one, two, "", [one, one], {"events": [two]}, one]
+    text = "\n".join(line if line == "" else json.dumps(line) for line in lines)
+    a, b = (1.0, "a"), (NEW_YEAR, "b")
+    assert events(text, ".jsonl") == [[a, b], [a, a], [b], [a]]
+
+
+@pytest.mark.parametrize(
+    ("text", "suffix", "said"),
+    [
+        ("no time\n[0:01] x", ".txt", "line 1: no time"),
+        ("[0:02] a\n[0:03] b\n[0:01] c", ".log", "line 3: the time goes back, from 3 to 1 s"),
+        (SRT + "\n3\n00:00:30,000 --> 00:00:31,000\nback", ".srt", "line 11: the time goes back"),
+        ('{"text": "a"}', ".jsonl", 'line 1: an event must be a JSON object with a "time"'),
+        ('{"time": 1, "text": 3}', ".jsonl", "line 1: an event must be"),
+        ('{"time": "soon", "text": "a"}', ".jsonl", "line 1: \"time\" must be seconds .* not 'soon'"),
+        ('{"time": 1e999, "text": "a"}', ".jsonl", 'line 1: "time" must be'),
+        ('{"time": 2, "text": "a"}\n{"time": 1, "text": "a"}', ".jsonl", "line 2: the time goes back"),
+        ("{", ".jsonl", "line 1: not JSON"),
+        ('{"time": 1, "text": "\\ud800"}', ".jsonl", "line 1: .* surrogate"),
+    ],
+)
+def test_mistakes_name_the_line(text: str, suffix: str, said: str) -> None:
+    with pytest.raises(LiquidError, match=f"here, {said}"):
+        events(text, suffix)
+
+
+# ---- documents
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    file = tmp_path / "log.txt"
+    file.write_text("".join(f"{1.7e9 + 3 * i:.1f} event {i} ñ\n" for i in range(300)))
+    return file
+
+
+def times_of(documents: list[Document]) -> list[float]:
+    """Of each character."""
+    found = []
+    for document in documents:
+        ends = [*(at for at, _ in document.marks[1:]), len(document.text)]
+        for (at, time), end in zip(document.marks, ends, strict=True):
+            found += [time] * (end - at)
+    return found
+
+
+def test_parts_and_portions_keep_every_character_s_time(log: Path) -> None:
+    (whole,) = read_documents(log, timestamps=True)
+    assert whole.text == "\n".join(f"event {i} ñ" for i in range(300))
+    assert len(whole.marks) == 300 and whole.marks[0] == (0, 1.7e9)
+    assert whole.text[whole.marks[5][0]] == "\n"  # the line break before an event is the event's
+    parts = list(read_documents(log, 50, timestamps=True))
+    assert len(parts) > 20 and [part.continues for part in parts] == [False] + [True] * (len(parts) - 1)
+    assert "".join(part.text for part in parts) == whole.text and times_of(parts) == times_of([whole])
+    for cut in (0, 1, 777, len(whole.text)):
+        kept, held = (list(portions(iter(parts), [cut], side)) for side in (False, True))
+        assert "".join(part.text for part in kept + held) == whole.text
+        assert times_of(kept + held) == times_of([whole])
+    other = log.with_name("other.txt")
+    other.write_text(log.read_text().replace("1700000003.0", "1700000004.0"))
+    assert (
+        survey(read_documents(log, timestamps=True)).digest
+        != survey(read_documents(other, timestamps=True)).digest
+    )
+
+
+def test_a_folder_of_logs(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("[0:01] one\n[0:02] two")
+    (tmp_path / "b.srt").write_text(SRT)
+    (tmp_path / "c.rst").write_text("no times, and not looked at")
+    assert [document.text for document in read_documents(tmp_path, timestamps=True)] == [
+        "one\ntwo",
+        "Hello, there.\nAgain.",
+    ]
+
+
+def test_text_without_times_is_one_clear_error(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("just text")
+    with pytest.raises(LiquidError, match=r"a\.txt, line 1: no time"):
+        list(read_documents(file, timestamps=True))
+    file.write_text("\n\n")
+    with pytest.raises(LiquidError, match="empty"):
+        list(read_documents(file, timestamps=True))
+    with pytest.raises(LiquidError, match="needs text that has times"):
+        prepare(TrainSettings(steps=1, timestamps=True))
+    with pytest.raises(LiquidError, match="times of a data set"):
+        read_documents("hf:name", timestamps=True)
+
+
+# ---- tokens and batches
+
+
+def test_every_token_is_at_its_event_s_time(log: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("LIQUIDLM_CACHE", str(tmp_path / "cache"))
+    tokenizer = LEDTokenizerWrapper.train([log.read_text()], 300)
+    second = Document("a\nbc", "b", marks=((0, 5.0), (1, 5.0)))
+    documents = [*read_documents(log, 50, timestamps=True), second]
+    corpus = tokenize_documents(documents, tokenizer)
+    stored = cached_tokens("digest", lambda: documents, tokenizer)
+    assert corpus.times is not None and corpus.times.size == corpus.size and corpus.events == 302
+    assert stored.times is not None and stored.times[:].tolist() == corpus.times[:].tolist()
+    assert stored.events == 302 and stored.typical_gap == corpus.typical_gap == 3.0
+    decoder, said = tokenizer.stream(), {}
+    for token, time in zip(corpus.tokens[:].tolist(), corpus.times[:].tolist(), strict=True):
+        said[time] = said.get(time, "") + decoder.push(token)
+    assert said[1.7e9] == "event 0 ñ" and said[1.7e9 + 30] == "\nevent 10 ñ" and said[5.0] == "a\nbc"
+    one, other = (StreamBatches(each, 3, 40, seed=1) for each in (corpus, stored))
+    for _ in range(60):
+        a, b = one.next_batch(), other.next_batch()
+        assert a.times is not None and a.next_times is not None and b.times is not None
+        assert torch.equal(a.times, b.times) and torch.equal(a.next_times[:, :-1], a.times[:, 1:])
+        gaps = (a.next_times - a.times)[a.targets >= 0]
+        assert bool(((gaps == 0) | (gaps == 3)).all())
+    moved = tokenize_documents([Document("a\nbc", "b", marks=((0, 5.0), (1, 6.0)))], tokenizer)
+    assert moved.checksum != tokenize_documents([second], tokenizer).checksum
+
+
+def test_the_ring_goes_round_with_its_times() -> None:
+    documents = [Document("abc", "a", marks=((0, 1.0), (2, 4.0))), Document("de", "b", marks=((0, 2.0),))]
+    corpus = tokenize_documents(documents, LEDTokenizerWrapper.bytes())
+    found = corpus.window(6, 6).times
+    assert np.asarray(found).tolist() == [2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
