@@ -1,6 +1,7 @@
 """The command line: train, generate, eval, export, bench."""
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -207,6 +208,21 @@ def generate(
     load_state: Annotated[
         Path | None, typer.Option(metavar="F", help="Go on from there; nothing is read again.")
     ] = None,
+    timestamps: Annotated[
+        bool,
+        typer.Option(
+            "--timestamps",
+            help="Write every line with its time, of a model trained with times; the prompt's lines may begin"
+            " with theirs.",
+        ),
+    ] = False,
+    after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="With --timestamps: so long a silence follows the prompt; then a new line.",
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say sizes and rates on standard error.")
     ] = False,
@@ -221,9 +237,13 @@ def generate(
         liquidlm generate runs/novel --file novel.txt --save-state novel.state
 
         liquidlm generate runs/novel --load-state novel.state "Chapter the Last"
+
+        liquidlm generate runs/apollo --timestamps "[00:10:00] CC: Stand by." --after 240
     """
     if samples < 1:
         raise LiquidError(f"--samples must be at least 1, not {samples}")
+    if after is not None and (not timestamps or not 0 <= after < math.inf):
+        raise LiquidError("--after goes with --timestamps, and is a number of seconds, at least 0")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     folder, prompt = _model_and_prompt(folder, prompt)
     generate_text(
@@ -234,6 +254,8 @@ def generate(
         samples=samples,
         save_state=save_state,
         load_state=load_state,
+        timestamps=timestamps,
+        after=after,
         verbose=verbose,
     )
 

@@ -1,10 +1,12 @@
 """What the command line does with a trained model: write from a prompt, judge by a text."""
 
+import copy
 import json
 import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -14,12 +16,13 @@ from .data import tokenize_documents
 from .errors import LiquidError
 from .evaluate import evaluate, peak_memory
 from .folder import load_model
-from .generate import Sampling, read, write
+from .generate import Sampling, read_output, write, write_timed
 from .model import LiquidTextGenerationModel
 from .precision import best_device, bf16_is_faster
 from .signals import stop_signals
 from .state import LiquidCache
 from .step import LiquidStep
+from .timed import STAMP, Event, read_events, stamp
 from .tokenizer import LEDTokenizerWrapper
 
 LONG = 20_000
@@ -37,11 +40,15 @@ def generate_text(
     samples: int = 1,
     save_state: Path | None = None,
     load_state: Path | None = None,
+    timestamps: bool = False,
+    after: float | None = None,
     verbose: bool = False,
 ) -> None:
     """Print text that goes on from `prompt`, as it is written; several samples are parted by a line.
 
-    Ctrl-C ends the writing between two tokens; the state is saved all the same.
+    With `timestamps` every line is printed with its time, and `prompt` may have times (see `timed`); `after`
+    puts the clock forward by so much before the writing. Ctrl-C ends the writing between two tokens; the
+    state is saved all the same.
     """
     if save_state is not None:
         if samples > 1:
@@ -49,16 +56,32 @@ def generate_text(
         _probe(save_state)
     console = Console(stderr=True, highlight=False)
     model, tokenizer = load_model(folder, best_device())
-    state, pending = _begin(model, tokenizer, load_state)
+    if timestamps and model.time_head is None:
+        raise LiquidError(f"{folder} knows no times: train a model with --timestamps for that")
+    state, pending, pending_times = _begin(model, tokenizer, load_state)
     if not pending and not prompt:
         raise LiquidError(f"the text of {load_state} had come to its end: give a prompt to go on")
-    ids = torch.tensor([[*pending, *tokenizer.encode(prompt).tolist()]], device=model.device)
+    times, lines = None, None
+    if timestamps:
+        events = prompt_events(prompt, state, after)
+        encoded = tokenizer.encode_all([event.text for event in events])
+        runs = zip(events, encoded, strict=True)
+        own = [(token, event.time) for event, run in runs for token in run.tolist()]
+        begins = events[0].time if events else 0.0
+        every = [*zip(pending, pending_times or [begins] * len(pending), strict=True), *own]
+        ids = torch.tensor([[token for token, _ in every]], device=model.device)
+        times = torch.tensor([[at for _, at in every]], dtype=torch.float64, device=model.device)
+        lines = TimedLines()
+        prompt = "".join(lines.push(event.text, event.time) for event in events)
+    else:
+        ids = torch.tensor([[*pending, *tokenizer.encode(prompt).tolist()]], device=model.device)
     begin = time.perf_counter()
-    logits = _read_prompt(model, ids, state, console)
+    output = _read_prompt(model, ids, state, times, console)
     if verbose:
         seconds = time.perf_counter() - begin
         console.print(f"read {ids.shape[1]:,} tokens in {seconds:.2f} s; state {state.nbytes:,} bytes")
     written: list[int] = []
+    at = 0.0
     step = LiquidStep(model, state.table)
     for number in range(samples):
         seed = None if sampling.seed is None else sampling.seed + number
@@ -68,11 +91,18 @@ def generate_text(
         begin, written = time.perf_counter(), []
         decoder = tokenizer.stream()
         print(prompt if len(prompt) <= ECHO else "…" + prompt[-ECHO:], end="", flush=True)
-        draws, stop = replace(sampling, seed=seed), [tokenizer.eos_token_id]
+        how: dict[str, Any] = {"context": ids, "stop": [tokenizer.eos_token_id], "step": step}
+        draws, shown = replace(sampling, seed=seed), copy.copy(lines)
+        if shown is None:
+            logits = output.logits[:, -1].float()
+            writing = ((token, 0.0) for token in write(model, logits, own, draws, max_new_tokens, **how))
+        else:
+            writing = write_timed(model, output, own, draws, max_new_tokens, **how)
         with stop_signals() as stopped:
-            for token in write(model, logits, own, draws, max_new_tokens, context=ids, stop=stop, step=step):
+            for token, drawn in writing:
                 written.append(int(token))
-                print(decoder.push(written[-1]), end="", flush=True)
+                at, said = float(drawn), decoder.push(written[-1])
+                print(said if shown is None else shown.push(said, at), end="", flush=True)
                 if stopped:
                     break
         print(decoder.flush())
@@ -85,8 +115,46 @@ def generate_text(
     if save_state is not None:
         # The last token is still to be read; one that ends a document is not: the text may go on.
         pending = [token for token in written[-1:] if token != tokenizer.eos_token_id]
-        state.save(save_state, pending=json.dumps(pending), model=fingerprint(model))
+        whens = [at for _ in pending] if timestamps else []
+        state.save(
+            save_state,
+            pending=json.dumps(pending),
+            pending_times=json.dumps(whens),
+            model=fingerprint(model),
+        )
         console.print(f"state in {save_state}: go on with --load-state {save_state}")
+
+
+class TimedLines:
+    """Text as it comes ▶ the same with its time before every line."""
+
+    def __init__(self):
+        self.fresh = True
+
+    def push(self, text: str, time: float) -> str:
+        """`text`, which is at this time."""
+        shown = []
+        for line in text.splitlines(keepends=True):
+            shown.append(f"{stamp(time)} {line}" if self.fresh and line.strip("\r\n") else line)
+            self.fresh = line.endswith("\n")
+        return "".join(shown)
+
+
+def prompt_events(prompt: str, state: LiquidCache, after: float | None) -> list[Event]:
+    """A prompt as events: at the times before its lines, or all at once where it has none; and a line break
+    `after` it. What goes on from a state begins with a line break if it has times."""
+    goes_on = state.states()[0] is not None
+    now = float(state.last_time[0]) if goes_on else 0.0
+    if STAMP.match(prompt):
+        (read,) = read_events(prompt.splitlines(), ".txt", "the prompt")
+        events = [Event(time, f"\n{text}") for time, text in read]
+        if not goes_on:
+            events[0] = Event(events[0].time, events[0].text[1:])
+    else:
+        events = [Event(now, prompt)] if prompt else []
+    if after is not None:
+        events.append(Event((events[-1].time if events else now) + after, "\n"))
+    return events
 
 
 def _probe(file: Path) -> None:
@@ -101,28 +169,37 @@ def _probe(file: Path) -> None:
 
 def _begin(
     model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
-) -> tuple[LiquidCache, list[int]]:
-    """A state to read the prompt into, and the tokens that come before it."""
+) -> tuple[LiquidCache, list[int], list[float]]:
+    """A state to read the prompt into, the tokens that come before it, and their times if they have any."""
+    times = []
     if load_state is None:
         state, pending = model.new_state(), [tokenizer.bos_token_id]
     else:
         state, metadata = LiquidCache.load(load_state, len(model.blocks))
         if metadata.get("model") != fingerprint(model):
             raise LiquidError(f"{load_state} is the state of another model than the one in this folder")
-        pending = json.loads(metadata["pending"])
+        pending, times = json.loads(metadata["pending"]), json.loads(metadata.get("pending_times", "[]"))
     state.table = model.fold()
-    return state, pending
+    return state, pending, times
 
 
 def _read_prompt(
-    model: LiquidTextGenerationModel, ids: torch.Tensor, state: LiquidCache, console: Console
-) -> torch.Tensor:
+    model: LiquidTextGenerationModel,
+    ids: torch.Tensor,
+    state: LiquidCache,
+    times: torch.Tensor | None,
+    console: Console,
+) -> Any:
     if ids.shape[1] < LONG:
-        return read(model, ids, state)
+        return read_output(model, ids, state, times)
     total = ids.shape[1]
     with console.status(f"reading {total:,} tokens") as status:
-        return read(
-            model, ids, state, progress=lambda done: status.update(f"read {done:,} of {total:,} tokens")
+        return read_output(
+            model,
+            ids,
+            state,
+            times,
+            progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"),
         )
 
 

@@ -31,6 +31,8 @@ STAMP = re.compile(rf"[\[(<]?({DATE}|{SYSLOG}|{CLOCK}|{NUMBER})[\])>]?(?=[:,;]?(
 """A time at the beginning of a line."""
 CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s*-->")
 TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+EPOCH = 1e8
+"""Seconds from which on a time is taken to be since 1970."""
 UNITS = (1.0, 60.0, 3600.0, 86400.0)
 """Seconds in the fields of a clock, the last first: [[DD:]HH:]MM:SS."""
 
@@ -59,6 +61,19 @@ def seconds(time: object) -> float:
     if not math.isfinite(found):
         raise ValueError(f"{time!r} is not finite")
     return found
+
+
+def stamp(time: float) -> str:
+    """A time as lines show it: a clock since 0, or from 10⁸ s on a date and time (UTC)."""
+    tenths = round(time * 10)
+    rest = f".{abs(tenths) % 10}" if tenths % 10 else ""
+    if abs(time) >= EPOCH:
+        try:
+            return datetime.fromtimestamp(tenths // 10, UTC).strftime("[%Y-%m-%d %H:%M:%S") + f"{rest}]"
+        except (OverflowError, ValueError, OSError):  # after the year 9999
+            return f"[{time:.6g} s]"
+    minutes, whole = divmod(abs(tenths) // 10, 60)
+    return f"[{'-' if time < 0 else ''}{minutes // 60:02}:{minutes % 60:02}:{whole:02}{rest}]"
 
 
 def read_events(lines: Iterable[str], suffix: str, name: str) -> Iterator[Iterator[Event]]:

@@ -141,6 +141,7 @@ def test_another_unit_changes_nothing() -> None:
 def test_every_parameter_of_the_head_learns() -> None:
     model, ids = tiny().train(), tokens()
     model(ids, timestamps=event_times(2, 30), labels=ids).loss.backward()
+    assert model.time_head is not None
     grads = {name: p.grad for name, p in model.time_head.named_parameters()}
     assert all(grad is not None and bool(grad.abs().sum() > 0) for grad in grads.values())
 
@@ -186,7 +187,8 @@ def test_writing_draws_times_from_the_head() -> None:
     assert error(state.last_time, every[:, -2]) == 0  # the last token is not read
     generator = torch.Generator().manual_seed(3)
     for i in range(20):  # the same draws, one by one
-        chosen = Sampling().processors()(None, whole.logits[:, 8 + i].float())
+        chosen: Any = Sampling().processors()
+        chosen = chosen(None, whole.logits[:, 8 + i].float())
         token = torch.multinomial(chosen.softmax(-1), 1, generator=generator)[:, 0]
         gap = model.next_gap(whole.features[:, 8 + i], token).sample(generator)
         assert torch.equal(token, new[:, i]) and error(every[:, 8 + i] + 3 * gap, every[:, 9 + i]) < 1e-9

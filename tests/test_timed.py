@@ -1,17 +1,21 @@
 """Text with times: readers, documents, tokens, batches."""
 
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from liquidlm.cli import app
 from liquidlm.corpus import Document, portions, read_documents, survey
 from liquidlm.data import StreamBatches, tokenize_documents
 from liquidlm.errors import LiquidError
 from liquidlm.settings import TrainSettings
-from liquidlm.timed import Event, read_events, seconds
+from liquidlm.timed import STAMP, Event, read_events, seconds, stamp
 from liquidlm.token_cache import cached_tokens
 from liquidlm.tokenizer import LEDTokenizerWrapper
 from liquidlm.training_text import prepare
@@ -238,3 +242,47 @@ def test_the_ring_goes_round_with_its_times() -> None:
     corpus = tokenize_documents(documents, LEDTokenizerWrapper.bytes())
     found = corpus.window(6, 6).times
     assert np.asarray(found).tolist() == [2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
+
+
+# ---- on the command line
+
+SIZES = ["--hidden-size", "32", "--layers", "2", "--embedding-dim", "16", "--latent-dim", "8"]
+
+
+@pytest.mark.parametrize("time", [0.0, 5.0, 59.96, 3601.5, 90061.0, -10.0, NEW_YEAR, NEW_YEAR + 0.5])
+def test_a_stamp_is_read_as_it_was_written(time: float) -> None:
+    shown = STAMP.match(f"{stamp(time)} said")
+    assert shown is not None and seconds(shown[1]) == pytest.approx(time, abs=0.051)
+
+
+def call(*words: str) -> str:
+    result = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run) -> None:
+    out = str(tmp_path / "run")
+    call("train", str(log), "--timestamps", "--out", out, "--steps", "40", "--context", "32", *SIZES)
+    figures = json.loads(call("eval", out, str(log), "--timestamps", "--json"))
+    assert figures["events"] == 300 and math.isfinite(figures["time_nats_per_event"])
+    plain = json.loads(call("eval", out, str(log), "--json"))
+    assert "events" not in plain  # the text of the file, stamps and all
+    prompt = "[00:01:00] event 1\n[00:01:03] event 2"
+    state = str(tmp_path / "state")
+    words = ("--timestamps", "--seed", "1", "--max-new-tokens", "60")
+    said = call("generate", out, prompt, *words, "--after", "240", "--save-state", state)
+    assert said.startswith((prompt + "\n[00:05:03] ", prompt + "\n\n[00:05:03"))
+    assert said == call("generate", out, prompt, *words, "--after", "240")
+    lines = [STAMP.match(line) for line in said.splitlines() if line]
+    times = [seconds(line[1]) for line in lines if line is not None]
+    assert len(times) == len(lines) and times == sorted(times)
+    more = call("generate", out, *words, "--load-state", state)
+    first = re.search(r"\[[^\]]*\]", more)
+    assert first is not None and seconds(first[0][1:-1]) >= times[-1] - 0.1
+    with pytest.raises(LiquidError, match="knows no times"):
+        call("generate", "stories", "x", "--timestamps")
+    with pytest.raises(LiquidError, match="--after goes with --timestamps"):
+        call("generate", out, "x", "--after", "3")
+    with pytest.raises(LiquidError, match="the prompt, line 2: the time goes back"):
+        call("generate", out, "[0:09] a\n[0:08] b", "--timestamps")
