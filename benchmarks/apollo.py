@@ -1,0 +1,308 @@
+"""Text with a clock: transcripts of space flights, what is said and when.
+
+    python -m benchmarks.apollo [--steps 1500] [--workers 2]
+
+Ours with the times of the utterances, and a twin that is given none, are trained on seven missions and judged
+on two others: bits per byte, and nats per gap between utterances (densities per second; for ours those of the
+gaps of 0 within an utterance are added). The same weights are judged with the gaps shuffled, all alike, with noise,
+and with half of the utterances left out. Beside them, for the gaps alone: one log-normal fitted to the
+training gaps, and a GRU over gaps, speakers and lengths of the utterances (as RMTPP, Du et al. 2016, with our
+mixture at its end). Results already in results/apollo.json are kept.
+"""
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.machine import RESULTS
+from benchmarks.pool import report, run_pool
+from benchmarks.texts import FOLDER
+from examples.apollo import utterances
+from liquidlm import LiquidConfig, LiquidTextGenerationModel
+from liquidlm.corpus import Document
+from liquidlm.data import StreamBatches, TokenCorpus, tokenize_documents
+from liquidlm.evaluate import evaluate
+from liquidlm.optim import clip_gradients, liquid_optimisers
+from liquidlm.precision import autocast
+from liquidlm.time_head import TimeHead
+from liquidlm.timed import Event
+from liquidlm.tokenizer import LEDTokenizerWrapper
+
+NAME = "apollo"
+SIZES: dict[str, Any] = {"hidden_size": 256, "embedding_dim": 256, "latent_dim": 128, "num_hidden_layers": 4}
+COMPONENTS = 8
+ROWS, LENGTH = 8, 256
+JITTER = 0.2
+"""Standard deviation of the noise on ln gap."""
+SPEAKERS = 64
+Mission = list[Event]
+
+
+def missions(part: str) -> list[Mission]:
+    return [
+        [
+            Event(float(said["time"]), str(said["text"]))
+            for said in utterances(iter(file.read_text().splitlines()))
+        ]
+        for file in sorted((FOLDER / "apollo" / part).glob("*.txt"))
+    ]
+
+
+# ---- the same missions with other clocks
+
+
+def regapped(mission: Mission, change: Callable[[np.ndarray], np.ndarray]) -> Mission:
+    """With the gaps that `change` makes of the true ones."""
+    times = np.array([event.time for event in mission])
+    moved = times[0] + np.concatenate([[0.0], change(np.diff(times)).cumsum()])
+    return [event._replace(time=time) for event, time in zip(mission, moved.tolist(), strict=True)]
+
+
+def shuffled(mission: Mission) -> Mission:
+    return regapped(mission, np.random.default_rng(0).permutation)
+
+
+def alike(mission: Mission) -> Mission:
+    return regapped(mission, lambda gaps: np.full_like(gaps, gaps.mean()))
+
+
+def jittered(mission: Mission) -> Mission:
+    noise = np.random.default_rng(0)
+    return regapped(mission, lambda gaps: gaps * np.exp(JITTER * noise.standard_normal(gaps.size)))
+
+
+def halved(mission: Mission) -> Mission:
+    kept = np.random.default_rng(0).random(len(mission)) < 0.5
+    return [event for event, keep in zip(mission, kept.tolist(), strict=True) if keep]
+
+
+CLOCKS: dict[str, Callable[[Mission], Mission]] = {
+    "real": list,
+    "shuffled": shuffled,
+    "alike": alike,
+    "jittered": jittered,
+    "half of the utterances": halved,
+}
+
+
+def corpus(flights: list[Mission], tokenizer: LEDTokenizerWrapper, timed: bool) -> TokenCorpus:
+    documents = []
+    for mission in flights:
+        texts = [event.text if i == 0 else f"\n{event.text}" for i, event in enumerate(mission)]
+        begins = np.cumsum([0, *map(len, texts)]).tolist()
+        marks = tuple((at, event.time) for at, event in zip(begins, mission, strict=False))
+        documents.append(Document("".join(texts), "mission", marks=marks if timed else ()))
+    return tokenize_documents(documents, tokenizer)
+
+
+# ---- text and times
+
+
+def learn_text(timed: bool, steps: int, seed: int) -> dict[str, Any]:
+    """Ours, or its twin without times: figures of the missions held out, by clock."""
+    torch.manual_seed(seed)
+    tokenizer = LEDTokenizerWrapper.bytes()
+    train = corpus(missions("train"), tokenizer, timed)
+    clock = {"time_components": COMPONENTS, "time_scale": train.typical_gap} if timed else {}
+    config = LiquidConfig(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **SIZES, **clock)
+    model = LiquidTextGenerationModel(config).train()
+    optimisers, batches = liquid_optimisers(model), StreamBatches(train, ROWS, LENGTH, seed)
+    state = model.new_state()
+    for step in range(steps):
+        batch = batches.next_batch()
+        with autocast(model.device, True):
+            output = model(
+                batch.input_ids,
+                timestamps=batch.times,
+                shift_timestamps=batch.next_times,
+                starts=batch.starts,
+                shift_labels=batch.targets,
+                past_key_values=state.detach_(),
+                use_cache=True,
+            )
+        output.loss.backward()
+        clip_gradients(model.parameters())
+        optimisers.step(step, step / steps)
+        if step % 100 == 99:
+            when = 0.0 if output.time_loss is None else output.time_loss.item()
+            print(
+                f"{'ours' if timed else 'twin'} {step + 1}: {output.loss.item():.3f}, when {when:.3f}",
+                file=sys.stderr,
+            )
+    found: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
+    for name, change in CLOCKS.items():
+        flights = [change(mission) for mission in missions("valid")]
+        result = evaluate(
+            model, corpus(flights, tokenizer, timed), eos_token_id=tokenizer.eos_token_id, bf16=True
+        )
+        gaps = sum(len(mission) - 1 for mission in flights)
+        found[name] = {"bits_per_byte": result.bits_per_byte}
+        if result.time_nats is not None:
+            found[name]["nats_per_gap"] = result.time_nats / gaps
+    return found
+
+
+# ---- times alone
+
+
+def gaps_of(mission: Mission) -> Tensor:
+    return torch.tensor([b.time - a.time for a, b in itertools.pairwise(mission)])
+
+
+def renewal() -> dict[str, Any]:
+    """One log-normal, and a chance of 0, fitted to all training gaps."""
+    gaps, held = (
+        torch.cat([gaps_of(mission) for mission in missions(part)]).double() for part in ("train", "valid")
+    )
+    some = gaps[gaps > 0].log()
+    none = max((gaps == 0).double().mean().item(), 1e-6)
+    fitted = torch.distributions.LogNormal(some.mean(), some.std())
+    of_some = -fitted.log_prob(held.clamp(min=1e-9)) - math.log1p(-none)
+    nats = torch.where(held > 0, of_some, -math.log(none))
+    return {"real": {"nats_per_gap": nats.mean().item()}}
+
+
+class GapGRU(nn.Module):
+    """(gap before, length and speaker of an utterance)… ▶ distribution of the next gap."""
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        self.speaker = nn.Embedding(SPEAKERS, 16)
+        self.gru = nn.GRU(18, width, batch_first=True)
+        self.head = TimeHead(width, 1, COMPONENTS)
+
+    def nats(self, numbers: Tensor, speakers: Tensor, gaps: Tensor, scale: float) -> Tensor:
+        h, _ = self.gru(torch.cat([numbers, self.speaker(speakers)], -1)[None])
+        some = (gaps > 0).sum() * math.log(scale)  # a density per second
+        distribution = self.head(h[0], torch.zeros(len(gaps), dtype=torch.long))
+        return -distribution.log_prob(gaps / scale).sum() + some
+
+
+def learn_gaps(lr: float, epochs: int, seed: int) -> dict[str, Any]:
+    """The GRU, best of its epochs on the last tenth of every training mission."""
+    torch.manual_seed(seed)
+    flights = {part: missions(part) for part in ("train", "valid")}
+    names = [event.text.split(":")[0] for mission in flights["train"] for event in mission]
+    known = [name for name, _ in sorted(((n, -names.count(n)) for n in set(names)), key=lambda x: x[1])]
+    number = {name: i + 1 for i, name in enumerate(known[: SPEAKERS - 1])}
+    scale = torch.cat([gaps_of(mission) for mission in flights["train"]]).median().item()
+
+    def features(mission: Mission) -> tuple[Tensor, Tensor, Tensor]:
+        gaps = gaps_of(mission).float()
+        before = torch.cat([gaps.new_zeros(1), gaps[:-1]])
+        lengths = torch.tensor([float(len(event.text)) for event in mission[:-1]])
+        speakers = torch.tensor([number.get(event.text.split(":")[0], 0) for event in mission[:-1]])
+        return torch.stack([(before / scale).log1p(), lengths.log1p()], -1), speakers, gaps
+
+    def cut(parts: tuple[Tensor, ...], first: bool) -> tuple[Tensor, ...]:
+        at = int(0.9 * len(parts[0]))
+        return tuple(part[:at] if first else part[at:] for part in parts)
+
+    train = [features(mission) for mission in flights["train"]]
+    model = GapGRU()
+    optimiser = torch.optim.AdamW(model.parameters(), lr)
+    best, result = math.inf, {}
+
+    @torch.no_grad()
+    def judge(parts: list[tuple[Tensor, ...]]) -> float:
+        return sum(model.nats(part[0], part[1], part[2], scale).item() for part in parts) / sum(
+            len(part[2]) for part in parts
+        )
+
+    for epoch in range(epochs):
+        for mission in train:
+            for numbers, speakers, gaps in zip(
+                *(part.split(256) for part in cut(mission, True)), strict=True
+            ):
+                loss = model.nats(numbers, speakers, gaps, scale) / len(gaps)
+                optimiser.zero_grad()
+                loss.backward()
+                clip_gradients(model.parameters())
+                optimiser.step()
+        score = judge([cut(mission, False) for mission in train])
+        if score < best:
+            best = score
+            result = {
+                name: {"nats_per_gap": judge([features(change(m)) for m in flights["valid"]])}
+                for name, change in CLOCKS.items()
+            }
+            result |= {"epoch": epoch + 1, "choosing": best}
+    return result
+
+
+def work(job: dict[str, Any]) -> dict[str, Any]:
+    kind = job["kind"]
+    if kind == "renewal":
+        return renewal()
+    if kind == "gru":
+        return learn_gaps(job["lr"], job["epochs"], job["seed"])
+    return learn_text(kind == "ours", job["steps"], job["seed"])
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    lines = [f"{'':28}" + "".join(f"{name:>26}" for name in CLOCKS), "bits per byte | nats per gap"]
+    for key, figures in found.items():
+        cells = []
+        for name in CLOCKS:
+            here = figures.get(name, {})
+            bits, nats = here.get("bits_per_byte"), here.get("nats_per_gap")
+            cells.append(
+                f"{'–' if bits is None else f'{bits:.4f}'} | {'–' if nats is None else f'{nats:.4f}'}"
+            )
+        lines.append(f"{key:28}" + "".join(f"{cell:>26}" for cell in cells))
+    return "\n".join(lines)
+
+
+def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
+    """Nats per gap by clock, a bar per model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axis = figure.subplots()
+    shown = {key: figures for key, figures in found.items() if "nats_per_gap" in figures.get("real", {})}
+    for i, (key, figures) in enumerate(shown.items()):
+        heights = [figures.get(name, {}).get("nats_per_gap", math.nan) for name in CLOCKS]
+        axis.bar(np.arange(len(CLOCKS)) + 0.25 * i, heights, 0.25, label=key)
+    axis.set_xticks(np.arange(len(CLOCKS)) + 0.25, list(CLOCKS))
+    axis.set(
+        ylabel="nats per gap (density per second)", title="when the next utterance comes, missions held out"
+    )
+    axis.legend()
+    figure.savefig(file, dpi=130)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args(argv)
+    text = {"steps": given.steps, "seed": given.seed}
+    jobs: dict[str, dict[str, Any]] = {"log-normal renewal": {"kind": "renewal"}}
+    for lr in (0.001, 0.003, 0.01):
+        jobs[f"GRU {lr}"] = {"kind": "gru", "lr": lr, "epochs": given.epochs, "seed": given.seed}
+    jobs["ours"], jobs["twin without times"] = {"kind": "ours", **text}, {"kind": "twin", **text}
+    keyed = {f"{key} {sorted(job.items())}": job for key, job in jobs.items()}
+    results = run_pool(NAME, "benchmarks.apollo", keyed, given.workers)
+    found = dict(zip(jobs, (results[key] for key in keyed), strict=True))
+    grus = [key for key in found if key.startswith("GRU")]
+    best = min(grus, key=lambda key: found[key].get("choosing", math.inf))
+    shown = {key: figures for key, figures in found.items() if key not in grus or key == best}
+    print(table(shown))
+    draw(shown, RESULTS / f"{NAME}.png")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
+        report(work)
+    else:
+        main()
