@@ -4,8 +4,8 @@
 
 Ours with the times of the utterances, and a twin that is given none, are trained on seven missions and judged
 on two others: bits per byte, and nats per gap between utterances (densities per second; for ours those of the
-gaps of 0 within an utterance are added). The same weights are judged with the gaps shuffled, all alike, with noise,
-and with half of the utterances left out. Beside them, for the gaps alone: one log-normal fitted to the
+gaps of 0 within an utterance are added). The same weights are judged with the gaps shuffled, all alike, with
+noise, and with half of the utterances left out. Beside them, for the gaps alone: one log-normal fitted to the
 training gaps, and a GRU over gaps, speakers and lengths of the utterances (as RMTPP, Du et al. 2016, with our
 mixture at its end). Results already in results/apollo.json are kept.
 """

@@ -20,6 +20,8 @@ BENCHMARKS = {
     "ablations": "ablations",
     "recall": "recall",
     "long_context": "long_context",
+    "elapsed": "elapsed",
+    "apollo": "apollo",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 

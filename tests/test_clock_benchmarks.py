@@ -1,0 +1,85 @@
+"""The benchmarks of text with a clock, small."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import apollo, elapsed
+from liquidlm.timed import Event
+from liquidlm.tokenizer import LEDTokenizerWrapper
+
+
+@pytest.mark.parametrize("between", [0, 1, 8])
+def test_only_the_time_since_the_mark_answers(between: int) -> None:
+    ids, times, answers = elapsed.examples(4000, between, torch.Generator().manual_seed(0))
+    assert ids.shape == times.shape == (4000, elapsed.BEFORE + between + 2)
+    assert bool((times.diff(dim=1) >= 0).all())
+    (places,) = (ids == elapsed.MARK).nonzero(as_tuple=True)[1:]
+    assert places.tolist() == [elapsed.BEFORE] * 4000  # the same place in every row
+    passed = times[:, -1] - times[:, elapsed.BEFORE]
+    assert torch.equal(passed > 1, answers == elapsed.LONG)
+    assert abs((answers == elapsed.LONG).double().mean().item() - 0.5) < 0.03
+
+
+def test_a_few_steps_already_tell_short_from_long() -> None:
+    model = elapsed.learn(timed=True, steps=60, rows=16)
+    assert elapsed.right(model, True, 3, rows=300) > 0.8
+    assert 0.35 < elapsed.right(model, False, 3, rows=300) < 0.65
+
+
+TIMES = [14 * i + i * i % 13 for i in range(60)]
+FLIGHT = "".join(
+    f"[00:00:{time // 60:02}:{time % 60:02}]\n_page : {i}\nCC: Say {i}\n again.\n\n"
+    for i, time in enumerate(TIMES)
+)
+
+
+@pytest.fixture
+def flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("train", "valid"):
+        (tmp_path / "apollo" / part).mkdir(parents=True)
+        (tmp_path / "apollo" / part / "a_TEC.txt").write_text(FLIGHT + "[00:00:01:00]\nCDR: Late.\n")
+    monkeypatch.setattr(apollo, "FOLDER", tmp_path)
+
+
+def test_missions_are_read_and_their_clocks_changed(flights) -> None:
+    (mission,) = apollo.missions("train")
+    assert mission[:2] == [Event(0.0, "CC: Say 0 again."), Event(15.0, "CC: Say 1 again.")]
+    assert len(mission) == 61 and mission[-1] == Event(TIMES[-1], "CDR: Late.")  # never back
+    uneven = [Event(time, "x") for time in (2.0, 3.0, 3.0, 9.0, 30.0)]
+    gaps = {name: apollo.gaps_of(change(uneven)).tolist() for name, change in apollo.CLOCKS.items()}
+    assert gaps["real"] == [1, 0, 6, 21] and sorted(gaps["shuffled"]) == [0, 1, 6, 21]
+    assert gaps["alike"] == [7, 7, 7, 7]
+    assert all(
+        abs(math.log(new / old)) < 1 for new, old in zip(gaps["jittered"], gaps["real"], strict=True) if old
+    )
+    assert 0 < len(gaps["half of the utterances"]) < 4
+    corpus = apollo.corpus([mission, mission], LEDTokenizerWrapper.bytes(), timed=True)
+    assert corpus.events == 122 and 10 < corpus.typical_gap < 20
+
+
+def test_every_kind_of_run(flights, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {
+        "hidden_size": 32,
+        "embedding_dim": 16,
+        "latent_dim": 8,
+        "num_hidden_layers": 2,
+        "ngram_rows": 40,
+    }
+    monkeypatch.setattr(apollo, "SIZES", sizes)
+    monkeypatch.setattr(apollo, "LENGTH", 32)
+    found = {
+        "log-normal renewal": apollo.work({"kind": "renewal"}),
+        "GRU": apollo.work({"kind": "gru", "lr": 0.01, "epochs": 2, "seed": 0}),
+        "ours": apollo.work({"kind": "ours", "steps": 3, "seed": 0}),
+        "twin": apollo.work({"kind": "twin", "steps": 3, "seed": 0}),
+    }
+    assert "nats_per_gap" not in found["twin"]["real"]
+    for name in ("GRU", "ours"):
+        assert all(math.isfinite(found[name][clock]["nats_per_gap"]) for clock in apollo.CLOCKS)
+    # Without times other clocks are the same text; half of it is not.
+    bits = [found["twin"][clock]["bits_per_byte"] for clock in apollo.CLOCKS]
+    assert bits[0] == bits[1] == bits[2] == bits[3] != bits[4]
+    assert len(apollo.table(found).splitlines()) == 6
