@@ -218,3 +218,31 @@ def test_transformers_generate_draws_times_too() -> None:
     assert not plain.past_key_values.written_times
     with pytest.raises(LiquidError, match="beam search cannot draw times"):
         model.generate(ids, timestamps=times, max_new_tokens=3, num_beams=2, do_sample=False)
+
+
+# ---- silence
+
+
+def test_a_silence_in_two_parts_is_one() -> None:
+    """A padded position within a gap, at any time, is no event: not for the state, nor for what follows."""
+    model, ids, times = tiny(time_scale=0.7), tokens(2, 12), event_times(2, 12)
+    silent = torch.tensor([0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9, 10, 11])
+    mask = torch.ones(2, 14)
+    mask[:, [5, 11]] = 0
+    apart = times[:, silent].clone()
+    for at in (5, 11):
+        apart[:, at] = (apart[:, at - 1] + apart[:, at + 1]) / 2
+    one, two = model.new_state(), model.new_state()
+    whole = model(ids, timestamps=times, past_key_values=one, use_cache=True)
+    parts = model(ids[:, silent], mask, timestamps=apart, past_key_values=two, use_cache=True)
+    real = mask[0].bool()
+    assert error(parts.logits[:, real], whole.logits) < 1e-12
+    assert all(state_error(a, b) < 1e-12 for a, b in zip(one.states(), two.states(), strict=True))
+
+
+def test_chunked_reading_with_times_is_one_pass() -> None:
+    model, ids, times = tiny(), tokens(2, 33), event_times(2, 33)
+    whole, one = model(ids, timestamps=times), model.new_state()
+    found = read_output(model, ids, one, times, chunk=7)
+    assert error(found.logits[:, -1], whole.logits[:, -1]) < 1e-12
+    assert error(found.features[:, -1], whole.features[:, -1]) < 1e-12
