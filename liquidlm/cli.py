@@ -1,4 +1,4 @@
-"""The command line: train, generate, eval, export, bench."""
+"""The command line: train, generate, eval, inspect, export, bench."""
 
 import json
 import math
@@ -321,6 +321,34 @@ def evaluate(
     print(f"{figures['tokens_per_second']:,.0f} tokens/s over {figures['tokens']:,} tokens")
     print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory of the process")
     print(f"{figures['state_bytes']:,} bytes of state")
+
+
+@app.command()
+def inspect(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Text with times, as for `train --timestamps`.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="The plot. [default: FILE.png, here]")
+    ] = None,
+    first: Annotated[int, typer.Option("--from", help="Number of the first event drawn.")] = 0,
+    events: Annotated[int, typer.Option(help="How many are drawn.")] = 40,
+) -> None:
+    """Draw what a model makes of a transcript, over its own time.
+
+    The events and their gaps, the next gap as foretold against what came, time constants by layer, what is
+    left of each head's memory, and what the reads attend to.
+
+        liquidlm inspect runs/apollo flight.jsonl --from 200
+    """
+    from .inspection import draw, examine
+
+    if first < 0 or events < 2:
+        raise LiquidError("--from must be at least 0 and --events at least 2")
+    model, tokenizer = load_model(folder)
+    document, *_ = read_documents(file, timestamps=True)
+    print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))
 
 
 @app.command()

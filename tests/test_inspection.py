@@ -1,0 +1,94 @@
+"""What is drawn over a transcript is what the model does."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import randomise
+
+from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
+from liquidlm.corpus import Document
+from liquidlm.inspection import LEVELS, draw, examine
+from liquidlm.tokenizer import LEDTokenizerWrapper
+
+TIMES = [0.0, 2.0, 2.0, 9.0, 40.0, 41.0]
+TEXTS = ["one", "\ntwo $x$", "\n", "\nfour and more", "\nfive", "\nsix"]
+TOKENIZER = LEDTokenizerWrapper.bytes()
+
+
+def document() -> Document:
+    begins = np.cumsum([0, *map(len, TEXTS)])[:-1].tolist()
+    return Document("".join(TEXTS), "here", marks=tuple(zip(begins, TIMES, strict=True)))
+
+
+def tiny(**options) -> LiquidTextGenerationModel:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "vocab_size": TOKENIZER.vocab_size,
+        "embedding_dim": 8,
+        "latent_dim": 4,
+        "hidden_size": 16,
+    }
+    small: dict[str, Any] = {
+        "num_hidden_layers": 2,
+        "num_heads": 2,
+        "ngram_rows": 40,
+        "time_scale": 3.0,
+        "dropout_rate": 0.0,
+    }
+    config = LiquidConfig(**{**sizes, **small, "time_components": 4, **options})
+    return randomise(LiquidTextGenerationModel(config), scale=0.1).double().eval()
+
+
+def test_events_gaps_and_what_is_foretold() -> None:
+    model = tiny()
+    found = examine(model, TOKENIZER, document())
+    assert found.times.tolist() == TIMES and found.gaps.tolist() == np.diff(TIMES).tolist()
+    assert found.texts == ["one", "two $x$", "", "four and more", "five", "six"]
+    ids = torch.tensor([[TOKENIZER.bos_token_id, *TOKENIZER.encode("".join(TEXTS)).tolist()]])
+    lengths = [len(text.encode()) for text in TEXTS]
+    times = torch.tensor([[0.0, *np.repeat(TIMES, lengths).tolist()]], dtype=torch.float64)
+    output = model(ids, timestamps=times)
+    last = lengths[0]  # `<s>` and the bytes before it
+    gap = model.next_gap(output.features[0, last], ids[0, last + 1])
+    assert found.quantiles is not None and found.quantiles.shape == (3, 5)
+    for level, drawn in zip(LEVELS, found.quantiles[:, 0].tolist(), strict=True):
+        assert drawn == pytest.approx(3.0 * gap.quantile(level).item())
+
+
+def test_from_the_middle_the_state_of_what_was_before_is_there() -> None:
+    model = tiny()
+    whole, later = examine(model, TOKENIZER, document()), examine(model, TOKENIZER, document(), 2, 3)
+    assert later.texts == whole.texts[2:5] and later.times.tolist() == TIMES[2:5]
+    assert whole.quantiles is not None and later.quantiles is not None
+    np.testing.assert_allclose(later.quantiles, whole.quantiles[:, 2:4], rtol=1e-6)
+    for name, constants in later.time_constants.items():
+        np.testing.assert_allclose(constants, whole.time_constants[name][:, 2:5], rtol=1e-9)
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_memories_fade_and_are_read_backwards_only(writes: int) -> None:
+    found = examine(tiny(num_writes=writes), TOKENIZER, document())
+    assert list(found.time_constants) == ["block 0", "block 1"] and list(found.retention) == ["block 1"]
+    kept, read = found.retention["block 1"], found.attention["block 1"]
+    assert kept.shape == (6, 2) and (kept[0] == 1).all() and (np.diff(kept, axis=0) <= 1e-12).all()
+    assert (kept[1] == kept[2]).all() and (kept[4] < kept[3]).any()  # no time, and much
+    assert read.shape == (6, 6) and read.max() == 1 and (np.triu(read, 1) == 0).all()
+    assert all((constants > 0).all() for constants in found.time_constants.values())
+
+
+@pytest.mark.parametrize("options", [{}, {"time_components": 0}, {"mixer_types": ["time", "time"]}])
+def test_the_plot(options: dict, tmp_path: Path) -> None:
+    file = draw(examine(tiny(**options), TOKENIZER, document()), tmp_path / "plot.png")
+    assert file.read_bytes().startswith(b"\x89PNG") and list(tmp_path.iterdir()) == [file]
+    with pytest.raises(LiquidError, match="cannot"):
+        draw(examine(tiny(), TOKENIZER, document()), tmp_path / "no" / "plot.png")
+
+
+def test_nothing_to_draw() -> None:
+    with pytest.raises(LiquidError, match="no times"):
+        examine(tiny(), TOKENIZER, Document("text", "here"))
+    with pytest.raises(LiquidError, match="has 6 events: fewer than two from number 5 on"):
+        examine(tiny(), TOKENIZER, document(), 5)
