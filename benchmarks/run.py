@@ -22,6 +22,7 @@ BENCHMARKS = {
     "long_context": "long_context",
     "elapsed": "elapsed",
     "apollo": "apollo",
+    "marks": "marks",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import apollo, elapsed
+from benchmarks import apollo, elapsed, marks
 from liquidlm.timed import Event
 from liquidlm.tokenizer import LEDTokenizerWrapper
 
@@ -83,3 +83,51 @@ def test_every_kind_of_run(flights, monkeypatch: pytest.MonkeyPatch) -> None:
     bits = [found["twin"][clock]["bits_per_byte"] for clock in apollo.CLOCKS]
     assert bits[0] == bits[1] == bits[2] == bits[3] != bits[4]
     assert len(apollo.table(found).splitlines()) == 6
+
+
+# ---- marks
+
+
+@pytest.fixture
+def badges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five folds of eight users each, and one with a single event, who is passed over."""
+    (tmp_path / "stackoverflow-events").mkdir()
+    for fold in range(1, 6):
+        users = [[1 + (user + i) % 22 for i in range(3 + user)] for user in range(8)] + [[4]]
+        times = [[86400 * i * (i + 1) / 2 for i in range(len(own))] for own in users]
+        for what, rows in (("event", users), ("time", times)):
+            lines = "\n".join(" ".join(map(str, row)) for row in rows)
+            (tmp_path / "stackoverflow-events" / f"{what}-{fold}-test.txt").write_text(lines + "\n")
+    monkeypatch.setattr(marks, "FOLDER", tmp_path)
+
+
+def test_users_and_batches(badges, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = marks.users(1)
+    assert len(found) == 8 and found[0][0].tolist() == [0, 1, 2] and found[0][1].tolist() == [0, 1, 3]
+    monkeypatch.setattr(marks, "TOKENS", 20)
+    parts = list(marks.batches(found))
+    assert sum(int(part.real.sum()) for part in parts) == sum(len(own) for own, _ in found)
+    assert all(part.marks.numel() <= 20 or len(part.marks) == 1 for part in parts) and len(parts) > 2
+
+
+@pytest.mark.parametrize("kind", [marks.Ours, marks.GRU])
+def test_a_batch_is_as_likely_as_its_users_one_by_one(badges, kind) -> None:
+    torch.manual_seed(0)
+    model, found = kind(2.0).eval(), marks.users(1)
+    (together,) = marks.batches(found)
+    whole = marks.log_likelihood(model, together, 2.0)[0].sum()
+    parts = [next(marks.batches([own])) for own in found]
+    alone = sum(marks.log_likelihood(model, part, 2.0)[0].sum() for part in parts)
+    assert abs(whole - alone).item() < 1e-3
+    other = kind(2.0)
+    other.load_state_dict(model.state_dict())
+    figures = marks.judge(other, found, 2.0)
+    count = sum(len(own) - 1 for own, _ in found)
+    assert figures["log_likelihood"] == pytest.approx(whole.item() / count, abs=1e-4)
+    assert 0 <= figures["accuracy"] <= 1 and figures["median_error_days"] > 0
+
+
+@pytest.mark.parametrize("model", ["ours", "GRU"])
+def test_a_fold(badges, model: str) -> None:
+    found = marks.learn({"model": model, "lr": 0.01, "fold": 2, "epochs": 2, "seed": 0})
+    assert math.isfinite(found["test"]["log_likelihood"]) and found["epoch"] in (1, 2)
