@@ -40,7 +40,9 @@ class LiquidConfig(PreTrainedConfig):
     """
 
     model_type = "liquidlm"
-    keys_to_ignore_at_inference = ["past_key_values", "log_det"]  # noqa: RUF012 - transformers' declaration
+    keys_to_ignore_at_inference = [  # noqa: RUF012 - transformers' declaration
+        *("past_key_values", "log_det", "flow_loss", "time_loss", "features")
+    ]
 
     vocab_size: int = 32000
     embedding_dim: int = 512

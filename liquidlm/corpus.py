@@ -87,7 +87,8 @@ def read_documents(
     space where there is some: no file is ever whole in memory.
 
     With `timestamps` the text of every file has times, which the documents' `marks` keep; what a file may
-    look like is said in `timed.read_events`. From a folder .txt, .log, .jsonl, .srt and .vtt are taken.
+    look like is said in `timed.read_events`. Parts are of whole events then. From a folder .txt, .log,
+    .jsonl, .srt and .vtt are taken.
 
     Raises:
         LiquidError: naming the file: it is missing, unreadable, empty, not UTF-8 text (the byte is named),
@@ -204,7 +205,7 @@ def _timed(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) 
             if longest is not None and size >= longest:
                 yield Document("".join(texts), name, continues, marks=tuple(marks))
                 texts, marks, size, continues = [], [], 0, True
-        if texts and (continues or not "".join(texts).isspace()):
+        if texts and (continues or "".join(texts).strip()):
             yield Document("".join(texts), name, continues, marks=tuple(marks))
 
 

@@ -100,12 +100,13 @@ class TokenCorpus:
         """The median of the gaps over 0 between tokens of a document, in seconds; 1 if there is none."""
         if self.times is None:
             return 1.0
-        found, last = [], np.array([])
+        found = []
         for begin in range(0, self.times.size, 1 << 20):
-            times = np.concatenate([last, self.times[begin : begin + (1 << 20)]])
-            gaps = np.diff(times)  # between documents most go back
-            found.append(gaps[gaps > 0].astype(np.float32))
-            last = times[-1:]
+            times = self.times[begin : begin + (1 << 20) + 1]
+            gaps, within = np.diff(times), np.ones(max(0, len(times) - 1), dtype=bool)
+            first, last = np.searchsorted(self.starts, (begin + 1, begin + len(times)))
+            within[self.starts[first:last] - begin - 1] = False
+            found.append(gaps[within & (gaps > 0)].astype(np.float32))
         gaps = np.concatenate(found)
         return float(np.median(gaps)) if gaps.size else 1.0
 

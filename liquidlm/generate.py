@@ -153,6 +153,8 @@ def write_timed(
 ) -> Iterator[tuple[Int[Tensor, " b"], Float64[Tensor, " b"]]]:
     """The same of a model with a time head, which also draws when: yields (B,) ids and their times.
 
+    At temperature 0 a gap is the median of its distribution.
+
     Args:
         output: of the token before, as `read_output` returns it.
 
@@ -167,7 +169,8 @@ def write_timed(
         token = draw(logits)
         with torch.no_grad():
             after = model.next_gap(features, token)
-            gap = after.sample(draw.generator).double() * model.config.time_scale
+            gap = after.quantile(0.5) if sampling.temperature == 0 else after.sample(draw.generator)
+            gap = gap.double() * model.config.time_scale
         yield token, state.last_time + gap
         if draw.ended:
             return

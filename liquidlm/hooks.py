@@ -24,8 +24,9 @@ class LiquidGenerationMixin(GenerationMixin):
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> Any:
-        if _draws_times(self, model_kwargs) and (generation_config.num_beams or 1) > 1:
-            raise LiquidError("beam search cannot draw times: sample, or leave out timestamps")
+        if _draws_times(self, model_kwargs):
+            _check_drawing(generation_config, model_kwargs.get("past_key_values"))
+            model_kwargs["median_gaps"] = not generation_config.do_sample
         given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
         if not given and generation_config.use_cache is not False:
             model = cast("LiquidTextGenerationModel", self)
@@ -36,7 +37,7 @@ class LiquidGenerationMixin(GenerationMixin):
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict:
         """The times of the tokens that are read now; that of a token just drawn is drawn here."""
-        features = kwargs.pop("features", None)
+        features, median = kwargs.pop("features", None), kwargs.pop("median_gaps", False)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         times, cache = inputs.get("timestamps"), inputs.get("past_key_values")
         length = inputs["input_ids"].shape[1]
@@ -45,7 +46,8 @@ class LiquidGenerationMixin(GenerationMixin):
             inputs["timestamps"] = times[:, seen : seen + length]
         if features is not None and cache is not None:
             model = cast("LiquidTextGenerationModel", self)
-            gap = model.next_gap(features, input_ids[:, -1]).sample().double() * model.config.time_scale
+            after = model.next_gap(features, input_ids[:, -1])
+            gap = (after.quantile(0.5) if median else after.sample()).double() * model.config.time_scale
             cache.written_times.append(cache.last_time + gap)
             inputs["timestamps"] = cache.written_times[-1][:, None]
         return inputs
@@ -72,6 +74,16 @@ class LiquidGenerationMixin(GenerationMixin):
         """For beams and several samples; t_span has no batch dimension and is not repeated."""
         input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)
         return input_ids, kwargs if t_span is None else {**kwargs, "t_span": t_span}
+
+
+def _check_drawing(generation_config: Any, state: Any) -> None:
+    """LiquidError where times cannot be drawn; a state that is given forgets those of an earlier call."""
+    if (generation_config.num_beams or 1) > 1:
+        raise LiquidError("beam search cannot draw times: sample, or leave out timestamps")
+    if generation_config.use_cache is False or generation_config.cache_implementation:
+        raise LiquidError("times are drawn with a liquid state: leave out use_cache and cache_implementation")
+    if state is not None:
+        state.written_times = []
 
 
 def _draws_times(model: Any, model_kwargs: dict) -> bool:

@@ -62,7 +62,7 @@ def examine(
     """`count` events of a document with times from number `first` on, those before it read into the state.
 
     Raises:
-        LiquidError: it has no times, or fewer than two events from there on.
+        LiquidError: it has no times, fewer than two events from there on, or too much text to draw.
     """
     if not document.marks:
         raise LiquidError(f"{document.source} has no times to draw over")
@@ -71,7 +71,9 @@ def examine(
     corpus = tokenize_documents([document], tokenizer)
     number = np.repeat(np.arange(len(texts)), _tokens_per_event(document, ends, tokenizer))
     number = np.concatenate([[0], number])  # <s>; </s> is left out
-    shown = np.flatnonzero((number >= first) & (number < first + count))[:SEGMENT]
+    shown = np.flatnonzero((number >= first) & (number < first + count))
+    if shown.size > SEGMENT:
+        raise LiquidError(f"{count} events from number {first} on have over {SEGMENT:,} tokens: draw fewer")
     last = int(number[shown[-1]]) if shown.size else first
     if last - first < 1:
         raise LiquidError(f"{document.source} has {len(texts)} events: fewer than two from number {first} on")

@@ -202,6 +202,13 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.output_proj = new_embeddings
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """As transformers', the time head's table too."""
+        resized = super().resize_token_embeddings(*args, **kwargs)
+        if self.time_head is not None:
+            self.time_head.resize(self.embedding.vocab_size)
+        return cast(nn.Embedding, resized)
+
     def recompute_activations(self) -> None:
         """Activation checkpointing, by whichever name this transformers has for it."""
         enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable

@@ -100,6 +100,7 @@ def sequence_parallel(
         raise LiquidError("sequence_parallel needs whole weights in every process, not sharded ones")
     if model.gradient_checkpointing:
         raise LiquidError("activation checkpointing would receive every state twice: turn it off")
+    given = timestamps is not None
     if timestamps is None:
         timestamps = torch.arange(length, device=input_ids.device).expand(batch, -1)
     # All processes check all of the text: a mistake in one part must end them all.
@@ -112,6 +113,8 @@ def sequence_parallel(
         targets = shifted(labels, None, starts)
         more = {"shift_labels": targets[:, part], "flow_ids": input_ids}
         more["num_items_in_batch"] = int((targets != IGNORED).sum()) / count
+        if given:
+            more["shift_timestamps"] = torch.cat([timestamps[:, 1:], timestamps[:, -1:]], 1)[:, part]
     if rank > 0:  # what it holds is received on the way, but for the event before: its time and the tokens
         empty = model.initial_states(batch, model.dtype, input_ids.device)
         if model.ngrams is not None:

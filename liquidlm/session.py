@@ -22,7 +22,7 @@ from .precision import best_device, bf16_is_faster
 from .signals import stop_signals
 from .state import LiquidCache
 from .step import LiquidStep
-from .timed import STAMP, Event, read_events, stamp
+from .timed import Event, find_stamp, read_events, stamp
 from .tokenizer import LEDTokenizerWrapper
 
 LONG = 20_000
@@ -56,19 +56,20 @@ def generate_text(
         _probe(save_state)
     console = Console(stderr=True, highlight=False)
     model, tokenizer = load_model(folder, best_device())
-    if timestamps and model.time_head is None:
-        raise LiquidError(f"{folder} knows no times: train a model with --timestamps for that")
+    if timestamps:
+        _check_times(model, folder)
     state, pending, pending_times = _begin(model, tokenizer, load_state)
     if not pending and not prompt:
         raise LiquidError(f"the text of {load_state} had come to its end: give a prompt to go on")
     times, lines = None, None
     if timestamps:
-        events = prompt_events(prompt, state, after)
+        now = None if load_state is None else max([float(state.last_time[0]), *pending_times])
+        events = prompt_events(prompt, now, after)
         encoded = tokenizer.encode_all([event.text for event in events])
         runs = zip(events, encoded, strict=True)
         own = [(token, event.time) for event, run in runs for token in run.tolist()]
-        begins = events[0].time if events else 0.0
-        every = [*zip(pending, pending_times or [begins] * len(pending), strict=True), *own]
+        begins = now if now is not None else events[0].time if events else 0.0
+        every = [*((token, begins) for token in pending), *own]
         ids = torch.tensor([[token for token, _ in every]], device=model.device)
         times = torch.tensor([[at for _, at in every]], dtype=torch.float64, device=model.device)
         lines = TimedLines()
@@ -125,6 +126,11 @@ def generate_text(
         console.print(f"state in {save_state}: go on with --load-state {save_state}")
 
 
+def _check_times(model: LiquidTextGenerationModel, folder: str | Path) -> None:
+    if model.time_head is None:
+        raise LiquidError(f"{folder} knows no times: train a model with --timestamps for that")
+
+
 class TimedLines:
     """Text as it comes ▶ the same with its time before every line."""
 
@@ -140,20 +146,27 @@ class TimedLines:
         return "".join(shown)
 
 
-def prompt_events(prompt: str, state: LiquidCache, after: float | None) -> list[Event]:
-    """A prompt as events: at the times before its lines, or all at once where it has none; and a line break
-    `after` it. What goes on from a state begins with a line break if it has times."""
-    goes_on = state.states()[0] is not None
-    now = float(state.last_time[0]) if goes_on else 0.0
-    if STAMP.match(prompt):
-        (read,) = read_events(prompt.splitlines(), ".txt", "the prompt")
+def prompt_events(prompt: str, now: float | None, after: float | None) -> list[Event]:
+    """A prompt as events: at the times before its lines, or all `now` (0) where it has none; and a line break
+    `after` it. What has times and goes on from something, at `now`, begins with a line break.
+
+    Raises:
+        LiquidError: some lines have times, and the first has none, or one before `now`.
+    """
+    lines = prompt.splitlines()
+    if any(find_stamp(line) for line in lines):
+        (read,) = read_events(lines, ".txt", "the prompt")
         events = [Event(time, f"\n{text}") for time, text in read]
-        if not goes_on:
+        if now is None:
             events[0] = Event(events[0].time, events[0].text[1:])
+        elif events[0].time < now:
+            raise LiquidError(
+                f"the prompt begins at {stamp(events[0].time)}, and what it goes on from ends at {stamp(now)}"
+            )
     else:
-        events = [Event(now, prompt)] if prompt else []
+        events = [Event(now or 0.0, prompt)] if prompt else []
     if after is not None:
-        events.append(Event((events[-1].time if events else now) + after, "\n"))
+        events.append(Event((events[-1].time if events else now or 0.0) + after, "\n"))
     return events
 
 
@@ -217,6 +230,8 @@ def evaluate_text(
     """The figures of `liquidlm eval`."""
     documents = list(read_documents(paths, timestamps=timestamps))
     model, tokenizer = load_model(folder, best_device())
+    if timestamps:
+        _check_times(model, folder)
     corpus = tokenize_documents(documents, tokenizer)
     console = Console(stderr=True, highlight=False)
     total = corpus.tokens.size

@@ -130,7 +130,8 @@ class LiquidCache(Cache):
     Attributes:
         table: the embedding stage folded into one row per token id (`fold`), made once per generation;
             None computes it token by token.
-        written_times: when each token happened that transformers' `generate()` has drawn a time for.
+        written_times: the times that transformers' `generate()` has drawn in its last call: of all new tokens
+            but the last, which it does not read.
     """
 
     def __init__(self, num_layers: int):

@@ -60,7 +60,7 @@ class GapDistribution:
         drawn = torch.rand(
             self.zero.shape, generator=generator, dtype=self.zero.dtype, device=self.zero.device
         )
-        weights = self.log_weights.exp().flatten(0, -2)
+        weights = self.log_weights.exp().reshape(-1, self.log_weights.shape[-1])
         k = torch.multinomial(weights, 1, generator=generator).view(*self.zero.shape, 1)
         noise = torch.randn(self.zero.shape, generator=generator, dtype=drawn.dtype, device=drawn.device)
         chosen = self.mean.gather(-1, k)[..., 0] + self.deviation.gather(-1, k)[..., 0] * noise
@@ -90,12 +90,20 @@ class TimeHead(nn.Module):
         with torch.no_grad():
             self.of_state.bias[1 + components : 1 + 2 * components] = torch.linspace(-4.6, 9.2, components)
 
+    def resize(self, vocab_size: int) -> None:
+        """For another vocabulary: rows are kept, new ones are 0, as all are at the start."""
+        old = self.of_next.weight
+        kept = min(len(old), vocab_size)
+        self.of_next = nn.Embedding(vocab_size, old.shape[1], device=old.device, dtype=old.dtype)
+        with torch.no_grad():
+            self.of_next.weight.zero_()[:kept] = old[:kept]
+
     def forward(self, h: Float[Tensor, "*b h"], following: Int[Tensor, "*b"]) -> GapDistribution:
         """Of the gaps between tokens with these (normed) hidden states and the tokens that follow."""
         wide = torch.promote_types(h.dtype, torch.float32)
         with torch.autocast(h.device.type, enabled=False):
-            raw = F.linear(h.to(wide), self.of_state.weight.to(wide), self.of_state.bias.to(wide))
-            raw = raw + self.of_next(following).to(wide)
+            raw = self.of_state(h.to(self.of_next.weight.dtype)) + self.of_next(following)
+            raw = raw.to(wide)
             zero, weights, mean, deviation = raw.split([1, *3 * [self.components]], -1)
             return GapDistribution(
                 zero[..., 0],

@@ -23,14 +23,29 @@ class Event(NamedTuple):
     text: str
 
 
+class Stamp(NamedTuple):
+    """A time at the beginning of a line: of which of STAMPS, in seconds, and where the text begins."""
+
+    kind: int
+    time: float
+    end: int
+
+
 DATE = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
-CLOCK = r"-?(?:\d+:)?(?:\d+:)?\d+:\d\d(?:[.,]\d+)?"
-NUMBER = r"-?\d+\.\d+|-?\d{9,}"
 SYSLOG = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d"
-STAMP = re.compile(rf"[\[(<]?({DATE}|{SYSLOG}|{CLOCK}|{NUMBER})[\])>]?(?=[:,;]?(?:\s|$))[:,;]?\s?")
-"""A time at the beginning of a line."""
+CLOCK = r"-?(?:\d+:)?(?:\d+:)?\d+:\d\d(?:[.,]\d+)?"
+NUMBER = r"-?\d+(?:\.\d+)?"
+EPOCH_NUMBER = r"\d{9,}(?:\.\d+)?"
+"""A plain number is a time only if it can be seconds since 1970; in brackets any is."""
+PLAIN, BRACKETED = (DATE, SYSLOG, CLOCK, EPOCH_NUMBER), (DATE, SYSLOG, CLOCK, NUMBER)
+STAMPS = [
+    re.compile(rf"{before}({time}){after}(?=[:,;]?(?:\s|$))[:,;]?\s?")
+    for before, after, times in (("", "", PLAIN), (r"\[\s*", r"\]", BRACKETED), (r"\(", r"\)", BRACKETED))
+    for time in times
+]
+"""Each kind of time at the beginning of a line."""
 CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s*-->")
-TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+TAG = re.compile(r"</?[a-zA-Z][^>]*>|<[\d:.]+>|\{\\[^}]*\}")
 EPOCH = 1e8
 """Seconds from which on a time is taken to be since 1970."""
 UNITS = (1.0, 60.0, 3600.0, 86400.0)
@@ -63,17 +78,31 @@ def seconds(time: object) -> float:
     return found
 
 
+def find_stamp(line: str, kind: int | None = None) -> Stamp | None:
+    """The time that a line begins with, of one kind or of any; None if it does not, or if it is no time."""
+    for number in range(len(STAMPS)) if kind is None else (kind,):
+        if found := STAMPS[number].match(line):
+            try:
+                return Stamp(number, seconds(found[1]), found.end())
+            except ValueError:
+                return None
+    return None
+
+
 def stamp(time: float) -> str:
     """A time as lines show it: a clock since 0, or from 10⁸ s on a date and time (UTC)."""
     tenths = round(time * 10)
-    rest = f".{abs(tenths) % 10}" if tenths % 10 else ""
     if abs(time) >= EPOCH:
+        whole, rest = divmod(tenths, 10)
         try:
-            return datetime.fromtimestamp(tenths // 10, UTC).strftime("[%Y-%m-%d %H:%M:%S") + f"{rest}]"
+            moment = datetime.fromtimestamp(whole, UTC)
         except (OverflowError, ValueError, OSError):  # after the year 9999
-            return f"[{time:.6g} s]"
-    minutes, whole = divmod(abs(tenths) // 10, 60)
-    return f"[{'-' if time < 0 else ''}{minutes // 60:02}:{minutes % 60:02}:{whole:02}{rest}]"
+            return f"[{time:.0f}]"
+        return moment.strftime("[%Y-%m-%d %H:%M:%S") + (f".{rest}]" if rest else "]")
+    whole, rest = divmod(abs(tenths), 10)
+    minutes, whole = divmod(whole, 60)
+    sign = "-" if tenths < 0 else ""
+    return f"[{sign}{minutes // 60:02}:{minutes % 60:02}:{whole:02}{f'.{rest}' if rest else ''}]"
 
 
 def read_events(lines: Iterable[str], suffix: str, name: str) -> Iterator[Iterator[Event]]:
@@ -82,8 +111,8 @@ def read_events(lines: Iterable[str], suffix: str, name: str) -> Iterator[Iterat
     - ``.jsonl``: each line ``{"time": …, "text": …}`` is an event, all together one document; a line that is
       a list of such objects, or ``{"events": [ … ]}``, is a document of its own.
     - ``.srt``, ``.vtt``: a cue is an event, at the time that it is shown.
-    - anything else: a line that begins with a time, plain or in brackets, is an event (see `seconds`); a
-      line that does not goes on with the event before it.
+    - anything else: a line that begins with a time, plain or in brackets, is an event (see `seconds`); the
+      first line decides of which kind; a line that does not begin so goes on with the event before it.
 
     Each document must be taken to its end before the next.
 
@@ -174,26 +203,22 @@ def _cues(lines: Iterable[str], name: str) -> Iterator[tuple[int, Event]]:
 
 
 def _stamped(lines: Iterable[str], name: str) -> Iterator[tuple[int, Event]]:
-    """Lines that begin with a time, each with those after it that do not."""
-    time, begin, said = None, 0, []
+    """Lines that begin with a time of the first one's kind, each with those after it that do not."""
+    kind, time, begin, said = None, 0.0, 0, []
     for number, line in enumerate(lines, start=1):
         line = line.rstrip("\r\n")
-        found = STAMP.match(line)
+        found = find_stamp(line, kind)
         if found is not None:
-            try:
-                new = seconds(found[1])
-            except ValueError:
-                found = None  # looks like a time, and is none
-            else:
-                if time is not None:
-                    yield begin, Event(time, "\n".join(said).strip("\n"))
-                time, begin, said = new, number, [rest] if (rest := line[found.end() :]) else []
-        if found is None:
-            if time is None and line.strip():
-                raise LiquidError(
-                    f"{name}, line {number}: no time at its beginning; with timestamps a text must begin with"
-                    " one, such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5"
-                )
-            said.append(line)
-    if time is not None:
+            if kind is not None:
+                yield begin, Event(time, "\n".join(said).strip("\n"))
+            (kind, time, end), begin = found, number
+            said = [rest] if (rest := line[end:]) else []
+            continue
+        if kind is None and line.strip():
+            raise LiquidError(
+                f"{name}, line {number}: no time at its beginning; with timestamps a text must begin with"
+                " one, such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5"
+            )
+        said.append(line)
+    if kind is not None:
         yield begin, Event(time, "\n".join(said).strip("\n"))

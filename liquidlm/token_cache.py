@@ -64,13 +64,13 @@ def cached_tokens(
     try:
         facts = json.loads((folder / "corpus.json").read_text())
         tokens = TokenFile(folder / "tokens.bin", dtype)
-        times = TokenFile(folder / "times.bin", np.dtype(np.float64)) if facts["events"] else None
+        times = TokenFile(folder / "times.bin", np.dtype(np.float64)) if facts.get("events") else None
         if tokens.size != facts["tokens"] or (times is not None and times.size != tokens.size):
             raise ValueError("tokens.bin or times.bin has another size")
         starts = np.load(folder / "starts.npy")
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise LiquidError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
-    return TokenCorpus(tokens, starts, facts["text_bytes"], times, facts["events"])
+    return TokenCorpus(tokens, starts, facts["text_bytes"], times, facts.get("events", 0))
 
 
 def cache_folder() -> Path:

@@ -87,8 +87,11 @@ def test_the_plot(options: dict, tmp_path: Path) -> None:
         draw(examine(tiny(), TOKENIZER, document()), tmp_path / "no" / "plot.png")
 
 
-def test_nothing_to_draw() -> None:
+def test_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LiquidError, match="no times"):
         examine(tiny(), TOKENIZER, Document("text", "here"))
     with pytest.raises(LiquidError, match="has 6 events: fewer than two from number 5 on"):
         examine(tiny(), TOKENIZER, document(), 5)
+    monkeypatch.setattr("liquidlm.inspection.SEGMENT", 20)
+    with pytest.raises(LiquidError, match="over 20 tokens: draw fewer"):
+        examine(tiny(), TOKENIZER, document())

@@ -146,6 +146,21 @@ def test_every_parameter_of_the_head_learns() -> None:
     assert all(grad is not None and bool(grad.abs().sum() > 0) for grad in grads.values())
 
 
+def test_a_larger_vocabulary() -> None:
+    model: Any = tiny()
+    ids, times = tokens(), event_times(2, 30)
+    before = model(ids, timestamps=times, labels=ids).time_loss
+    model.resize_token_embeddings(V + 7)
+    assert error(model(ids, timestamps=times, labels=ids).time_loss, before) < 1e-12
+    assert bool(model(ids + 7, timestamps=times, labels=ids + 7).loss.isfinite())
+
+
+def test_one_distribution_alone_is_sampled() -> None:
+    model = tiny()
+    gap = model.next_gap(torch.randn(H, dtype=torch.float64), torch.tensor(3))
+    assert gap.sample().shape == () and gap.quantile(0.5).shape == ()
+
+
 def test_mistakes() -> None:
     model, ids, times = tiny(), tokens(), event_times(2, 30)
     later = times.roll(-1, 1)
@@ -216,6 +231,21 @@ def test_transformers_generate_draws_times_too() -> None:
     assert state_error(state.states()[-1], other.states()[-1]) < 1e-9
     plain = model.generate(ids, max_new_tokens=5, return_dict_in_generate=True, do_sample=False)
     assert not plain.past_key_values.written_times
+    greedy = [model.generate(ids, timestamps=times, max_new_tokens=6, do_sample=False) for _ in range(2)]
+    assert torch.equal(*greedy)
+    for more in ({"use_cache": False}, {"cache_implementation": "static"}):
+        with pytest.raises(LiquidError, match="drawn with a liquid state"):
+            model.generate(ids, timestamps=times, max_new_tokens=3, **more)
+    later = torch.cat([every, every[:, -1:] + 1e6], 1)
+    model.generate(
+        out.sequences,
+        timestamps=later,
+        max_new_tokens=4,
+        past_key_values=state,
+        do_sample=True,
+        eos_token_id=None,
+    )
+    assert len(state.written_times) == 3  # those of this call
     with pytest.raises(LiquidError, match="beam search cannot draw times"):
         model.generate(ids, timestamps=times, max_new_tokens=3, num_beams=2, do_sample=False)
 

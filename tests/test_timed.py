@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from liquidlm.corpus import Document, portions, read_documents, survey
 from liquidlm.data import StreamBatches, tokenize_documents
 from liquidlm.errors import LiquidError
 from liquidlm.settings import TrainSettings
-from liquidlm.timed import STAMP, Event, read_events, seconds, stamp
+from liquidlm.timed import Event, find_stamp, read_events, seconds, stamp
 from liquidlm.token_cache import cached_tokens
 from liquidlm.tokenizer import LEDTokenizerWrapper
 from liquidlm.training_text import prepare
@@ -60,7 +59,7 @@ def test_lines_that_begin_with_a_time() -> None:
   with a second line
 
 and a third
-[2024-01-01T00:00:03+00:00] ends"""
+2024-01-01T00:00:03+00:00 ends"""
     (found,) = events(text)
     assert found == [
         (NEW_YEAR, "kernel: begins"),
@@ -78,11 +77,23 @@ and a third
         ("1700000000.5 a\n1700000001.75 b", 1.25),
         ("1700000000: a\n1700000002: b", 2),
         ("00:00:01,500\ta\n00:00:02\tb", 0.5),
+        ("[    1.500] usb a\n[   12.000000] usb b", 10.5),
     ],
 )
 def test_kinds_of_stamps(lines: str, gap: float) -> None:
     ((a, b),) = events(lines)
     assert b.time - a.time == pytest.approx(gap) and a.text.endswith("a") and b.text.endswith("b")
+
+
+def test_the_first_line_says_what_a_time_is() -> None:
+    text = (
+        "[00:12:31] constants:\n2.5 is one\n1:30 is when we meet\n1700000000 too\n[12.5] and\n[00:12:32] end"
+    )
+    a, b = events(text)[0]
+    assert (a.time, b.time) == (751.0, 752.0) and b.text == "end"
+    assert a.text == "constants:\n2.5 is one\n1:30 is when we meet\n1700000000 too\n[12.5] and"
+    with pytest.raises(LiquidError, match="line 1: no time"):
+        events("3.5 men in a boat")
 
 
 def test_numbers_that_are_no_times_are_text() -> None:
@@ -200,9 +211,10 @@ def test_text_without_times_is_one_clear_error(tmp_path: Path) -> None:
     file.write_text("just text")
     with pytest.raises(LiquidError, match=r"a\.txt, line 1: no time"):
         list(read_documents(file, timestamps=True))
-    file.write_text("\n\n")
-    with pytest.raises(LiquidError, match="empty"):
-        list(read_documents(file, timestamps=True))
+    for nothing in ("\n\n", "[00:01]\n", "[00:01]\n\n[00:02] \n"):
+        file.write_text(nothing)
+        with pytest.raises(LiquidError, match="empty"):
+            list(read_documents(file, timestamps=True))
     with pytest.raises(LiquidError, match="needs text that has times"):
         prepare(TrainSettings(steps=1, timestamps=True))
     with pytest.raises(LiquidError, match="times of a data set"):
@@ -237,6 +249,11 @@ def test_every_token_is_at_its_event_s_time(log: Path, tmp_path: Path, monkeypat
     assert moved.checksum != tokenize_documents([second], tokenizer).checksum
 
 
+def test_the_typical_gap_is_within_documents() -> None:
+    apart = [Document("ab", "a", marks=((0, 1e6 * i), (1, 1e6 * i + 3))) for i in range(9)]
+    assert tokenize_documents(apart, LEDTokenizerWrapper.bytes()).typical_gap == 3.0
+
+
 def test_the_ring_goes_round_with_its_times() -> None:
     documents = [Document("abc", "a", marks=((0, 1.0), (2, 4.0))), Document("de", "b", marks=((0, 2.0),))]
     corpus = tokenize_documents(documents, LEDTokenizerWrapper.bytes())
@@ -249,10 +266,12 @@ def test_the_ring_goes_round_with_its_times() -> None:
 SIZES = ["--hidden-size", "32", "--layers", "2", "--embedding-dim", "16", "--latent-dim", "8"]
 
 
-@pytest.mark.parametrize("time", [0.0, 5.0, 59.96, 3601.5, 90061.0, -10.0, NEW_YEAR, NEW_YEAR + 0.5])
+@pytest.mark.parametrize(
+    "time", [0.0, 5.0, 59.96, 3601.5, 90061.0, -10.0, -0.04, NEW_YEAR, NEW_YEAR + 0.5, -1e9 - 0.3, 1e12]
+)
 def test_a_stamp_is_read_as_it_was_written(time: float) -> None:
-    shown = STAMP.match(f"{stamp(time)} said")
-    assert shown is not None and seconds(shown[1]) == pytest.approx(time, abs=0.051)
+    shown = find_stamp(f"{stamp(time)} said")
+    assert shown is not None and shown.time == pytest.approx(time, abs=0.051)
 
 
 def call(*words: str) -> str:
@@ -274,12 +293,29 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
     said = call("generate", out, prompt, *words, "--after", "240", "--save-state", state)
     assert said.startswith((prompt + "\n[00:05:03] ", prompt + "\n\n[00:05:03"))
     assert said == call("generate", out, prompt, *words, "--after", "240")
-    lines = [STAMP.match(line) for line in said.splitlines() if line]
-    times = [seconds(line[1]) for line in lines if line is not None]
+    lines = [find_stamp(line) for line in said.splitlines() if line]
+    times = [line.time for line in lines if line is not None]
     assert len(times) == len(lines) and times == sorted(times)
-    more = call("generate", out, *words, "--load-state", state)
-    first = re.search(r"\[[^\]]*\]", more)
-    assert first is not None and seconds(first[0][1:-1]) >= times[-1] - 0.1
+    for more in ([], ["--after", "1"], ["more"], [f"{stamp(times[-1] + 1e5)} later"]):
+        on = call(
+            "generate",
+            out,
+            *([] if more[:1] == ["--after"] else more),
+            *words,
+            "--load-state",
+            state,
+            *more[:2] * (more[:1] == ["--after"]),
+        )
+        first = next(found for line in on.splitlines() if (found := find_stamp(line)) is not None)
+        assert first.time >= times[-1] - 0.1
+    with pytest.raises(
+        LiquidError, match=r"the prompt begins at \[00:00:01\], and what it goes on from ends"
+    ):
+        call("generate", out, "[00:00:01] before", *words, "--load-state", state)
+    with pytest.raises(LiquidError, match="the prompt, line 1: no time"):
+        call("generate", out, "no time\n[00:00:01] and one", *words)
+    with pytest.raises(LiquidError, match="knows no times"):
+        call("eval", "stories", str(log), "--timestamps")
     with pytest.raises(LiquidError, match="knows no times"):
         call("generate", "stories", "x", "--timestamps")
     with pytest.raises(LiquidError, match="--after goes with --timestamps"):
