@@ -256,7 +256,8 @@ dist.init_process_group("gloo")
 rank, count = dist.get_rank(), dist.get_world_size()
 torch.manual_seed(0)
 sizes = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 4}
-small = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "dropout_rate": 0.0, "time_components": 3}
+small = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "dropout_rate": 0.0}
+small["time_components"] = 3
 model = randomise(LiquidTextGenerationModel(LiquidConfig(**sizes, **small))).double()
 ids = torch.randint(3, 64, (2, 101))
 times = (torch.rand(2, 101, dtype=torch.float64) * 3).cumsum(1)
