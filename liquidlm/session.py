@@ -1,15 +1,19 @@
 """What the command line does with a trained model: write from a prompt, judge by a text."""
 
 import copy
+import itertools
 import json
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float64, Int
 from rich.console import Console
+from torch import Tensor
 
 from .corpus import read_documents
 from .data import tokenize_documents
@@ -58,55 +62,40 @@ def generate_text(
     model, tokenizer = load_model(folder, best_device())
     if timestamps:
         _check_times(model, folder)
-    state, pending, pending_times = _begin(model, tokenizer, load_state)
+    state, pending = _begin(model, tokenizer, load_state)
     if not pending and not prompt:
         raise LiquidError(f"the text of {load_state} had come to its end: give a prompt to go on")
-    times, lines = None, None
     if timestamps:
-        now = None if load_state is None else max([float(state.last_time[0]), *pending_times])
-        events = prompt_events(prompt, now, after)
-        encoded = tokenizer.encode_all([event.text for event in events])
-        runs = zip(events, encoded, strict=True)
-        own = [(token, event.time) for event, run in runs for token in run.tolist()]
-        begins = now if now is not None else events[0].time if events else 0.0
-        every = [*((token, begins) for token in pending), *own]
-        ids = torch.tensor([[token for token, _ in every]], device=model.device)
-        times = torch.tensor([[at for _, at in every]], dtype=torch.float64, device=model.device)
-        lines = TimedLines()
-        prompt = "".join(lines.push(event.text, event.time) for event in events)
+        given = _timed_prompt(prompt, tokenizer, pending, None if load_state is None else state, after)
     else:
-        ids = torch.tensor([[*pending, *tokenizer.encode(prompt).tolist()]], device=model.device)
+        tokens = [*(told.token for told in pending), *tokenizer.encode(prompt).tolist()]
+        given = Prompt(torch.tensor([tokens]), None, prompt, None)
     begin = time.perf_counter()
-    output = _read_prompt(model, ids, state, times, console)
+    output = _read_prompt(model, given, state, console)
     if verbose:
         seconds = time.perf_counter() - begin
-        console.print(f"read {ids.shape[1]:,} tokens in {seconds:.2f} s; state {state.nbytes:,} bytes")
-    written: list[int] = []
-    at = 0.0
-    step = LiquidStep(model, state.table)
+        console.print(f"read {given.ids.shape[1]:,} tokens in {seconds:.2f} s; state {state.nbytes:,} bytes")
+    how: dict[str, Any] = {
+        "context": given.ids.to(model.device),
+        "stop": [tokenizer.eos_token_id],
+        "step": LiquidStep(model, state.table),
+    }
+    written: list[Told] = []
     for number in range(samples):
         seed = None if sampling.seed is None else sampling.seed + number
         if samples > 1:
             print(f"--- sample {number + 1}")
         own = state if number + 1 == samples else state.copy()
-        begin, written = time.perf_counter(), []
-        decoder = tokenizer.stream()
-        print(prompt if len(prompt) <= ECHO else "…" + prompt[-ECHO:], end="", flush=True)
-        how: dict[str, Any] = {"context": ids, "stop": [tokenizer.eos_token_id], "step": step}
-        draws, shown = replace(sampling, seed=seed), copy.copy(lines)
-        if shown is None:
+        begin = time.perf_counter()
+        shown = given.shown if len(given.shown) <= ECHO else "…" + given.shown[-ECHO:]
+        print(shown, end="", flush=True)
+        draws = replace(sampling, seed=seed)
+        if given.lines is None:
             logits = output.logits[:, -1].float()
             writing = ((token, 0.0) for token in write(model, logits, own, draws, max_new_tokens, **how))
         else:
             writing = write_timed(model, output, own, draws, max_new_tokens, **how)
-        with stop_signals() as stopped:
-            for token, drawn in writing:
-                written.append(int(token))
-                at, said = float(drawn), decoder.push(written[-1])
-                print(said if shown is None else shown.push(said, at), end="", flush=True)
-                if stopped:
-                    break
-        print(decoder.flush())
+        written, stopped = _print(writing, tokenizer, copy.copy(given.lines))
         if verbose:
             pace = (time.perf_counter() - begin) / len(written)
             console.print(f"wrote {len(written):,} tokens, {1000 * pace:.2f} ms each")
@@ -115,15 +104,75 @@ def generate_text(
             break
     if save_state is not None:
         # The last token is still to be read; one that ends a document is not: the text may go on.
-        pending = [token for token in written[-1:] if token != tokenizer.eos_token_id]
-        whens = [at for _ in pending] if timestamps else []
+        last = [told for told in written[-1:] if told.token != tokenizer.eos_token_id]
         state.save(
             save_state,
-            pending=json.dumps(pending),
-            pending_times=json.dumps(whens),
+            pending=json.dumps([told.token for told in last]),
+            pending_times=json.dumps([told.time for told in last if timestamps]),
             model=fingerprint(model),
         )
         console.print(f"state in {save_state}: go on with --load-state {save_state}")
+
+
+class Told(NamedTuple):
+    """A token and when; None where nobody said."""
+
+    token: int
+    time: float | None
+
+
+class Prompt(NamedTuple):
+    """What is read before the writing.
+
+    Attributes:
+        ids, times: of its tokens; no times without timestamps.
+        shown: as it is printed.
+        lines: what goes on to print the lines' times; None without.
+    """
+
+    ids: Int[Tensor, "1 t"]
+    times: Float64[Tensor, "1 t"] | None
+    shown: str
+    lines: "TimedLines | None"
+
+
+def _timed_prompt(
+    prompt: str,
+    tokenizer: LEDTokenizerWrapper,
+    pending: list[Told],
+    goes_on: LiquidCache | None,
+    after: float | None,
+) -> Prompt:
+    """With the times before its lines; see `prompt_events`."""
+    now = None
+    if goes_on is not None:
+        now = max([float(goes_on.last_time[0]), *(told.time for told in pending if told.time is not None)])
+    events = prompt_events(prompt, now, after)
+    begins = now if now is not None else events[0].time if events else 0.0
+    every = [(told.token, begins) for told in pending]
+    encoded = tokenizer.encode_all([event.text for event in events])
+    for event, run in zip(events, encoded, strict=True):
+        every += [(token, event.time) for token in run.tolist()]
+    ids, times = zip(*every, strict=True)
+    lines = TimedLines()
+    shown = "".join(lines.push(event.text, event.time) for event in events)
+    return Prompt(torch.tensor([ids]), torch.tensor([times], dtype=torch.float64), shown, lines)
+
+
+def _print(
+    writing: Iterator[tuple[Any, Any]], tokenizer: LEDTokenizerWrapper, lines: "TimedLines | None"
+) -> tuple[list[Told], bool]:
+    """Print tokens as they come; what they were, and whether Ctrl-C ended them."""
+    written, decoder = [], tokenizer.stream()
+    with stop_signals() as stopped:
+        for token, drawn in writing:
+            written.append(Told(int(token), float(drawn)))
+            said = decoder.push(written[-1].token)
+            print(said if lines is None else lines.push(said, float(drawn)), end="", flush=True)
+            if stopped:
+                break
+    print(decoder.flush())
+    return written, bool(stopped)
 
 
 def _check_times(model: LiquidTextGenerationModel, folder: str | Path) -> None:
@@ -182,30 +231,27 @@ def _probe(file: Path) -> None:
 
 def _begin(
     model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
-) -> tuple[LiquidCache, list[int], list[float]]:
-    """A state to read the prompt into, the tokens that come before it, and their times if they have any."""
-    times = []
+) -> tuple[LiquidCache, list[Told]]:
+    """A state to read the prompt into, and the tokens that come before it."""
     if load_state is None:
-        state, pending = model.new_state(), [tokenizer.bos_token_id]
+        state, pending = model.new_state(), [Told(tokenizer.bos_token_id, None)]
     else:
         state, metadata = LiquidCache.load(load_state, len(model.blocks))
         if metadata.get("model") != fingerprint(model):
             raise LiquidError(f"{load_state} is the state of another model than the one in this folder")
-        pending, times = json.loads(metadata["pending"]), json.loads(metadata.get("pending_times", "[]"))
+        tokens, times = (json.loads(metadata.get(name, "[]")) for name in ("pending", "pending_times"))
+        pending = [Told(token, time) for token, time in itertools.zip_longest(tokens, times)]
     state.table = model.fold()
-    return state, pending, times
+    return state, pending
 
 
 def _read_prompt(
-    model: LiquidTextGenerationModel,
-    ids: torch.Tensor,
-    state: LiquidCache,
-    times: torch.Tensor | None,
-    console: Console,
+    model: LiquidTextGenerationModel, given: Prompt, state: LiquidCache, console: Console
 ) -> Any:
-    if ids.shape[1] < LONG:
+    ids, total = given.ids.to(model.device), given.ids.shape[1]
+    times = None if given.times is None else given.times.to(model.device)
+    if total < LONG:
         return read_output(model, ids, state, times)
-    total = ids.shape[1]
     with console.status(f"reading {total:,} tokens") as status:
         return read_output(
             model,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .builtin_text import builtin_documents
 from .corpus import (
     FEW_DOCUMENTS,
     PART,
     Document,
-    builtin_documents,
     portions,
     read_documents,
     split_points,

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from liquidlm.corpus import Document, builtin_documents, portions, read_documents, split_points, survey
+from liquidlm.builtin_text import builtin_documents
+from liquidlm.corpus import Document, portions, read_documents, split_points, survey
 from liquidlm.errors import LiquidError
 
 

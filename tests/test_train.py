@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from liquidlm import train as training
-from liquidlm.corpus import Document, builtin_documents
+from liquidlm.builtin_text import builtin_documents
+from liquidlm.corpus import Document
 from liquidlm.errors import LiquidError
 from liquidlm.folder import (
     checkpoints,
