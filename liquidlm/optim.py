@@ -16,11 +16,12 @@ from .sharded_muon import ShardedMuon
 ADAM_BETAS = (0.9, 0.98)
 RATES = ("rates", "warp")
 """Linear layers that set time constants: AdamW's."""
-FAST = ("log_tau", "synapse.bias", "ngrams.table.weight")
-"""What sets time constants, on a logarithmic scale, and tables of which a step sees few rows: AdamW's, at a
-rate of their own."""
+TIME_HEAD = ("of_state.weight", "of_state.bias", "of_next.weight")
+FAST = ("log_tau", "synapse.bias", "ngrams.table.weight", *TIME_HEAD)
+"""What sets time constants, on a logarithmic scale; tables of which a step sees few rows; and the time head,
+to which few tokens of a step have a gap to show: AdamW's, at a rate of their own."""
 FAST_SHARE = 10.0
-"""That rate over the others': slow units have five decades to go, and a row that is rare few steps."""
+"""That rate over the others': slow units have five decades to go, and what is rare few steps."""
 
 
 class Optimisers:
@@ -100,7 +101,7 @@ def liquid_optimisers(
     model: LiquidTextGenerationModel, lr: float = 0.02, weight_decay: float = 0.1, warmup: int = 30
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
-    a higher rate for the neurons' time constants and the n-grams' tables."""
+    a higher rate for the neurons' time constants, the n-grams' tables and the time head."""
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
