@@ -202,7 +202,7 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[E
     Raises:
         LiquidError: some lines have times, and the first has none, or one before `now`.
     """
-    lines = prompt.splitlines()
+    lines = prompt.split("\n")  # no other breaks: a text may have them within a line
     if any(find_stamp(line) for line in lines):
         (read,) = read_events(lines, ".txt", "the prompt")
         events = [Event(time, f"\n{text}") for time, text in read]

@@ -1,5 +1,7 @@
 """Which parameter is trained by what, and at what rate."""
 
+from typing import Any
+
 import pytest
 import torch
 from helpers import error
@@ -7,11 +9,17 @@ from helpers import error
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
 from liquidlm.optim import FAST, FAST_SHARE, Optimisers, liquid_optimisers
 
-SIZES = {"vocab_size": 20, "embedding_dim": 8, "latent_dim": 4, "hidden_size": 16, "num_hidden_layers": 2}
+SIZES: dict[str, Any] = {
+    "vocab_size": 20,
+    "embedding_dim": 8,
+    "latent_dim": 4,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+}
 
 
 def test_every_parameter_is_trained_once_and_some_faster():
-    model = LiquidTextGenerationModel(LiquidConfig(**SIZES, time_components=2))
+    model = LiquidTextGenerationModel(LiquidConfig(**{**SIZES, "time_components": 2}))
     names = {id(p): name for name, p in model.named_parameters()}
     (muon, lr), (adamw, slow), (quick, fast) = liquid_optimisers(model, lr=0.02).parts
     trained = [

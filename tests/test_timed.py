@@ -293,7 +293,7 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
     said = call("generate", out, prompt, *words, "--after", "240", "--save-state", state)
     assert said.startswith((prompt + "\n[00:05:03] ", prompt + "\n\n[00:05:03"))
     assert said == call("generate", out, prompt, *words, "--after", "240")
-    lines = [find_stamp(line) for line in said.splitlines() if line]
+    lines = [find_stamp(line) for line in said.split("\n") if line]
     times = [line.time for line in lines if line is not None]
     assert len(times) == len(lines) and times == sorted(times)
     for more in ([], ["--after", "1"], ["more"], [f"{stamp(times[-1] + 1e5)} later"]):
@@ -306,7 +306,7 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
             state,
             *more[:2] * (more[:1] == ["--after"]),
         )
-        first = next(found for line in on.splitlines() if (found := find_stamp(line)) is not None)
+        first = next(found for line in on.split("\n") if (found := find_stamp(line)) is not None)
         assert first.time >= times[-1] - 0.1
     with pytest.raises(
         LiquidError, match=r"the prompt begins at \[00:00:01\], and what it goes on from ends"
