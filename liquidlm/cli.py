@@ -327,7 +327,10 @@ def evaluate(
 def inspect(
     folder: Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)],
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Text with times, as for `train --timestamps`.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Text with times, as for `train`; of several documents the first."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(metavar="PNG", help="The plot. [default: FILE.png, here]")
@@ -347,7 +350,7 @@ def inspect(
     if first < 0 or events < 2:
         raise LiquidError("--from must be at least 0 and --events at least 2")
     model, tokenizer = load_model(folder)
-    document, *_ = read_documents(file, timestamps=True)
+    document = next(read_documents(file, timestamps=True))
     print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))
 
 

@@ -144,7 +144,11 @@ class Weighted:
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise LiquidError("weights must be at least 0 and finite, and one of them over 0")
         self.corpus, self.weights, self.seed = corpus, np.asarray(weights, np.float64), seed
-        self.size, self.text_bytes, self.typical_gap = corpus.size, corpus.text_bytes, corpus.typical_gap
+        self.size, self.text_bytes = corpus.size, corpus.text_bytes
+
+    @property
+    def typical_gap(self) -> float:
+        return self.corpus.typical_gap
 
     @property
     def checksum(self) -> int:

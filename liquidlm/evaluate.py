@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class Evaluation:
         figures = {**asdict(self), **{name: getattr(self, name) for name in derived}}
         if self.time_nats is None:
             return {name: figure for name, figure in figures.items() if name not in ("time_nats", "events")}
-        return {**figures, "time_nats_per_event": self.time_nats / self.events}
+        return {**figures, "time_nats_per_event": cast(float, self.time_nats_per_event)}
 
 
 @torch.inference_mode()

@@ -1,6 +1,5 @@
 """A transcript with what a model makes of it, over its own time: `liquidlm inspect`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from .cells import AsyncLiquidCell, TimeMixer
 from .corpus import Document
-from .data import tokenize_documents
 from .errors import LiquidError
 from .events import Events
 from .folder import cannot_write
@@ -67,10 +65,10 @@ def examine(
     if not document.marks:
         raise LiquidError(f"{document.source} has no times to draw over")
     ends = [*(at for at, _ in document.marks[1:]), len(document.text)]
-    texts = [document.text[at:end].strip() for (at, _), end in zip(document.marks, ends, strict=True)]
-    corpus = tokenize_documents([document], tokenizer)
-    number = np.repeat(np.arange(len(texts)), _tokens_per_event(document, ends, tokenizer))
-    number = np.concatenate([[0], number])  # <s>; </s> is left out
+    texts = [document.text[at:end] for (at, _), end in zip(document.marks, ends, strict=True)]
+    runs = tokenizer.encode_all(texts)
+    number = np.repeat(np.arange(len(texts)), [len(run) for run in runs])
+    number = np.concatenate([[0], number])  # `<s>` is at the first event's time
     shown = np.flatnonzero((number >= first) & (number < first + count))
     if shown.size > SEGMENT:
         raise LiquidError(f"{count} events from number {first} on have over {SEGMENT:,} tokens: draw fewer")
@@ -78,8 +76,10 @@ def examine(
     if last - first < 1:
         raise LiquidError(f"{document.source} has {len(texts)} events: fewer than two from number {first} on")
     begin, end = int(shown[0]), int(shown[-1]) + 1
-    ids = torch.from_numpy(corpus.tokens[0:end].astype(np.int64))[None].to(model.device)
-    times = torch.from_numpy(np.asarray(cast(Any, corpus.times)[0:end]))[None].to(model.device)
+    tokens = np.concatenate([[tokenizer.bos_token_id], *runs])[:end].astype(np.int64)
+    clock = np.array([time for _, time in document.marks])
+    ids = torch.from_numpy(tokens)[None].to(model.device)
+    times = torch.from_numpy(clock[number[:end]])[None].to(model.device)
     state = model.new_state()
     if begin:
         read_output(model, ids[:, :begin], state, times[:, :begin])
@@ -90,8 +90,8 @@ def examine(
         for hook in hooks:
             hook.remove()
     of_event = number[begin:end] - first
-    every = [time for _, time in document.marks[first : last + 1]]
-    found = Anatomy(np.array(every), texts[first : last + 1], np.diff(every))
+    every = clock[first : last + 1]
+    found = Anatomy(every, [text.strip() for text in texts[first : last + 1]], np.diff(every))
     if model.time_head is not None:
         final = np.flatnonzero(np.diff(of_event, append=of_event[-1] + 1))[:-1]  # an event's last token
         gap = model.next_gap(output.features[0, final], ids[0, begin + final + 1])
@@ -100,11 +100,6 @@ def examine(
     for number_, (block, (x, events, before)) in enumerate(zip(model.blocks, seen, strict=True)):
         _examine_block(f"block {number_}", cast(LiquidBlock, block), x, events, before, of_event, found)
     return found
-
-
-def _tokens_per_event(document: Document, ends: Sequence[int], tokenizer: LEDTokenizerWrapper) -> list[int]:
-    texts = [document.text[at:end] for (at, _), end in zip(document.marks, ends, strict=True)]
-    return [len(ids) for ids in tokenizer.encode_all(texts)]
 
 
 def _watch(model: LiquidTextGenerationModel) -> tuple[list[Any], list[Any]]:
@@ -197,7 +192,7 @@ def draw(found: Anatomy, file: Path) -> Path:
 
 def _draw_gaps(axis: Any, at: np.ndarray, found: Anatomy) -> None:
     """The gaps that came, over the band foretold."""
-    least = max(1e-3, found.gaps[found.gaps > 0].min(initial=np.inf) / 3) if (found.gaps > 0).any() else 1e-3
+    least = max(1e-3, found.gaps[found.gaps > 0].min(initial=1.0) / 3)  # where gaps of 0 are drawn
     if found.quantiles is not None:
         low, middle, high = np.maximum(found.quantiles, least)
         axis.vlines(at[:-1], low, high, color="#9db8d2", linewidth=4, label="foretold, 10 % to 90 %")
