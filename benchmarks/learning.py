@@ -22,7 +22,7 @@ from benchmarks.peers import LanguageModel, parameters, recipe
 from benchmarks.pool import report, run_pool
 from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
-from liquidlm.data import StreamBatches
+from liquidlm.data import StreamBatches, Weighted, cut_into_spans
 from liquidlm.optim import clip_gradients
 from liquidlm.precision import autocast
 
@@ -40,6 +40,7 @@ class Trial:
         recipe, lr: see peers.recipe.
         steps, rows, length: of training, rows × length tokens per step.
         judge: "valid" to choose by, "test" to report.
+        span: the training text is read in spans of so many tokens in mixed order; 0: from end to end.
     """
 
     text: str
@@ -52,6 +53,7 @@ class Trial:
     bf16: bool = True
     seed: int = 0
     judge: str = "valid"
+    span: int = 16384
 
     @property
     def key(self) -> str:
@@ -67,7 +69,11 @@ def learn(trial: Trial) -> dict[str, Any]:
     text = load(trial.text)
     model = build_variant(trial.model, text.tokenizer.vocab_size, trial.length).train()
     optimisers = recipe(model, trial.recipe, trial.lr)
-    batches = StreamBatches(text.train, trial.rows, trial.length, trial.seed)
+    train = text.train
+    if trial.span:
+        spans, document = cut_into_spans(train, trial.span)
+        train = Weighted(spans, [1.0] * len(document), trial.seed)
+    batches = StreamBatches(train, trial.rows, trial.length, trial.seed)
     state, curve, seconds, average = None, [], 0.0, 0.0
     for step in range(trial.steps):
         begin = time.perf_counter()

@@ -86,6 +86,10 @@ def train(
             help="How often the documents of a PATH are told in an epoch; once per PATH, in their order.",
         ),
     ] = None,
+    span: Annotated[
+        int,
+        typer.Option(help="Read spans of so many tokens in mixed order; 0: whole documents in their order."),
+    ] = 16384,
     valid: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="Held-out text. [default: a tenth, set apart before training]"),

@@ -132,6 +132,22 @@ class TokenCorpus:
         return Window.joined([found, self.window(0, count - len(ids))])
 
 
+def cut_into_spans(corpus: TokenCorpus, length: int) -> tuple[TokenCorpus, Int64[np.ndarray, " spans"]]:
+    """The corpus with documents of more than `length` tokens cut into spans that count as documents of their
+    own: read in any order (`Weighted`), each with an empty state. And of which document each span is.
+
+    Raises:
+        LiquidError: a length under 1.
+    """
+    if length < 1:
+        raise LiquidError(f"a span must have at least one token, not {length}")
+    ends = np.append(corpus.starts[1:], corpus.tokens.size)
+    counts = -(-(ends - corpus.starts) // length)
+    document = np.repeat(np.arange(len(counts)), counts)
+    within = np.arange(len(document)) - np.repeat(counts.cumsum() - counts, counts)
+    return replace(corpus, starts=corpus.starts[document] + within * length), document
+
+
 class Weighted:
     """A corpus whose documents are told more or less often, in another order in every epoch.
 

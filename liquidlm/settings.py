@@ -23,7 +23,9 @@ class TrainSettings:
 
     Attributes:
         paths: training text; none: the text that every Python carries.
-        weights: one per path: how often its documents are told in an epoch; none: once, in their order.
+        weights: one per path: how often its documents are told in an epoch; none: once.
+        span: documents are cut into spans of so many tokens, read in another order in every epoch, so that
+            even a short run sees all of a few long texts; 0: whole documents, in their order if unweighted.
         valid: held-out text; none: a part of the training text, set apart before training.
         tokenizer: "bytes", "bpe:N", a folder, or a hub id.
         steps, minutes: how long to train; exactly one of them.
@@ -39,6 +41,7 @@ class TrainSettings:
 
     paths: list[str] = field(default_factory=list)
     weights: list[int | float] = field(default_factory=list)
+    span: int = 16384
     valid: list[str] = field(default_factory=list)
     tokenizer: str = "bytes"
     steps: int | None = None
@@ -66,6 +69,8 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise LiquidError(f"{name} must be over 0, not {value}")
+        if self.span < 0:
+            raise LiquidError(f"span must be at least 0, not {self.span}")
         if not 0 <= self.weight_decay < math.inf:
             raise LiquidError(f"weight_decay must be at least 0, not {self.weight_decay}")
         if self.weights and len(self.weights) != len(self.paths):

@@ -18,7 +18,7 @@ from .corpus import (
     split_points,
     survey,
 )
-from .data import TokenCorpus, Weighted, tokenize_documents
+from .data import TokenCorpus, Weighted, cut_into_spans, tokenize_documents
 from .errors import LiquidError
 from .report import progress_bar
 from .settings import TrainSettings
@@ -64,9 +64,8 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
         part = f"{found.digest} {hashlib.sha256(np.asarray(points, np.int64).tobytes()).hexdigest()}"
         with progress_bar("tokenizing", sum(points)) as advance:
             train = cached_tokens(part, lambda: _counted(training(), advance), tokenizer)
-    if settings.weights:
-        trained = (path for path, point in zip(found.paths, points, strict=True) if point)
-        train = Weighted(train, [settings.weights[path] for path in trained], settings.seed)
+    trained = [path for path, point in zip(found.paths, points, strict=True) if point]
+    train = _in_an_order_of_its_own(train, trained, settings)
     if settings.valid:
         count = len(survey(read(settings.valid)).lengths)
         held_out = functools.partial(read, settings.valid)
@@ -76,6 +75,19 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     valid = list(_head(held_out(), count, FINAL_BYTES))
     sample = list(_head(valid, count, SAMPLE_BYTES))
     return Texts(tokenizer, train, *(tokenize_documents(part, tokenizer) for part in (sample, valid)))
+
+
+def _in_an_order_of_its_own(
+    corpus: TokenCorpus, paths: list[int], settings: TrainSettings
+) -> TokenCorpus | Weighted:
+    """The corpus in spans and weighted, `paths` being the number of the path each document is from."""
+    document = np.arange(len(corpus.starts))
+    if settings.span:
+        corpus, document = cut_into_spans(corpus, settings.span)
+    if not settings.span and not settings.weights:
+        return corpus
+    weights = np.asarray(settings.weights or [1.0] * (max(paths) + 1))
+    return Weighted(corpus, weights[np.asarray(paths)[document]].tolist(), settings.seed)
 
 
 def _documents(paths: list[str], timestamps: bool) -> Iterator[Document]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from liquidlm.corpus import Document, parts
-from liquidlm.data import IGNORED, StreamBatches, TokenCorpus, Weighted, tokenize_documents
+from liquidlm.data import IGNORED, StreamBatches, TokenCorpus, Weighted, cut_into_spans, tokenize_documents
 from liquidlm.errors import LiquidError
 from liquidlm.token_cache import cached_tokens
 from liquidlm.tokenizer import LEDTokenizerWrapper
@@ -285,3 +285,33 @@ def test_a_weighted_stream_resumes_too(taken):
 def test_weights_that_make_no_sense(weights):
     with pytest.raises(LiquidError, match="weights"):
         Weighted(weighted([1, 1]).corpus, weights)
+
+
+# ---- spans
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 7, 100])
+def test_spans_are_the_same_tokens_with_more_starts(length):
+    corpus = weighted([1, 1, 1]).corpus  # 7, 10 and 13 tokens
+    spans, document = cut_into_spans(corpus, length)
+    assert (spans.tokens == corpus.tokens).all() and set(corpus.starts) <= set(spans.starts)
+    lengths = np.diff(spans.starts, append=spans.size)
+    assert lengths.min() > 0 and lengths.max() <= length
+    assert np.bincount(document, lengths).tolist() == [7, 10, 13]
+    assert np.bincount(document).tolist() == [-(-n // length) for n in (7, 10, 13)]
+
+
+def test_an_epoch_in_spans_reads_every_token_once_and_nothing_passes_a_cut():
+    corpus = tokenize_documents([Document("abcdefghijklmnopqrstuvwxyz", "one")], Bytes())
+    spans, document = cut_into_spans(corpus, 4)
+    ring = Weighted(spans, [1.0] * len(document), 3).ring(0)
+    ids, starts, _ = ring.window(0, ring.size)
+    assert sorted(ids) == sorted(corpus.tokens) and ids.tolist() != corpus.tokens.tolist()
+    assert starts.tolist() == np.isin(ids, corpus.tokens[::4]).tolist()
+    batch = StreamBatches(Weighted(spans, [1.0] * len(document), 3), 1, 20).next_batch()
+    assert batch.starts[0].sum() == 5 and ((batch.targets == IGNORED)[:, :-1] == batch.starts[:, 1:]).all()
+
+
+def test_a_span_of_nothing():
+    with pytest.raises(LiquidError, match="span"):
+        cut_into_spans(weighted([1]).corpus, 0)
