@@ -359,6 +359,56 @@ def inspect(
 
 
 @app.command()
+def serve(
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)] = STORIES,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default only this machine reaches it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free.")] = 8000,
+    name: Annotated[
+        str | None, typer.Option(help="What requests call the model. [default: the folder's name]")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="LIQUIDLM_API_KEY", help="Ask for this bearer token.", show_envvar=True),
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Texts that are written at a time.")] = 32,
+    waiting: Annotated[int, typer.Option(help="Texts that may wait beside them; more are refused.")] = 256,
+    seconds: Annotated[float, typer.Option(help="The longest a text may take, waiting included.")] = 600.0,
+    prompt_tokens: Annotated[int, typer.Option(help="The longest prompt.")] = 1 << 20,
+    new_tokens: Annotated[int, typer.Option(help="The longest text written.")] = 1 << 16,
+    cache_mb: Annotated[int, typer.Option(help="Memory for the states of prompts that were read.")] = 256,
+) -> None:
+    """Serve a model: an API like OpenAI's, and a page to try it.
+
+    /v1/completions, /v1/chat/completions, /v1/models, /health; the page is at /. Many texts are written at a
+    time, and a prompt that begins like an earlier one is not read again.
+
+        liquidlm serve runs/novel --port 8000
+    """
+    try:
+        from .serve.limits import Limits
+        from .serve.server import serve as run
+    except ImportError as error:
+        raise LiquidError(f"serving needs more packages ({error}): pip install 'liquidlm[serve]'") from error
+    positive = {"rows": rows, "seconds": seconds, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
+    for option, value in positive.items():
+        if not 0 < value < math.inf:
+            raise LiquidError(f"--{option.replace('_', '-')} must be over 0, not {value}")
+    if waiting < 1 or cache_mb < 0:
+        raise LiquidError("--waiting must be at least 1 and --cache-mb at least 0")
+    limits = Limits(
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        rows=rows,
+        waiting=waiting,
+        seconds=seconds,
+        cache_bytes=cache_mb << 20,
+    )
+    run(folder, host=host, port=port, name=name, api_key=api_key, limits=limits)
+
+
+@app.command()
 def export(
     folder: Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for graph and tokenizer.")],

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from .cells import AsyncLiquidCell, TimeMixer
@@ -17,7 +17,7 @@ from .events import Events
 from .folder import cannot_write
 from .generate import read_output
 from .model import SEGMENT, LiquidBlock, LiquidTextGenerationModel
-from .state import CellState
+from .state import CellState, LiquidCache
 from .tokenizer import LEDTokenizerWrapper
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -83,12 +83,7 @@ def examine(
     state = model.new_state()
     if begin:
         read_output(model, ids[:, :begin], state, times[:, :begin])
-    seen, hooks = _watch(model)
-    try:
-        output = model(ids[:, begin:], timestamps=times[:, begin:], past_key_values=state, use_cache=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    output, seen = _seen(model, ids[:, begin:], times[:, begin:], state)
     of_event = number[begin:end] - first
     every = clock[first : last + 1]
     found = Anatomy(every, [text.strip() for text in texts[first : last + 1]], np.diff(every))
@@ -102,11 +97,47 @@ def examine(
     return found
 
 
-def _watch(model: LiquidTextGenerationModel) -> tuple[list[Any], list[Any]]:
-    """What every block is given, once the model has run, and the hooks that note it."""
-    seen: list[Any] = []
-    hooks = [block.register_forward_pre_hook(lambda _, given: seen.append(given)) for block in model.blocks]
-    return seen, hooks
+@torch.inference_mode()
+def token_time_constants(
+    model: LiquidTextGenerationModel, ids: Int[Tensor, "1 t"]
+) -> Float[Tensor, "blocks t 3"]:
+    """Quartiles, over a block's units, of the time constants with which its state relaxes after each token,
+    in units of the times; the tokens one unit apart, from an empty state."""
+    _, seen = _seen(model, ids, None, model.new_state())
+    levels = torch.tensor((0.25, 0.5, 0.75), dtype=torch.float64)
+    found = []
+    for block, (x, events, state) in zip(model.blocks, seen, strict=True):
+        mixer = cast(TimeMixer, block.mixer)
+        c = mixer.conv(cast(Any, block).mixer_norm(x), events, state.conv)[0]
+        found.append(_time_constants(mixer, mixer.context(c, events, state)[0], events).cpu())
+    return torch.stack([constants.quantile(levels, 1).mT for constants in found])
+
+
+def _seen(
+    model: LiquidTextGenerationModel,
+    ids: Int[Tensor, "1 t"],
+    times: Float64[Tensor, "1 t"] | None,
+    state: LiquidCache,
+) -> tuple[Any, list[tuple[Float[Tensor, "1 t h"], Events, CellState]]]:
+    """The output for these tokens, at most a SEGMENT, and what every block is given for it."""
+    fresh = model.initial_states(1, model.dtype, ids.device)
+    before = [own or empty for own, empty in zip(state.states(), fresh, strict=True)]
+    output = model(ids, timestamps=times, past_key_values=state, use_cache=True, output_hidden_states=True)
+    scale = model.config.time_scale
+    events = Events.build(
+        times, before[0].time, length=ids.shape[1], time_scale=scale, dtype=before[0].h.dtype
+    )
+    return output, [(x, events, own) for x, own in zip(output.hidden_states, before, strict=False)]
+
+
+def _time_constants(
+    mixer: TimeMixer, context: Float[Tensor, "1 t h"], events: Events
+) -> Float64[Tensor, "t h"]:
+    """Of every unit at every token, in units of the times."""
+    cell = mixer.cell
+    rate, _ = cell.neuron.conductances(context)
+    pace = cell.own_time(context, torch.ones_like(events.gap))
+    return (mixer.time_scale / (rate * pace))[0].double()
 
 
 def _examine_block(
@@ -123,10 +154,7 @@ def _examine_block(
     u = block.mixer_norm(x)
     c = mixer.conv(u, events, state.conv)[0]
     context, _ = mixer.context(c, events, state)
-    cell = mixer.cell
-    rate, _ = cell.neuron.conductances(context)
-    pace = cell.own_time(context, torch.ones_like(events.gap))
-    constants = (mixer.time_scale / (rate * pace))[0].double().cpu().numpy()
+    constants = _time_constants(mixer, context, events).cpu().numpy()
     found.time_constants[name] = np.stack(
         [np.quantile(constants[of_event == event], (0.25, 0.5, 0.75)) for event in range(count)], 1
     )

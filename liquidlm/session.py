@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +66,7 @@ def generate_text(
     if not pending and not prompt:
         raise LiquidError(f"the text of {load_state} had come to its end: give a prompt to go on")
     if timestamps:
-        given = _timed_prompt(prompt, tokenizer, pending, None if load_state is None else state, after)
+        given = timed_prompt(prompt, tokenizer, pending, None if load_state is None else state, after)
     else:
         tokens = [*(told.token for told in pending), *tokenizer.encode(prompt).tolist()]
         given = Prompt(torch.tensor([tokens]), None, prompt, None)
@@ -136,15 +136,16 @@ class Prompt(NamedTuple):
     lines: "TimedLines | None"
 
 
-def _timed_prompt(
+def timed_prompt(
     prompt: str,
     tokenizer: LEDTokenizerWrapper,
-    pending: list[Told],
-    goes_on: LiquidCache | None,
-    after: float | None,
+    pending: Sequence[Told] = (),
+    goes_on: LiquidCache | None = None,
+    after: float | None = None,
 ) -> Prompt:
-    """With the times before its lines; see `prompt_events`."""
-    now = None
+    """With the times before its lines (see `prompt_events`), after `pending`, by default `<s>`, and what
+    the state `goes_on` has read."""
+    pending, now = pending or [Told(tokenizer.bos_token_id, None)], None
     if goes_on is not None:
         now = max([float(goes_on.last_time[0]), *(told.time for told in pending if told.time is not None)])
     events = prompt_events(prompt, now, after)

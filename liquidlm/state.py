@@ -1,7 +1,7 @@
 """What is remembered between calls, constant in size: passed in, handed out, never kept on a module."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -158,6 +158,28 @@ class LiquidCache(Cache):
             if (state := cast(LiquidStateLayer, mine).state) is not None:
                 cast(LiquidStateLayer, theirs).store(state, cast(LiquidStateLayer, mine).seen)
         return other
+
+    @classmethod
+    def of_states(cls, states: Sequence[CellState], seen: int) -> "LiquidCache":
+        """A cache with these states of its layers, after `seen` tokens."""
+        cache = cls(len(states))
+        for layer, state in zip(cast(list[LiquidStateLayer], cache.layers), states, strict=True):
+            layer.store(state, seen)
+        return cache
+
+    @classmethod
+    def joined(cls, caches: Sequence["LiquidCache"]) -> "LiquidCache":
+        """The rows of all, one under the other; each must have read something."""
+        layers = zip(*(cast(list[CellState], cache.states()) for cache in caches), strict=True)
+        states = [
+            rows[0].moved(
+                torch.cat(parts) for parts in zip(*(row.moving().values() for row in rows), strict=True)
+            )
+            for rows in layers
+        ]
+        times = torch.cat([cache.last_time for cache in caches])
+        states = [state._replace(time=times) for state in states]
+        return cls.of_states(states, max(cache.get_seq_length() for cache in caches))
 
     def detach_(self) -> "LiquidCache":
         """Cut the gradient: truncated back-propagation through time goes on from here."""

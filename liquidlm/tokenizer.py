@@ -10,6 +10,7 @@ Three departures from LED's own tokenizer, all because this one feeds a model th
   * special tokens are never read out of a text: the characters "</s>" in a document are just characters.
 """
 
+import builtins
 import codecs
 import contextlib
 import itertools
@@ -240,6 +241,11 @@ class LEDTokenizerWrapper:
     def stream(self, skip_special_tokens: bool = True) -> StreamDecoder:
         """A decoder that takes one id at a time."""
         return StreamDecoder(self._text_bytes if skip_special_tokens else self._token_bytes)
+
+    def token_bytes(self, token_id: SupportsIndex) -> builtins.bytes:
+        """The UTF-8 that one token stands for, perhaps a part of a character; of a special token its name."""
+        (checked,) = _checked_ids([operator.index(token_id)], self.vocab_size)
+        return self._token_bytes[checked]
 
     def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, for this class and for `AutoTokenizer`."""

@@ -1,0 +1,82 @@
+"""The texts that are being written: rows of one state."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..generate import Draw
+from ..model import LiquidTextGenerationModel
+from ..state import LiquidCache
+from ..step import LiquidStep
+from .jobs import Job, Token
+
+
+class Row:
+    """A text: its own draws, and the token that is read next, `gap` after the one before."""
+
+    def __init__(self, job: Job, logits: Float[Tensor, "1 v"]):
+        context = torch.from_numpy(job.prompt.ids)[None].to(logits.device)
+        self.job = job
+        self._draw = Draw(job.sampling, job.max_new_tokens, logits, context, job.stop)
+        self.token, self.gap = 0, 1.0
+
+    @property
+    def ended(self) -> str | None:
+        """Why the last token was the last, if it was."""
+        if not self._draw.ended:
+            return None
+        return "stop" if bool(self._draw.stopped.all()) else "length"
+
+    def draw(
+        self,
+        model: LiquidTextGenerationModel,
+        logits: Float[Tensor, "1 v"],
+        features: Float[Tensor, "1 h"] | None,
+        last_time: float,
+    ) -> Token:
+        """The next token, and when it comes if the prompt has times."""
+        token = self._draw(logits)
+        self.token, moment = int(token), None
+        if self.job.prompt.times is not None and features is not None:
+            after = model.next_gap(features, token)
+            median = self.job.sampling.temperature == 0
+            gap = after.quantile(0.5) if median else after.sample(self._draw.generator)
+            self.gap = gap.item() * model.config.time_scale
+            moment = last_time + self.gap
+        if self.job.likeliest is None:
+            return Token(self.token, time=moment)
+        logprobs = logits[0].log_softmax(-1)
+        values, ids = logprobs.topk(min(self.job.likeliest, len(logprobs)))
+        likeliest = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        return Token(self.token, logprobs[self.token].item(), likeliest, moment)
+
+
+class Batch:
+    """Rows, and their state."""
+
+    def __init__(self, step: LiquidStep):
+        self.rows: list[Row] = []
+        self._step, self._state = step, None
+
+    def join(self, row: Row, state: LiquidCache) -> None:
+        self._state = state if self._state is None else LiquidCache.joined([self._state, state])
+        self.rows.append(row)
+
+    def leave(self, gone: set[Row]) -> None:
+        if not gone:
+            return
+        kept = [i for i, row in enumerate(self.rows) if row not in gone]
+        self.rows = [self.rows[i] for i in kept]
+        if not kept:
+            self._state = None
+        elif self._state is not None:
+            self._state.batch_select_indices(torch.tensor(kept))
+
+    def step(self) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"], list[float]]:
+        """Read every row's token: logits and features of what comes next, and the rows' times."""
+        assert self._state is not None
+        device = self._step.output.device
+        ids = torch.tensor([row.token for row in self.rows], device=device)
+        gaps = torch.tensor([row.gap for row in self.rows], dtype=torch.float64)
+        features = self._step.read(ids, self._state, gaps)
+        return (features @ self._step.output).float(), features, self._state.last_time.tolist()

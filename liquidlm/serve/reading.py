@@ -1,0 +1,63 @@
+"""A prompt on its way into a state."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..model import LiquidTextGenerationModel
+from ..state import LiquidCache
+from .jobs import Job
+from .prefixes import GRID, PrefixCache, Snapshot
+
+
+class Reading:
+    """Reads a job's prompt a piece at a time, on from what `prefixes` has of it.
+
+    Attributes:
+        state: after what is read, one row.
+        cached: of so many tokens it was there.
+        logits, features: of what comes after the last token (`LiquidOutput`), once all is read.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        model: LiquidTextGenerationModel,
+        prefixes: PrefixCache,
+        table: Float[Tensor, "v h"],
+    ):
+        self.job, self.model, self.prefixes = job, model, prefixes
+        self.logits: Tensor | None = None
+        self.features: Tensor | None = None
+        if (found := prefixes.longest(job.prompt)) is None:
+            self.state, self._done = model.new_state(), 0
+        else:
+            self.state, self._done = LiquidCache.of_states(found.states, found.length), found.length
+            self.logits, self.features = found.logits, found.features
+        self.state.table, self.cached = table, self._done
+
+    def go_on(self) -> bool:
+        """Read a piece, if there is one; whether another is left."""
+        prompt, total = self.job.prompt, len(self.job.prompt.ids)
+        if self._done == total:
+            return False
+        part = slice(self._done, min((self._done // GRID + 1) * GRID, total))
+        times = None
+        if prompt.times is not None:
+            times = torch.from_numpy(prompt.times[part])[None].to(self.model.device)
+        output = self.model(
+            torch.from_numpy(prompt.ids[part])[None].to(self.model.device),
+            timestamps=times,
+            past_key_values=self.state,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._done = part.stop
+        if self._done == total:
+            self.logits = output.logits[:, -1].float()
+            self.features = None if output.features is None else output.features[:, -1]
+        states = [state for state in self.state.states() if state is not None]
+        for key in prompt.keys(self._done):
+            of_next = (self.logits, self.features) if key == prompt.whole else (None, None)
+            self.prefixes.keep(key, Snapshot(self._done, states, *of_next))
+        return self._done < total

@@ -1,0 +1,212 @@
+"""What the API takes and gives: OpenAI's, as far as a language model of text can serve it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MOST_IDS = 2**31 - 1
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which no text has") from None
+    return text
+
+
+Str = Annotated[str, AfterValidator(_utf8)]
+Ids = list[Annotated[int, Field(ge=0, le=MOST_IDS)]]
+Stop = Annotated[Str, Field(min_length=1, max_length=256)]
+
+
+class Asked(BaseModel):
+    """What both kinds of requests have.
+
+    Beyond OpenAI's: top_k, repetition_penalty.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    model: Str
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=MOST_IDS)] = 0
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    n: Annotated[int, Field(ge=1, le=16)] = 1
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stream: bool | None = False
+    stream_options: "StreamOptions | None" = None
+    user: Str | None = None
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool | None = False
+
+
+class CompletionRequest(Asked):
+    """A text to go on with.
+
+    Beyond OpenAI's, of a model trained with times: `timestamps` writes every line with its time, the prompt's
+    lines may begin with theirs, and `after` lets so many seconds of silence follow the prompt.
+    """
+
+    prompt: Str | Ids | Annotated[list[Str | Ids], Field(min_length=1, max_length=64)] = ""
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = 16
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool | None = False
+    timestamps: bool = False
+    after: Annotated[float, Field(ge=0, le=1e15)] | None = None
+
+
+class Part(BaseModel):
+    type: Literal["text"]
+    text: Str
+
+
+class Message(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Str | list[Part]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatRequest(Asked):
+    """A conversation to go on with."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = None
+    logprobs: bool | None = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+
+class TextRequest(BaseModel):
+    """A text to look at."""
+
+    text: Annotated[Str, Field(min_length=1, max_length=20_000)]
+
+
+class PromptTokensDetails(BaseModel):
+    cached_tokens: int
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class CompletionLogprobs(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class Completion(BaseModel):
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+
+
+class ChatMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+
+
+class ChatChoice(BaseModel):
+    index: int
+    message: ChatMessage
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class ChatCompletion(BaseModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class ModelCard(BaseModel):
+    """A model; beyond OpenAI's what is worth knowing of a liquid one.
+
+    Attributes:
+        state_bytes: size of the state of one text, however long it is.
+        time_scale: the typical gap between tokens, in the unit of the times.
+        says_when: whether it foretells when, as well as what.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "liquidlm"
+    parameters: int
+    vocab_size: int
+    layers: int
+    state_bytes: int
+    time_scale: float
+    says_when: bool
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class Health(BaseModel):
+    """How much is going on.
+
+    Attributes:
+        running, waiting: texts.
+        cached_prefixes, cached_bytes: states kept of prompts that were read.
+    """
+
+    status: Literal["ok"] = "ok"
+    running: int
+    waiting: int
+    cached_prefixes: int
+    cached_bytes: int
+
+
+class TimeConstants(BaseModel):
+    """Of each token of a text: with what time constants the layers' states relax after it, in units of the
+    times; quartiles over a layer's units."""
+
+    tokens: list[str]
+    layers: list[str]
+    time_constants: list[list[list[float]]] = Field(description="layer × token × (25 %, 50 %, 75 %)")
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorResponse(BaseModel):
+    error: ErrorDetail

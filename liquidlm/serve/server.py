@@ -1,0 +1,65 @@
+"""The server as a process: address, signals, shutdown."""
+
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from ..errors import LiquidError
+from ..folder import load_model
+from ..precision import best_device
+from .app import create_app
+from .limits import Limits
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    folder: str, *, host: str, port: int, name: str | None, api_key: str | None, limits: Limits
+) -> None:
+    """Serve the model in `folder` until SIGINT or SIGTERM; then texts that are being written are given
+    `limits.shutdown_seconds` to end.
+
+    Raises:
+        LiquidError: no model there, or an address that cannot be had.
+    """
+    model, tokenizer = load_model(folder, best_device())
+    listening = _listen(host, port)
+    address = f"[{host}]" if ":" in host else host
+    if host not in LOOPBACK and api_key is None:
+        print(f"whoever reaches {host} may use this server: --api-key asks for a key", file=sys.stderr)
+    # On a loopback address only under its own names: no other site may get at it through a browser.
+    hosts = [*LOOPBACK, "[::1]", "["] if host in LOOPBACK else ["*"]
+    app = create_app(model, tokenizer, name or Path(folder).name, limits=limits, api_key=api_key, hosts=hosts)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=int(limits.shutdown_seconds) + 5,
+        timeout_keep_alive=30,
+    )
+    print(f"http://{address}:{listening.getsockname()[1]} — Ctrl-C ends it", file=sys.stderr, flush=True)
+    Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
+
+
+class Server(uvicorn.Server):
+    """Lets what is being written come to an end, in a stated time, before it goes."""
+
+    def __init__(self, config: uvicorn.Config, serving, seconds: float):
+        super().__init__(config)
+        self._serving, self._seconds = serving, seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._serving.writer.engine.stop(self._seconds)
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise LiquidError(f"cannot listen on {host}, port {port}: {error}; choose another --port") from error
+    return listening

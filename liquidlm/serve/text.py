@@ -1,0 +1,79 @@
+"""Tokens as they come ▶ text that may be sent, up to where it is to stop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..session import TimedLines
+from ..tokenizer import LEDTokenizerWrapper
+from .jobs import Ended, Token
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a text.
+
+    Attributes:
+        tokens: those that it is of, and where in the text each begins; their characters may come with a later
+            piece.
+        end: why the text ends here, if it does.
+    """
+
+    text: str
+    tokens: list[tuple[Token, int]] = field(default_factory=list)
+    end: Ended | None = None
+
+
+class Text:
+    """What is written, with the stop strings left out and nothing sent that may be the beginning of one.
+
+    Args:
+        lines: puts times before lines.
+        lead: what the text may begin with and is left out.
+
+    Attributes:
+        tokens: how many were drawn.
+    """
+
+    def __init__(
+        self,
+        tokenizer: LEDTokenizerWrapper,
+        stop: Sequence[str],
+        lines: TimedLines | None = None,
+        lead: str = "",
+    ):
+        self.tokens, self._lead = 0, lead
+        self._decoder, self._stop, self._lines = tokenizer.stream(), tuple(stop), lines
+        self._held, self._length = "", 0
+        """What is not sent yet, and how long the text is with it."""
+
+    def push(self, token: Token) -> Piece:
+        self.tokens += 1
+        begin = self._length
+        new = self._decoder.push(token.id)
+        if new:
+            new, self._lead = new.removeprefix(self._lead), ""
+        if self._lines is not None and token.time is not None:
+            new = self._lines.push(new, token.time)
+        return self._sent(new, [(token, begin)])
+
+    def end(self, ended: Ended) -> Piece:
+        """What was held back, and the end."""
+        piece = self._sent(self._decoder.flush(), [])
+        return piece if piece.end is not None else Piece(piece.text + self._held, end=ended)
+
+    def _sent(self, new: str, tokens: list[tuple[Token, int]]) -> Piece:
+        self._length += len(new)
+        self._held += new
+        found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if found:
+            return Piece(self._held[: min(found)], tokens, Ended("stop"))
+        kept = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        cut = len(self._held) - kept
+        sent, self._held = self._held[:cut], self._held[cut:]
+        return Piece(sent, tokens)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that `stop` begins with."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)
