@@ -1,0 +1,275 @@
+"""Continuous batching: every text as if it were written alone, whatever goes on beside it."""
+
+import queue
+import threading
+
+import numpy as np
+import pytest
+import torch
+from helpers import randomise
+from hypothesis import given
+from hypothesis import strategies as st
+
+from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel
+from liquidlm.generate import Sampling, read_output, write, write_timed
+from liquidlm.serve.engine import Busy, Engine
+from liquidlm.serve.jobs import Ended, Job, Read, Token
+from liquidlm.serve.prefixes import GRID, PrefixCache, Prompt, Snapshot
+from liquidlm.serve.text import Text
+
+TOKENIZER = LEDTokenizerWrapper.bytes()
+
+
+def tiny(**options) -> LiquidTextGenerationModel:
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": 8, "latent_dim": 4, "hidden_size": 16, "num_hidden_layers": 3, "ngram_rows": 40}
+    config = LiquidConfig(vocab_size=TOKENIZER.vocab_size, **(sizes | options))
+    return randomise(LiquidTextGenerationModel(config), scale=0.1).eval()
+
+
+class Desk:
+    """An engine, and what it told of each job."""
+
+    def __init__(self, model, **options):
+        self.told = queue.Queue()
+        self.engine = Engine(model, self.told.put, **options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.engine.close()
+
+    def run(self, *jobs):
+        self.engine.submit(*jobs)
+        return self.until(*jobs)
+
+    def until(self, *jobs):
+        """What was told of these until all have ended."""
+        events = {job: [] for job in jobs}
+        while any(not told or not isinstance(told[-1], Ended) for told in events.values()):
+            for job, event in self.told.get(timeout=60):
+                if job in events:
+                    events[job].append(event)
+        return [events[job] for job in jobs]
+
+
+def ids(length: int, seed: int = 0) -> np.ndarray:
+    drawn = np.random.default_rng(seed).integers(4, 260, length - 1)
+    return np.concatenate([[TOKENIZER.bos_token_id], drawn]).astype(np.int64)
+
+
+def job(prompt: np.ndarray, count: int = 20, times=None, likeliest=None, seconds=float("inf"), **how) -> Job:
+    return Job(Prompt(prompt, times), Sampling(**how), count, [2], likeliest, seconds)
+
+
+def tokens(events) -> list[int]:
+    return [event.id for event in events if isinstance(event, Token)]
+
+
+def alone(model, one: Job) -> tuple[list[int], list[float] | None]:
+    """The same text by the loop of the command line."""
+    state = model.new_state()
+    state.table = model.fold()
+    read = torch.from_numpy(one.prompt.ids)[None]
+    times = None if one.prompt.times is None else torch.from_numpy(one.prompt.times)[None]
+    output = read_output(model, read, state, times, chunk=GRID)
+    how = {"context": read, "stop": one.stop}
+    if times is None:
+        drawn = write(model, output.logits[:, -1].float(), state, one.sampling, one.max_new_tokens, **how)
+        return [int(token) for token in drawn], None
+    pairs = list(write_timed(model, output, state, one.sampling, one.max_new_tokens, **how))
+    return [int(token) for token, _ in pairs], [float(time) for _, time in pairs]
+
+
+# ---- the engine
+
+
+def test_texts_written_together_are_those_written_alone() -> None:
+    model = tiny()
+    jobs = [
+        job(ids(5 + 61 * i, i), 3 + 7 * (i % 5), seed=i, temperature=(i % 3) / 2, top_k=(i % 4) * 10)
+        for i in range(20)
+    ]
+    jobs += [job(ids(40, 99), 30, seed=3, repetition_penalty=1.3), job(ids(1), 5, temperature=0.0)]
+    with Desk(model, rows=6) as desk:
+        found = desk.run(*jobs)
+    assert [tokens(events) for events in found] == [alone(model, one)[0] for one in jobs]
+    assert all(events[0] == Read(0) and len(events) >= 3 for events in found)
+
+
+def test_with_times_too() -> None:
+    model = tiny(time_components=3, time_scale=2.0)
+    clock = np.random.default_rng(0).exponential(2.0, 700).cumsum()
+    jobs = [job(ids(n, n), 15, clock[:n], seed=n, temperature=float(n % 2)) for n in (1, 30, 513, 700)]
+    jobs.append(job(ids(30, 30), 15, seed=1))  # and one without among them
+    with Desk(model) as desk:
+        found = desk.run(*jobs)
+    for events, one in zip(found, jobs, strict=True):
+        ids_alone, times_alone = alone(model, one)
+        assert tokens(events) == ids_alone
+        times = [event.time for event in events if isinstance(event, Token)]
+        assert times == ([None] * 15 if times_alone is None else pytest.approx(times_alone, abs=1e-3))
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_what_was_read_before_gives_the_same_bits(timed: bool) -> None:
+    model = tiny(time_components=3)
+    whole, clock = ids(3 * GRID + 100), np.arange(3 * GRID + 100.0) * 0.7
+    cuts = {1: 0, GRID: 0, GRID + 1: GRID, 2 * GRID: GRID, 3 * GRID + 100: 3 * GRID}
+
+    def of(length: int) -> Job:
+        return job(whole[:length], 6, clock[:length] if timed else None, 5, seed=1)
+
+    with Desk(model) as warm:
+        warm.run(of(len(whole) - 1))
+        for length, cached in cuts.items():
+            with Desk(model) as cold:
+                (expected,), (found,) = cold.run(of(length)), warm.run(of(length))
+            assert expected[0] == Read(0) and found[0] == Read(cached) and found[1:] == expected[1:]
+            (again,) = warm.run(of(length))
+            assert again[0] == Read(length) and again[1:] == expected[1:]
+        other = whole.copy()
+        other[GRID + 5] ^= 1
+        (found,) = warm.run(job(other, 1, clock if timed else None))
+        assert found[0] == Read(GRID)
+        (found,) = warm.run(job(whole, 1, clock + 1 if timed else clock))  # other times: another prompt
+        assert found[0] == Read(0)
+
+
+def test_probabilities_are_the_model_s() -> None:
+    model, one = tiny(), job(ids(50), 8, likeliest=4, temperature=1.7, top_k=3, seed=0)
+    with Desk(model) as desk:
+        (found,) = desk.run(one)
+    drawn = [event for event in found if isinstance(event, Token)]
+    read = torch.from_numpy(np.concatenate([one.prompt.ids, tokens(found)]))[None]
+    with torch.no_grad():
+        expected = model(read).logits[0, 49:-1].float().log_softmax(-1)
+    for event, row in zip(drawn, expected, strict=True):
+        assert event.logprob == pytest.approx(row[event.id].item(), abs=1e-4)
+        values, likeliest = row.topk(4)
+        assert [i for i, _ in event.likeliest] == likeliest.tolist()
+        assert [value for _, value in event.likeliest] == pytest.approx(values.tolist(), abs=1e-4)
+
+
+def test_a_cancelled_text_leaves_and_the_others_go_on() -> None:
+    model = tiny()
+    jobs = [job(ids(9, i), 400, seed=i) for i in range(4)]
+    with Desk(model, rows=2) as desk:
+        desk.engine.submit(*jobs)
+        for one in (jobs[0], jobs[3]):
+            desk.engine.cancel(one)
+        found = desk.until(*jobs[1:3])
+        assert [tokens(events) for events in found] == [alone(model, one)[0] for one in jobs[1:3]]
+        assert desk.engine.load()["running"] == desk.engine.load()["waiting"] == 0
+
+
+def test_limits() -> None:
+    with Desk(tiny(), rows=1, waiting=2) as desk:
+        long = job(ids(3), 10**9, seed=0, seconds=0.5)
+        (found,) = desk.run(long)
+        assert found[-1] == Ended("length", "the time was up") and len(found) > 3
+        (late,) = desk.run(job(ids(3), 5, seconds=0.0))
+        assert late == [Ended("length", "the time was up")]
+        with pytest.raises(Busy, match="wait"):
+            desk.engine.submit(*(job(ids(3), 1) for _ in range(3)))
+        assert desk.engine.load()["waiting"] == 0
+        endless = job(ids(3), 10**9, seed=0)
+        desk.engine.submit(endless)
+        desk.engine.stop(0.2)
+        with pytest.raises(Busy, match="shutting down"):
+            desk.engine.submit(job(ids(3), 1))
+        assert desk.until(endless)[0][-1] == Ended("length", "the time was up")
+
+
+def test_a_model_that_breaks_fails_its_texts_and_nothing_else() -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.output_proj.weight[5] = float("nan")
+    with Desk(model) as desk:
+        (found,) = desk.run(job(ids(5), 5, seed=0))
+        assert found[-1].reason == "failed" and found[-1].why
+        (found,) = desk.run(job(np.array([0, 10**6]), 5))  # an id that is none
+        assert found[-1].reason == "failed" and "10" in found[-1].why
+        assert desk.engine.load()["running"] == 0
+
+
+def test_callers_in_many_threads() -> None:
+    model = tiny()
+    expected = [alone(model, job(ids(20, i), 25, seed=i))[0] for i in range(8)]
+    found: dict[Job, list] = {}
+    done = threading.Semaphore(0)
+
+    def deliver(events):
+        for one, event in events:
+            found.setdefault(one, []).append(event)
+            if isinstance(event, Ended):
+                done.release()
+
+    engine = Engine(model, deliver, rows=3)
+    jobs = [job(ids(20, i), 25, seed=i) for i in range(8)]
+    threads = [threading.Thread(target=engine.submit, args=(one,)) for one in jobs]
+    for thread in threads:
+        thread.start()
+    for _ in jobs:
+        assert done.acquire(timeout=60)
+    engine.close()
+    assert [tokens(found[one]) for one in jobs] == expected
+
+
+# ---- what is kept of prompts
+
+
+def snapshot(length: int) -> Snapshot:
+    state = tiny().initial_states(1, torch.float32, torch.device("cpu"))
+    return Snapshot(length, state)
+
+
+def test_snapshots_not_used_for_longest_go_first() -> None:
+    size = snapshot(1).nbytes
+    cache, prompts = PrefixCache(3 * size), [Prompt(ids(GRID + 1, i)) for i in range(5)]
+    for prompt in prompts[:3]:
+        cache.keep(prompt.pieces[0], snapshot(GRID))
+    assert cache.longest(prompts[0]) is not None  # and so is used again
+    for prompt in prompts[3:]:
+        cache.keep(prompt.pieces[0], snapshot(GRID))
+    assert [cache.longest(prompt) is not None for prompt in prompts] == [True, False, False, True, True]
+    assert len(cache) == 3 and cache.nbytes == 3 * size
+    nothing = PrefixCache(size - 1)
+    nothing.keep(prompts[0].pieces[0], snapshot(GRID))
+    assert len(nothing) == nothing.nbytes == 0
+
+
+def test_of_a_long_prompt_not_every_piece_is_kept() -> None:
+    prompt = Prompt(ids(1000 * GRID + 7))
+    kept = [n for n in range(GRID, 1000 * GRID + 1, GRID) if prompt.keys(n)]
+    assert 50 < len(kept) < 70 and kept[-1] == 1000 * GRID and prompt.keys(1000 * GRID + 7) == [prompt.whole]
+
+
+# ---- stop strings
+
+PIECES = st.lists(
+    st.sampled_from([b"a", b"b", b"ab", "é".encode()[:1], "é".encode()[1:], b"\n"]), max_size=12
+)
+
+
+@given(PIECES, st.lists(st.text("abé\n", min_size=1, max_size=4), max_size=3))
+def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
+    """What is sent is the text up to the first stop, and never more on the way."""
+    text, sent, stopped = Text(TOKENIZER, stops), "", False
+    written = [4 + byte for piece in pieces for byte in piece]
+    for token in written:
+        piece = text.push(Token(token))
+        sent += piece.text
+        if piece.end is not None:
+            stopped = True
+            break
+    if not stopped:
+        ending = text.end(Ended("length"))
+        sent, stopped = sent + ending.text, ending.end == Ended("stop")
+    whole = TOKENIZER.decode(written)
+    # Stops are looked for as characters come: the first to be complete counts.
+    ends = [(at + len(stop), at) for stop in stops if (at := whole.find(stop)) >= 0]
+    first = min(ends)[0] if ends else None
+    expected = whole if first is None else whole[: min(at for end, at in ends if end == first)]
+    assert sent == expected and stopped == bool(ends)
