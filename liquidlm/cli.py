@@ -364,7 +364,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; by default only this machine reaches it.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     name: Annotated[
         str | None, typer.Option(help="What requests call the model. [default: the folder's name]")
     ] = None,

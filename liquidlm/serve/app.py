@@ -104,7 +104,7 @@ def create_app(
 
     def check_key(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
         if api_key is not None and not (
-            given is not None and hmac.compare_digest(given.credentials.encode(), api_key.encode())
+            given is not None and hmac.compare_digest(given.credentials.encode("latin-1"), api_key.encode())
         ):
             raise HTTPException(401, "give the server's API key as a bearer token")
 

@@ -16,7 +16,7 @@ def _utf8(text: str) -> str:
 
 
 Str = Annotated[str, AfterValidator(_utf8)]
-Ids = list[Annotated[int, Field(ge=0, le=MOST_IDS)]]
+Ids = Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1)]
 Stop = Annotated[Str, Field(min_length=1, max_length=256)]
 
 

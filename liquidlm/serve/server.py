@@ -24,22 +24,21 @@ def serve(
     Raises:
         LiquidError: no model there, or an address that cannot be had.
     """
-    model, tokenizer = load_model(folder, best_device())
-    listening = _listen(host, port)
-    address = f"[{host}]" if ":" in host else host
-    if host not in LOOPBACK and api_key is None:
-        print(f"whoever reaches {host} may use this server: --api-key asks for a key", file=sys.stderr)
-    # On a loopback address only under its own names: no other site may get at it through a browser.
-    hosts = [*LOOPBACK, "[::1]", "["] if host in LOOPBACK else ["*"]
-    app = create_app(model, tokenizer, name or Path(folder).name, limits=limits, api_key=api_key, hosts=hosts)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        timeout_graceful_shutdown=int(limits.shutdown_seconds) + 5,
-        timeout_keep_alive=30,
-    )
-    print(f"http://{address}:{listening.getsockname()[1]} — Ctrl-C ends it", file=sys.stderr, flush=True)
-    Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
+    with _listen(host, port) as listening:
+        model, tokenizer = load_model(folder, best_device())
+        if host not in LOOPBACK and api_key is None:
+            print(f"whoever reaches {host} may use this server: --api-key asks for a key", file=sys.stderr)
+        # On a loopback address only under its own names: no other site may get at it through a browser.
+        hosts = [*LOOPBACK, "["] if host in LOOPBACK else ["*"]
+        app = create_app(
+            model, tokenizer, name or Path(folder).name, limits=limits, api_key=api_key, hosts=hosts
+        )
+        address = f"[{host}]" if ":" in host else host
+        print(f"http://{address}:{listening.getsockname()[1]} — Ctrl-C ends it", file=sys.stderr, flush=True)
+        # Texts that are cut off at the end still have to be sent.
+        patience = int(limits.shutdown_seconds) + 5
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
+        Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
 
 
 class Server(uvicorn.Server):
@@ -57,9 +56,6 @@ class Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-    except (OSError, OverflowError) as error:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
         raise LiquidError(f"cannot listen on {host}, port {port}: {error}; choose another --port") from error
-    return listening

@@ -1,0 +1,443 @@
+"""The HTTP API as its clients see it: OpenAI's own, many at once, cut off, malformed, hostile."""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import openai
+import psutil
+import pytest
+import torch
+import uvicorn
+from helpers import randomise
+
+from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel, cli
+from liquidlm.folder import save_model
+from liquidlm.serve.app import create_app
+from liquidlm.serve.limits import Limits
+
+TOKENIZER = LEDTokenizerWrapper.bytes()
+NAME = "tiny"
+
+
+def tiny(**options) -> LiquidTextGenerationModel:
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": 8, "latent_dim": 4, "hidden_size": 16, "num_hidden_layers": 2, "ngram_rows": 40}
+    config = LiquidConfig(vocab_size=TOKENIZER.vocab_size, **(sizes | options))
+    return randomise(LiquidTextGenerationModel(config), scale=0.1).eval()
+
+
+@contextmanager
+def served(model=None, api_key=None, hosts=("*",), **limits):
+    """The port of a server in a thread."""
+    app = create_app(model or tiny(), TOKENIZER, NAME, limits=Limits(**limits), api_key=api_key, hosts=hosts)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def port():
+    with served(tiny(time_components=3), body_bytes=1 << 20, prompt_tokens=4000, waiting=300) as port:
+        yield port
+
+
+@pytest.fixture
+def client(port):
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0) as client:
+        yield client
+
+
+def ask(port: int, path: str, body=None, headers=None, method=None):
+    """(status, answer) of a bare request; a body that is not bytes is sent as JSON."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    raw = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    given = {"content-type": "application/json", **(headers or {})}
+    connection.request(method or ("GET" if body is None else "POST"), path, raw, given)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, json.loads(text) if text.startswith("{") else text
+
+
+def load(port: int) -> dict:
+    return ask(port, "/health")[1]
+
+
+def idle(port: int) -> bool:
+    """Whether nothing is written or waits, soon."""
+    for _ in range(500):
+        if load(port)["running"] == load(port)["waiting"] == 0:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+ASKED = {"model": NAME, "prompt": "Once", "max_tokens": 20, "seed": 1}
+
+ENDLESS = ASKED | {"max_tokens": 60_000, "temperature": 0}
+"""The likeliest tokens, of which </s> is none here."""
+
+# ---- OpenAI's client
+
+
+def test_completions(client) -> None:
+    found = client.completions.create(**ASKED)
+    (choice,) = found.choices
+    assert found.object == "text_completion" and found.model == NAME and found.id.startswith("cmpl-")
+    assert choice.index == 0 and choice.finish_reason == "length" and choice.logprobs is None
+    usage = found.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (5, 20, 25)
+    assert client.completions.create(**ASKED).choices[0].text == choice.text
+    assert client.completions.create(**(ASKED | {"seed": 2})).choices[0].text != choice.text
+
+
+@pytest.mark.parametrize("stop", [None, "e", ["qq", "o", "t"]])
+def test_a_stream_is_the_same_text(client, stop) -> None:
+    asked = ASKED | {"stop": stop, "max_tokens": 60, "logprobs": 2, "temperature": 0.7}
+    whole = client.completions.create(**asked)
+    events = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    *parts, last = events
+    assert "".join(part.choices[0].text for part in parts) == whole.choices[0].text
+    assert {part.id for part in events} == {last.id}
+    assert [part.choices[0].finish_reason for part in parts][-1] == whole.choices[0].finish_reason
+    assert last.choices == [] and last.usage.completion_tokens == whole.usage.completion_tokens
+    tokens = [token for part in parts for token in part.choices[0].logprobs.tokens]
+    assert tokens == whole.choices[0].logprobs.tokens and len(tokens) == whole.usage.completion_tokens
+    for one in [stop] if isinstance(stop, str) else stop or []:
+        assert one not in whole.choices[0].text
+
+
+def test_several_prompts_and_choices(client) -> None:
+    found = client.completions.create(
+        **(ASKED | {"prompt": ["ab", "cd", [97 + 4, 98 + 4]], "n": 2, "echo": True})
+    )
+    texts = [choice.text for choice in found.choices]
+    assert [choice.index for choice in found.choices] == list(range(6))
+    assert [text[:2] for text in texts] == ["ab", "ab", "cd", "cd", "ab", "ab"]
+    assert texts[0] != texts[1] and texts[4:] == texts[:2] and texts[2:4] != texts[:2]
+    assert found.usage.prompt_tokens == 9 and found.usage.completion_tokens == 120
+    streamed = {}
+    for part in client.completions.create(
+        **(ASKED | {"prompt": ["ab", "cd"], "n": 2, "echo": True}), stream=True
+    ):
+        for choice in part.choices:
+            streamed[choice.index] = streamed.get(choice.index, "") + choice.text
+    assert [streamed[i] for i in range(4)] == texts[:4]
+
+
+def test_logprobs(client) -> None:
+    found = client.completions.create(**ASKED, logprobs=3).choices[0]
+    assert len(found.logprobs.token_logprobs) == len(found.logprobs.tokens) == 20
+    assert all(-20 < value < 0 for value in found.logprobs.token_logprobs)
+    for likeliest, value in zip(found.logprobs.top_logprobs, found.logprobs.token_logprobs, strict=True):
+        assert max(likeliest.values()) >= value - 1e-6
+    assert found.logprobs.text_offset[0] == 0 and found.logprobs.text_offset[-1] < len(found.text)
+
+
+def test_chat(client) -> None:
+    asked = {
+        "model": NAME,
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+        ],
+        "max_completion_tokens": 12,
+        "seed": 3,
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+    found = client.chat.completions.create(**asked)
+    choice = found.choices[0]
+    assert found.object == "chat.completion" and choice.message.role == "assistant"
+    # The transcript that the model is given, as a completion: the same text but for its first space.
+    prompt = "Be brief.\nUser: Hello\nAssistant:"
+    plain = client.completions.create(model=NAME, prompt=prompt, max_tokens=12, seed=3, stop="\nUser:")
+    assert choice.message.content == plain.choices[0].text.removeprefix(" ")
+    assert found.usage.prompt_tokens == len(prompt) + 1
+    for one in choice.logprobs.content:
+        assert len(one.top_logprobs) == 2 and bytes(one.bytes).decode(errors="replace") == one.token
+    deltas = [part.choices[0].delta for part in client.chat.completions.create(**asked, stream=True)]
+    assert deltas[0].role == "assistant"
+    assert "".join(delta.content or "" for delta in deltas) == choice.message.content
+
+
+def test_a_prompt_read_before_is_not_read_again(client) -> None:
+    prompt = "a long story " * 200
+    cold = client.completions.create(**(ASKED | {"prompt": prompt}), logprobs=2)
+    warm = client.completions.create(**(ASKED | {"prompt": prompt}), logprobs=2)
+    more = client.completions.create(**(ASKED | {"prompt": prompt + "and more"}))
+    cached = [found.usage.prompt_tokens_details.cached_tokens for found in (cold, warm, more)]
+    assert cached == [0, 2601, 2560]
+    assert warm.choices == cold.choices  # probabilities too, to the last bit
+
+
+def test_lines_with_times(client) -> None:
+    asked = ASKED | {"prompt": "[00:00:10] one\n[00:00:20] two", "max_tokens": 200, "echo": True}
+    found = client.completions.create(**asked, extra_body={"timestamps": True, "after": 240})
+    lines = found.choices[0].text.split("\n")
+    assert lines[0].endswith("one") and lines[1].endswith("two")
+    stamps = [re.match(r"\[(\d+):(\d\d):(\d\d(?:\.\d+)?)\] ", line) for line in lines if line]
+    seconds = [60 * (60 * int(at[1]) + int(at[2])) + float(at[3]) for at in stamps if at]
+    assert seconds[:2] == [10, 20] and len(seconds) > 2 and seconds[2] >= 260 and seconds == sorted(seconds)
+    with pytest.raises(openai.BadRequestError, match="after goes with timestamps"):
+        client.completions.create(**ASKED, extra_body={"after": 3})
+    with served() as untimed:
+        status, answer = ask(untimed, "/v1/completions", ASKED | {"timestamps": True})
+        assert status == 400 and "knows no times" in answer["error"]["message"]
+
+
+def test_models(client, port) -> None:
+    (card,) = client.models.list().data
+    assert card.id == NAME and card.says_when and client.models.retrieve(NAME).id == NAME
+    with pytest.raises(openai.NotFoundError, match="no model 'other'"):
+        client.models.retrieve("other")
+    with pytest.raises(openai.NotFoundError, match="no model"):
+        client.completions.create(**(ASKED | {"model": "other"}))
+    model = tiny(time_components=3)
+    state = model.new_state()
+    with torch.no_grad():
+        model(torch.tensor([[1]]), past_key_values=state, use_cache=True)
+    assert card.state_bytes == state.nbytes
+    assert ask(port, "/")[0] == 200
+
+
+def test_time_constants(port) -> None:
+    status, found = ask(port, "/liquid/time_constants", {"text": "añ"})
+    assert status == 200 and found["layers"] == ["block 0", "block 1"] and len(found["tokens"]) == 3
+    assert [len(layer) for layer in found["time_constants"]] == [3, 3]
+    for low, middle, high in found["time_constants"][1]:
+        assert 0 < low < middle < high
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 10**6}, "at most 65,536"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"n": 17}, "n: "),
+        ({"stop": [""]}, "stop"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"logprobs": 1, "echo": True}, "echo with logprobs"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [261]}, "there is no token 261"),
+        ({"prompt": [-1]}, "prompt"),
+        ({"prompt": "x" * 4000}, "4,001 tokens; 4,000 are the most"),
+        ({"prompt": "\ud800"}, "prompt"),
+        ({"seed": 2**64}, "seed"),
+        ({"frequency_penalty": 1}, "frequency_penalty"),
+        ({"model": None}, "model"),
+        ({"prompt": ["x"] * 64, "n": 16}, "1024 texts in one request"),
+    ],
+)
+def test_requests_that_make_no_sense(port, change, says) -> None:
+    status, answer = ask(port, "/v1/completions", ASKED | change)
+    assert status == 400 and says in answer["error"]["message"], answer
+    assert answer["error"]["type"] == "invalid_request_error"
+
+
+DEEP = b"[" * 200_000 + b"]" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"null", 400),
+        (b'"text"', 400),
+        (b"\xff\xfe\x00", 400),
+        (b'{"model": "tiny", "prompt": "\\ud800"}', 400),
+        (b'{"model": "\\udfff", "prompt": ""}', 400),
+        (b'{"model": "tiny", "seed": ' + b"9" * 5000 + b"}", 400),
+        (b'{"model": "tiny", "temperature": Infinity}', 400),
+        (b'{"model": "tiny", "prompt": ' + DEEP + b"}", 400),
+        (DEEP, 400),
+        (b'{"model": "tiny", "prompt": "' + b"x" * (1 << 20) + b'"}', 413),
+        (b'{"model": "tiny", "prompt": "\\u0000\\u001f\x7f", "max_tokens": 1}', 200),
+    ],
+)
+def test_bodies_that_are_none(port, body, status) -> None:
+    found, answer = ask(port, "/v1/completions", body)
+    assert found == status, answer
+    assert found == 200 or answer["error"]["message"]
+    assert ask(port, "/v1/completions", ASKED)[0] == 200
+
+
+def test_other_paths_methods_and_hosts(port) -> None:
+    assert ask(port, "/nowhere")[1]["error"]["message"] == "Not Found"
+    assert ask(port, "/v1/completions", method="DELETE")[0] == 405
+    with served(hosts=["127.0.0.1", "localhost"]) as loopback:
+        assert ask(loopback, "/health")[0] == 200
+        assert ask(loopback, "/health", headers={"Host": "elsewhere.example"})[0] == 400
+
+
+def test_an_api_key() -> None:
+    with served(api_key="geheim ü") as port:
+        assert ask(port, "/health")[0] == 200 and ask(port, "/")[0] == 200
+        for header in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic Zzz"}):
+            status, answer = ask(port, "/v1/completions", ASKED, header)
+            assert status == 401 and answer["error"]["type"] == "authentication_error"
+            assert ask(port, "/liquid/time_constants", {"text": "a"}, header)[0] == 401
+        key = {"Authorization": "Bearer geheim ü".encode().decode("latin-1")}
+        assert ask(port, "/v1/completions", ASKED, key)[0] == 200
+
+
+def test_too_many_wait() -> None:
+    with served(rows=1, waiting=1, seconds=1.0) as port:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: ask(port, "/v1/completions", ENDLESS)[0], range(8)))
+        assert found.count(429) >= 4 and found.count(200) >= 1 and set(found) == {200, 429}
+        assert ask(port, "/v1/completions", ASKED)[0] == 200
+
+
+def test_a_model_that_breaks() -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.output_proj.weight[5] = float("nan")
+    with served(model) as port:
+        status, answer = ask(port, "/v1/completions", ASKED)
+        assert status == 500 and "could not go on" in answer["error"]["message"]
+        assert idle(port)
+
+
+# ---- many at once, and gone
+
+
+def test_two_hundred_at_once_get_what_each_would_get_alone(port) -> None:
+    def one(i: int):
+        asked = ASKED | {"prompt": f"text {i % 50} " * (i % 7), "seed": i % 50, "max_tokens": 5 + i % 11}
+        status, answer = ask(port, "/v1/completions", asked)
+        return status, answer["choices"][0]["text"]
+
+    with ThreadPoolExecutor(200) as pool:
+        found = list(pool.map(one, range(200)))
+    assert found == [one(i) for i in range(200)] and {status for status, _ in found} == {200}
+    assert idle(port)
+
+
+def raw(port: int, body: dict, length: int | None = None) -> socket.socket:
+    """A connection with a request on it, of whose body perhaps only a part is sent."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    sent = json.dumps(body).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {length or len(sent)}\r\n\r\n".encode() + sent)
+    return connection
+
+
+def test_connections_that_are_cut(port) -> None:
+    for stream in (True, False):
+        for _ in range(3):
+            connection = raw(port, ENDLESS | {"stream": stream})
+            if stream:
+                assert b"200 OK" in connection.recv(4096)
+            while not load(port)["running"]:
+                time.sleep(0.01)
+            connection.close()
+            assert idle(port)
+    for stream in (True, False):  # while the prompt is read, or waits
+        several = [raw(port, ENDLESS | {"stream": stream, "prompt": "x" * 3999}) for _ in range(5)]
+        for connection in several:
+            connection.close()
+        assert idle(port)
+    raw(port, ENDLESS, length=10_000).close()  # of the body only a part came
+    assert idle(port) and ask(port, "/v1/completions", ASKED)[0] == 200
+
+
+def test_memory_stays_flat(port) -> None:
+    process = psutil.Process()
+
+    def many(count: int) -> None:
+        for i in range(count):
+            asked = ASKED | {"prompt": f"{i} {'x' * (i % 600)}", "max_tokens": 2, "stream": i % 3 == 0}
+            assert ask(port, "/v1/completions", asked)[0] == 200
+
+    many(100)
+    before = process.memory_info().rss
+    many(300)
+    assert process.memory_info().rss - before < 24 << 20
+
+
+# ---- as a process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
+def test_a_stream_comes_to_its_end_when_the_server_is_stopped(tmp_path) -> None:
+    save_model(tmp_path, tiny(), TOKENIZER)
+    # For the test the texts that are being written get half a second, not ten.
+    code = (
+        "import sys; from liquidlm.serve.server import Limits, serve;"
+        " given = {'name': None, 'api_key': None, 'limits': Limits(shutdown_seconds=0.5)};"
+        " serve(sys.argv[1], host='127.0.0.1', port=0, **given)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        while "http://" not in line:
+            assert line, "the server did not start"
+            line = process.stderr.readline()
+        port = int(re.findall(r":(\d+)", line)[0])
+        asked = ENDLESS | {"model": tmp_path.name, "stream": True}
+        connection = raw(port, asked)
+        assert b"200 OK" in connection.recv(4096)
+        process.send_signal(signal.SIGTERM)
+        text = b""
+        while part := connection.recv(1 << 16):
+            text += part
+        connection.close()
+        assert b'"finish_reason": "length"' in text and b"data: [DONE]" in text
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.stderr.close()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["no-such-folder"], "is not a folder"),
+        (["--port", "99999"], "65535"),
+        (["--host", "no.such.host.invalid"], "cannot listen"),
+        (["--rows", "0"], "--rows must be over 0"),
+        (["--seconds", "nan"], "--seconds must be over 0"),
+        (["--waiting", "0"], "--waiting"),
+    ],
+)
+def test_mistakes_on_the_command_line(args, says, monkeypatch, capsys, as_users_run) -> None:
+    monkeypatch.setattr(sys, "argv", ["liquidlm", "serve", "--port", "0", *args])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken(monkeypatch, capsys, as_users_run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(sys, "argv", ["liquidlm", "serve", "--port", str(taken.getsockname()[1])])
+        with pytest.raises(SystemExit):
+            cli.main()
+    assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
