@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -38,7 +39,8 @@ def serve(
         # Texts that are cut off at the end still have to be sent.
         patience = int(limits.shutdown_seconds) + 5
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
-        Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again when all is done
+            Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
 
 
 class Server(uvicorn.Server):
