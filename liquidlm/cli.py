@@ -395,6 +395,8 @@ def serve(
     for option, value in positive.items():
         if not 0 < value < math.inf:
             raise LiquidError(f"--{option.replace('_', '-')} must be over 0, not {value}")
+    if api_key == "":
+        raise LiquidError("--api-key is empty: give a key, or leave it out")
     if waiting < 1 or cache_mb < 0:
         raise LiquidError("--waiting must be at least 1 and --cache-mb at least 0")
     limits = Limits(

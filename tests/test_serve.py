@@ -15,9 +15,12 @@ from contextlib import contextmanager
 import openai
 import psutil
 import pytest
+import schemathesis
 import torch
 import uvicorn
 from helpers import randomise
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel, cli
 from liquidlm.folder import save_model
@@ -432,6 +435,7 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         (["--rows", "0"], "--rows must be over 0"),
         (["--seconds", "nan"], "--seconds must be over 0"),
         (["--waiting", "0"], "--waiting"),
+        (["--api-key", ""], "--api-key is empty"),
     ],
 )
 def test_mistakes_on_the_command_line(args, says, monkeypatch, capsys, as_users_run) -> None:
@@ -447,3 +451,24 @@ def test_an_address_that_is_taken(monkeypatch, capsys, as_users_run) -> None:
         with pytest.raises(SystemExit):
             cli.main()
     assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
+
+
+# ---- requests made from the server's own description
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_whatever_is_asked_is_answered_as_described(port, mode) -> None:
+    """Requests that fit the OpenAPI description, and some that do not quite."""
+    description = schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
+    operations = [found.ok() for found in description.get_all_operations()]
+    assert len(operations) == 6
+    for operation in operations:
+
+        @given(operation.as_strategy(generation_mode=mode))
+        @settings(max_examples=40, suppress_health_check=list(HealthCheck))
+        def check(case) -> None:
+            case.call_and_validate(timeout=60)
+
+        if mode is GenerationMode.POSITIVE or operation.method == "post":
+            check()
+    assert idle(port)

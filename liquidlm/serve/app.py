@@ -5,7 +5,7 @@ import copy
 import hmac
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
@@ -100,17 +100,10 @@ def create_app(
         yield
         await asyncio.to_thread(serving.writer.engine.close)
 
-    bearer = HTTPBearer(auto_error=False, description="the server's --api-key, if it has one")
-
-    def check_key(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        if api_key is not None and not (
-            given is not None and hmac.compare_digest(given.credentials.encode("latin-1"), api_key.encode())
-        ):
-            raise HTTPException(401, "give the server's API key as a bearer token")
-
     app = FastAPI(title="liquidlm", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.serving = serving
-    guarded: dict[str, Any] = {"dependencies": [Depends(check_key)], "responses": ERRORS}
+    key = [] if api_key is None else [Depends(_bearer(api_key))]
+    guarded: dict[str, Any] = {"dependencies": key, "responses": ERRORS}
 
     @app.post("/v1/completions", response_model=Completion, **guarded)
     async def completions(asked: CompletionRequest, request: Request) -> Response:
@@ -176,6 +169,19 @@ def create_app(
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.openapi = lambda: _description(app)
     return app
+
+
+def _bearer(api_key: str) -> Callable[..., None]:
+    """A check of every request for this key."""
+    bearer = HTTPBearer(auto_error=False, description="the server's --api-key")
+
+    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
+        # Headers come as latin-1, whatever was sent.
+        sent = b"" if given is None else given.credentials.encode("latin-1")
+        if not hmac.compare_digest(sent, api_key.encode()):
+            raise HTTPException(401, "give the server's API key as a bearer token")
+
+    return check
 
 
 def _description(app: FastAPI) -> dict[str, Any]:
