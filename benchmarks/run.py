@@ -23,6 +23,7 @@ BENCHMARKS = {
     "elapsed": "elapsed",
     "apollo": "apollo",
     "marks": "marks",
+    "serving": "serving",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 

@@ -1,0 +1,196 @@
+"""The server: tokens per second and latency by concurrent streams, cached prompts, memory.
+
+    python -m benchmarks.serving [--folder stories] [--requests 2000]
+
+A server in a process of its own, its clients in this one, on the same cores, over HTTP. First, as a check,
+the text of a whole, a streamed and a concurrent request must be the same. Then so many streams at a time for
+some rounds, the numbers in turn; the first token of a prompt of 16,384 tokens, cold, again, and with another
+end; and the memory of a server with 16 MB for prompts, before and after many short requests.
+"""
+
+import argparse
+import http.client
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.machine import RESULTS, write_results
+from liquidlm.folder import find_folder
+from liquidlm.tokenizer import LEDTokenizerWrapper
+
+NAME = "serving"
+STREAMS = (1, 8, 32)
+TOKENS = 128
+PROMPT = 16_384
+
+
+@contextmanager
+def server(folder: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
+    """Port and process of one."""
+    command = [sys.executable, "-m", "liquidlm", "serve", folder, "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        while not (found := re.search(r"http://127.0.0.1:(\d+)", line := process.stderr.readline())):
+            if not line:
+                raise SystemExit(f"the server of {folder} did not start")
+        yield int(found[1]), psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+        process.stderr.close()
+
+
+def ask(port: int, **asked: Any) -> tuple[str, dict[str, Any], list[float]]:
+    """Text, usage, and the seconds to the first token and to the end."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    begin = time.perf_counter()
+    given = {"model": "stories", "stream_options": {"include_usage": True}, "stream": True, **asked}
+    connection.request("POST", "/v1/completions", json.dumps(given), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    if answer.status != 200:
+        raise SystemExit(f"{answer.status}: {answer.read().decode()}")
+    text, usage, seconds = [], {}, []
+    if not given["stream"]:
+        whole = json.loads(answer.read())
+        text, usage = [whole["choices"][0]["text"]], whole["usage"]
+    else:
+        for line in answer:
+            if line.startswith(b"data: {"):
+                part = json.loads(line[6:])
+                text += [choice["text"] for choice in part["choices"]]
+                usage = part.get("usage", usage)
+                if not seconds:
+                    seconds.append(time.perf_counter() - begin)
+    connection.close()
+    return "".join(text), usage, [*seconds, time.perf_counter() - begin]
+
+
+def check(port: int) -> None:
+    """The same text whole, streamed, and among others."""
+    asked = [{"prompt": "Once upon a time", "seed": i, "max_tokens": 40} for i in range(16)]
+    alone = [ask(port, **one, stream=False)[0] for one in asked]
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda one: ask(port, **one)[0], asked))
+    if alone != together or len(set(alone)) < 8:
+        raise SystemExit("texts written together are not those written alone")
+
+
+def concurrent(port: int, streams: int, seed: int) -> dict[str, float]:
+    """Each of so many clients asks three times, one after the other; no text ends by itself before."""
+
+    def client(number: int) -> list[tuple[int, float, float]]:
+        found = []
+        for i in range(3):
+            prompt = f"Once upon a time there was a boy called Tom{number}."
+            _, usage, (first, last) = ask(
+                port, prompt=prompt, seed=seed + 100 * number + i, max_tokens=TOKENS, temperature=0.8
+            )
+            found.append((usage["completion_tokens"], first, last))
+        return found
+
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(streams) as pool:
+        found = [one for own in pool.map(client, range(streams)) for one in own]
+    seconds = time.perf_counter() - begin
+    latencies = sorted(last for _, _, last in found)
+    return {
+        "tokens_per_second": sum(tokens for tokens, _, _ in found) / seconds,
+        "requests_per_second": len(found) / seconds,
+        "latency_median": statistics.median(latencies),
+        "latency_p99": latencies[min(len(latencies) - 1, int(0.99 * len(latencies)))],
+        "first_token_median": statistics.median(first for _, first, _ in found),
+    }
+
+
+def prefixes(port: int, ids: list[int], rounds: int) -> dict[str, float]:
+    """Seconds to the first token: cold, the same prompt again, and with another end."""
+    found: dict[str, list[float]] = {"cold": [], "again": [], "another_end": []}
+    for number in range(rounds):
+        prompt = [ids[number], *ids[: PROMPT - 2]]  # `<s>` comes before it
+        for name, given, cached in (
+            ("cold", prompt, 0),
+            ("again", prompt, PROMPT),
+            ("another_end", [*prompt, *ids[number : number + 20]], PROMPT),
+        ):
+            _, usage, (first, _) = ask(port, prompt=given, max_tokens=2, seed=0)
+            if usage["prompt_tokens_details"]["cached_tokens"] != cached:
+                raise SystemExit(f"{name}: {usage}, where {cached:,} tokens should have been cached")
+            found[name].append(first)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def memory(port: int, process: psutil.Process, requests: int) -> list[list[float]]:
+    """[[requests so far, resident MB]]: short ones, eight at a time, every prompt another."""
+    found = []
+
+    def one(i: int) -> None:
+        ask(
+            port, prompt=f"{i} times upon a time " + "x " * (i % 200), max_tokens=8, seed=i, stream=i % 2 == 0
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in range(0, requests + 1, max(1, requests // 20)):
+            found.append([done, process.memory_info().rss / 1e6])
+            list(pool.map(one, range(done, done + max(1, requests // 20))))
+    return found
+
+
+def draw(figures: dict[str, Any], file: Path) -> None:
+    """Tokens per second by streams, and memory by requests."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    speed, held = figure.subplots(1, 2)
+    streams = sorted(map(int, figures["streams"]))
+    rates = [figures["streams"][str(n)]["tokens_per_second"] for n in streams]
+    speed.bar([str(n) for n in streams], rates)
+    speed.set(xlabel="streams at a time", ylabel="tokens per second, all together")
+    held.plot(*zip(*figures["memory_mb"], strict=True), marker="o")
+    held.set(xlabel="requests so far", ylabel="the server's memory, MB")
+    held.set_ylim(0)
+    figure.savefig(file, dpi=130)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    parser.add_argument("--folder", default="stories")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args(argv)
+    tokenizer = LEDTokenizerWrapper(find_folder(given.folder))
+    ids = tokenizer.encode("There was a dog, and a cat, and the sun came out over the hill. " * 2000).tolist()
+    figures: dict[str, Any] = {}
+    with server(given.folder) as (port, process):
+        check(port)
+        rounds = [{n: concurrent(port, n, 1000 * i) for n in STREAMS} for i in range(given.rounds)]
+        figures["streams"] = {
+            str(n): {key: statistics.median(one[n][key] for one in rounds) for key in rounds[0][n]}
+            for n in STREAMS
+        }
+        figures["over_one_at_a_time"] = {
+            str(n): statistics.median(
+                one[n]["tokens_per_second"] / one[1]["tokens_per_second"] for one in rounds
+            )
+            for n in STREAMS
+        }
+        figures["first_token_of_16k_prompt"] = prefixes(port, ids, given.rounds)
+    with server(given.folder, "--cache-mb", "16") as (port, process):
+        figures["memory_mb"] = memory(port, process, given.requests)
+    write_results(NAME, figures)
+    draw(figures, RESULTS / f"{NAME}.png")
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
