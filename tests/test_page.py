@@ -80,7 +80,7 @@ def drawn(page: Page) -> str:
 
 
 def begin_endless(page: Page) -> None:
-    """The likeliest tokens, of which </s> is none here."""
+    """The likeliest tokens, of which `</s>` is never one: see `tiny`."""
     page.locator("#temperature").fill("0")
     page.get_by_label("Length").fill(str(LIMIT))
     page.get_by_role("textbox", name="Prompt").fill("Once")
