@@ -1,0 +1,418 @@
+"""The server's page in a real browser: what it writes, shows and draws, by mouse, by keyboard, on a phone."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Error, Page, Route, expect, sync_playwright
+from serving import NAME, TOKENIZER, ask, idle, load, served, tiny
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs a browser, one of {', '.join(BROWSERS)}")
+expect.set_options(timeout=30_000)
+
+QUIET = ["gpu", "quic", "background-networking", "component-update", "sync"]
+ARGS = ["--no-first-run", *(f"--disable-{what}" for what in QUIET)]
+PROMPT = "Once upon a time"
+LIMIT = 50_000
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with served(tiny(), new_tokens=LIMIT) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def browser():
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with sync_playwright() as playwright:
+        args = [*ARGS, "--no-sandbox"] if root else ARGS
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=args)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens the page of a server; at the end nothing may have gone wrong in it, or gone elsewhere."""
+    contexts, wrong = [], []
+
+    def watched(message) -> None:
+        if message.type == "error" and "Failed to load resource" not in message.text:  # of a refusal: meant
+            wrong.append(message.text)
+
+    def visit(port: int, locked: bool = False, **how) -> Page:
+        context = browser.new_context(**how)
+        contexts.append(context)
+        page, home = context.new_page(), f"http://127.0.0.1:{port}/"
+        page.on("console", watched)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda r: r.url.startswith((home, "data:")) or wrong.append(r.url))
+        page.goto(home)
+        expect(page.locator("#name")).to_have_text("liquidlm" if locked else NAME)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def write(page: Page, prompt: str = PROMPT, length: int = 40, seed: int | None = 1) -> str:
+    """The text once all is written and drawn."""
+    page.get_by_role("textbox", name="Prompt").fill(prompt)
+    page.get_by_label("Length").fill(str(length))
+    page.get_by_label("Seed").fill("" if seed is None else str(seed))
+    page.get_by_role("button", name="Write").click()
+    return drawn(page)
+
+
+def drawn(page: Page) -> str:
+    expect(page.locator("#stop")).to_be_disabled()
+    expect(page.locator("#picture")).to_be_visible()
+    return page.locator("#text").text_content() or ""
+
+
+def begin_endless(page: Page) -> None:
+    """The likeliest tokens, of which `</s>` is never one: see `tiny`."""
+    page.locator("#temperature").fill("0")
+    page.get_by_label("Length").fill(str(LIMIT))
+    page.get_by_role("textbox", name="Prompt").fill("Once")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#tokens")).to_have_text(re.compile(r"\d\d tokens"))
+
+
+def figures(port: int, text: str) -> dict[str, Any]:
+    """What the server says of a text's time constants."""
+    status, found = ask(port, "/liquid/time_constants", {"text": text})
+    assert status == 200
+    return found
+
+
+def rough(number: float) -> str:
+    """As the page shows it: three digits."""
+    places = max(0, 2 - int(f"{number:.2e}".split("e")[1]))
+    shown = f"{float(f'{number:.2e}'):,.{places}f}"
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def readout(found: dict[str, Any], layer: int, token: int, unit: str = "tokens") -> str:
+    low, median, high = (rough(x) for x in found["time_constants"][layer][token])
+    place = f"{found['layers'][layer]}, token {token + 1} of {len(found['tokens'])}"
+    return f"{place}: median {median} {unit}, quartiles {low} and {high}"
+
+
+# ---- writing
+
+
+def test_writes_and_goes_on(visit, port) -> None:
+    page = visit(port)
+    asked = {"model": NAME, "prompt": PROMPT, "max_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 1}
+    text = write(page)
+    _, answer = ask(port, "/v1/completions", asked)
+    assert text == PROMPT + answer["choices"][0]["text"]
+    assert page.locator("#given").text_content() == PROMPT
+    expect(page.get_by_role("status")).to_have_text("Written to the length asked for.")
+    card = ask(port, "/v1/models")[1]["data"][0]
+    expect(page.locator("#state")).to_have_text(f"{card['state_bytes']:,} bytes")
+    expect(page.locator("#facts")).to_contain_text(f"{card['parameters']:,} parameters")
+    expect(page.locator("#tokens")).to_have_text("40 tokens")
+    expect(page.locator("#read")).to_have_text(f"{len(PROMPT) + 1} tokens, 0 of them cached")
+    expect(page.locator("#pace")).to_have_text(re.compile(r"^[\d,.]+ tokens/s$"))
+    expect(page.locator("#first")).to_have_text(re.compile(r"^[\d,]+ ms$"))
+    assert page.locator("#written [aria-hidden]").count() == 0  # all of it told to screen readers
+    for expected in (PROMPT, text):  # the same once more, and on from all of it
+        page.get_by_role("button", name="Write" if expected == PROMPT else "Continue").click()
+        longer = drawn(page)
+        assert longer.startswith(text)
+        read = page.locator("#read").text_content() or ""
+        assert int(read.split()[0]) == len(TOKENIZER.encode(expected)) + 1
+    assert len(longer) > len(text)
+
+
+def test_a_prefix_is_said_to_be_cached(visit, port) -> None:
+    page = visit(port)
+    for cached in (0, 301):
+        write(page, "x" * 300)
+        expect(page.locator("#read")).to_have_text(f"301 tokens, {cached} of them cached")
+
+
+@pytest.mark.parametrize("how", ["button", "Escape"])
+def test_stop(visit, port, how) -> None:
+    page = visit(port)
+    begin_endless(page)
+    assert load(port)["running"] == 1
+    if how == "button":
+        page.get_by_role("button", name="Stop").click()
+    else:
+        page.keyboard.press("Escape")
+    expect(page.locator("#said")).to_have_text("Stopped.")
+    assert idle(port)
+    assert len(drawn(page)) > len("Once")
+    expect(page.get_by_role("button", name="Continue")).to_be_enabled()
+
+
+def test_what_a_model_writes_is_text(visit, port) -> None:
+    page = visit(port)
+    bad = "<img src=x onerror='document.title=1'><script>document.title = 1</script>&lt;b&gt;"
+    choice = {"index": 0, "text": bad, "finish_reason": None}
+    body = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n"
+    page.route("**/v1/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    assert write(page, bad) == bad + bad
+    page.locator("#cells").hover()
+    assert page.title().startswith(NAME)
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_the_browser_lets_nothing_else_run(visit, port, browser) -> None:
+    context = browser.new_context()  # unwatched: what is refused is told in the console
+    page = context.new_page()
+    answer = page.goto(f"http://127.0.0.1:{port}/")
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    with pytest.raises(Error, match="TrustedHTML"):
+        page.evaluate("() => { document.body.innerHTML = '<b>no</b>' }")
+    with pytest.raises(Error, match="Failed to fetch"):
+        page.evaluate("() => fetch('http://localhost:9/')")
+    context.close()
+
+
+# ---- keyboard, phone, eyes
+
+
+def test_by_keyboard_alone(visit, port) -> None:
+    page = visit(port)
+    names = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        names.append(page.evaluate("document.activeElement.id"))
+    controls = ["temperature", "top_p", "repetition_penalty", "top_k", "max_tokens", "seed"]
+    assert names == ["prompt", "write", *controls]
+    page.keyboard.type("1")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.type("30")  # what is selected by tabbing is replaced
+    page.keyboard.press("Control+Enter")
+    text = drawn(page)
+    expect(page.locator("#tokens")).to_have_text("30 tokens")
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "cells":
+            break
+    found = figures(port, text)
+    last = len(found["tokens"]) - 1
+    at = page.locator("#readout span")
+    for key, layer, token in [
+        ("ArrowRight", 0, last),
+        ("ArrowLeft", 0, last - 1),
+        ("ArrowDown", 1, last - 1),
+        ("ArrowDown", 1, last - 1),
+        ("Home", 1, 0),
+        ("ArrowLeft", 1, 0),
+        ("ArrowRight", 1, 1),
+        ("ArrowUp", 0, 1),
+        ("End", 0, last),
+    ]:
+        page.keyboard.press(key)
+        expect(at).to_have_text(readout(found, layer, token))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("table")).to_be_visible()
+    page.locator("#write").focus()
+    page.keyboard.press("Enter")
+    drawn(page)
+    assert page.evaluate("document.activeElement.id") == "write"
+
+
+def test_every_control_has_a_name(visit, port) -> None:
+    page = visit(port)
+    write(page)
+    for name in ("Temperature", "Top-p", "Repetition penalty"):
+        expect(page.get_by_role("slider", name=name)).to_be_visible()
+    for name in ("Top-k", "Length", "Seed"):
+        expect(page.get_by_role("spinbutton", name=name)).to_be_visible()
+    expect(page.get_by_role("textbox", name="Prompt")).to_be_visible()
+    expect(page.get_by_role("application", name=re.compile(r"Time constants of \d+ tokens"))).to_be_visible()
+    nameless = re.compile(
+        r"^\s*- (button|textbox|slider|spinbutton|checkbox|application|figure)(?! \")", re.M
+    )
+    assert not nameless.search(page.locator("body").aria_snapshot())
+    assert page.locator("html").get_attribute("lang") == "en"
+
+
+CONTRAST = """() => {
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.match(/[\\d.]+/g).map((x) => x / 255)
+      .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return colour === "rgba(0, 0, 0, 0)" ? behind(element.parentElement) : colour;
+  };
+  const found = {};
+  const texts = "h1,h2,p,label,button,span,mark,dt,dd,li,th,td,summary";
+  for (const element of document.body.querySelectorAll(texts)) {
+    if (!element.textContent.trim() || element.disabled) continue;
+    const [a, b] = [getComputedStyle(element).color, behind(element)].map(luminance);
+    found[`${element.tagName}#${element.id}`] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone(visit, port, scheme) -> None:
+    phone = {"width": 360, "height": 740}
+    page = visit(port, viewport=phone, color_scheme=scheme, has_touch=True, reduced_motion="reduce")
+    overflow = "document.documentElement.scrollWidth - innerWidth"
+    assert page.evaluate(overflow) <= 0
+    write(page, "Unbroken" * 30, length=200)
+    page.get_by_text("The same in figures").tap()
+    assert page.evaluate(overflow) <= 0
+    page.locator("#cells").tap(position={"x": 2, "y": 2})
+    expect(page.locator("#readout span")).to_contain_text("block 0, token 1 of ")
+    page.evaluate("say('The server says: no', true)")
+    contrasts = page.evaluate(CONTRAST)
+    assert len(contrasts) > 20 and min(contrasts.values()) >= 4.5, contrasts
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(252, 251, 248)") == (scheme == "light")
+    page.evaluate("document.body.classList.add('writing')")
+    assert page.evaluate("getComputedStyle($('written'), '::after').animationName") == "none"
+
+
+# ---- the picture
+
+
+def test_time_constants(visit, port) -> None:
+    page = visit(port)
+    found = figures(port, write(page, "a b\nc"))
+    layers, tokens = len(found["layers"]), len(found["tokens"])
+    canvas = page.locator("canvas")
+    assert [canvas.evaluate(f"c => c.{side}") for side in ("width", "height")] == [tokens, layers]
+    medians = [[quartiles[1] for quartiles in row] for row in found["time_constants"]]
+    flat = [(value, layer, token) for layer, row in enumerate(medians) for token, value in enumerate(row)]
+    pixel = "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data]"
+    (least, *low), (most, *high) = min(flat), max(flat)
+    assert canvas.evaluate(pixel, low[::-1]) == [250, 232, 180, 255]
+    assert canvas.evaluate(pixel, high[::-1]) == [42, 28, 92, 255]
+    ticks = page.locator("#ticks span").all_text_contents()
+    assert (ticks[0], ticks[-1]) == (rough(least), f"{rough(most)} tokens")
+    cells = page.locator("#cells")
+    box = cells.bounding_box()
+    assert box is not None
+    for layer, token in [(0, 0), (1, 7), (layers - 1, tokens - 1)]:
+        x, y = (token + 0.5) / tokens * box["width"], (layer + 0.5) / layers * box["height"]
+        cells.hover(position={"x": x, "y": y})
+        expect(page.locator("#readout span")).to_have_text(readout(found, layer, token))
+    cells.focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#readout mark")).to_have_text("a")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#readout mark")).to_have_text("⏎")
+    page.get_by_text("The same in figures").click()
+    for row, own in zip(page.get_by_role("row").all()[1:], medians, strict=True):
+        values = [cell.split()[0] for cell in row.get_by_role("cell").all_text_contents()]
+        assert values == [rough(x) for x in (min(own), sorted(own)[len(own) // 2], max(own))]
+
+
+def test_of_a_long_text_the_end_is_drawn(visit, port) -> None:
+    page = visit(port)
+    text = write(page, "é" * 3000, length=1)
+    expect(page.locator("#caption")).to_contain_text("the end of the text alone")
+    end = text.encode()[-4000:].decode(errors="ignore")
+    assert page.locator("canvas").evaluate("c => c.width") == len(figures(port, end)["tokens"]) > 3990
+    expect(page.locator("#readout mark")).to_have_text(figures(port, end)["tokens"][-1])
+
+
+def test_a_model_with_times(visit) -> None:
+    with served(tiny(time_components=3)) as port:
+        page = visit(port)
+        page.get_by_label("Seconds of silence").wait_for()
+        expect(page.get_by_label("Seconds of silence")).to_be_disabled()
+        page.get_by_label("Lines with times").check()
+        page.get_by_label("Seconds of silence").fill("90")
+        text = write(page, "Hello")
+        assert page.locator("#given").text_content() == "[00:00:00] Hello\n"
+        assert text.startswith("[00:00:00] Hello\n[00:01:30")
+        found = figures(port, re.sub(r"(?m)^\[[-\d:. ]+\] ", "", text))
+        expect(page.locator("#readout span")).to_have_text(readout(found, 0, len(found["tokens"]) - 1, "s"))
+        page.get_by_role("button", name="Continue").click()
+        longer = drawn(page)
+        assert longer.startswith(text) and len(longer) > len(text)
+
+
+# ---- what goes wrong
+
+
+def test_a_key_is_asked_for_and_kept(visit) -> None:
+    with served(api_key="secret!") as port:
+        page = visit(port, locked=True)
+        page.get_by_label("API key").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#said")).to_contain_text("API key as a bearer token (401)")
+        page.get_by_label("API key").fill("secret!")
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator("#name")).to_have_text(NAME)
+        expect(page.locator("#unlock")).to_be_hidden()
+        assert write(page).startswith(PROMPT)
+        page.reload()
+        expect(page.locator("#name")).to_have_text(NAME)
+        assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+
+
+def stream(*events: object) -> str:
+    return "".join(f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)
+
+
+SOME = {"choices": [{"index": 0, "text": " and", "finish_reason": None}]}
+ERROR = {"error": {"message": "it broke"}}
+REFUSED = {"status": 429, "json": {"error": {"message": "9 texts are waiting"}}}
+CLOSING = {"status": 503, "body": "gone"}
+BROKEN = {"content_type": "text/event-stream", "body": stream(SOME, ERROR, "[DONE]")}
+CUT = {"content_type": "text/event-stream", "body": stream(SOME) + 'data: {"choi'}
+
+
+@pytest.mark.parametrize(
+    ("answer", "line", "added"),
+    [
+        (REFUSED, "The server says: 9 texts are waiting (429)", ""),
+        (CLOSING, "The server says: Service Unavailable (503)", ""),
+        (BROKEN, "The server says: it broke", " and"),
+        (CUT, "The connection was cut; what was written is kept.", " and"),
+        (None, "The server cannot be reached.", ""),
+    ],
+)
+def test_nothing_is_lost_when_it_goes_wrong(visit, port, answer, line, added) -> None:
+    page = visit(port)
+    text = write(page)
+
+    def handle(route: Route) -> None:
+        route.abort() if answer is None else route.fulfill(**answer)
+
+    page.route("**/v1/completions", handle)
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#said")).to_have_text(line)
+    assert drawn(page) == text + added
+    page.unroute_all()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator("#said")).to_have_text("Written to the length asked for.")
+    assert drawn(page).startswith(text + added)
+
+
+def test_what_the_server_refuses(visit, port) -> None:
+    page = visit(port)
+    page.get_by_label("Length").fill("60000")
+    page.get_by_role("button", name="Write").click()
+    expect(page.locator("#said")).to_have_text(
+        "The server says: max_tokens must be at most 50,000, not 60,000 (400)"
+    )
+    page.get_by_label("Length").fill("")  # the browser says so, and nothing is asked
+    page.get_by_role("button", name="Write").click()
+    assert page.evaluate("document.activeElement.id") == "max_tokens"
+    expect(page.locator("#stop")).to_be_disabled()
