@@ -23,6 +23,7 @@ BENCHMARKS = {
     "elapsed": "elapsed",
     "apollo": "apollo",
     "marks": "marks",
+    "surprise": "surprise",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 

@@ -1,0 +1,237 @@
+"""Surprise line by line: the sums of `eval`, however lines come; what stands out; memory; restarts."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
+from liquidlm.corpus import read_documents
+from liquidlm.data import tokenize_documents
+from liquidlm.errors import LiquidError
+from liquidlm.evaluate import evaluate
+from liquidlm.surprise import LATE, LONGEST, UNTIMED, Line, LineCutter, Piece, SurpriseReader, Usual
+from tests.helpers import randomise
+
+SIZES = {"embedding_dim": 16, "latent_dim": 8, "hidden_size": 32, "num_hidden_layers": 2, "ngram_rows": 64}
+TOKENIZERS = {
+    "bytes": LEDTokenizerWrapper.bytes(),
+    "bpe": LEDTokenizerWrapper.train(["the log goes on and on\nthe line is long\n" * 20], 290),
+}
+
+
+def tiny(tokenizer: LEDTokenizerWrapper, timed: bool, **sizes: int) -> LiquidTextGenerationModel:
+    clock = {"time_components": 3, "time_scale": 2.5} if timed else {}
+    options = {**SIZES, **sizes, **clock}
+    torch.manual_seed(0)
+    model = LiquidTextGenerationModel(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **options)
+    return randomise(model, scale=0.1).eval()
+
+
+def reader(timed: bool = False, name: str = "bytes", **options) -> SurpriseReader:
+    tokenizer = TOKENIZERS[name]
+    return SurpriseReader(tiny(tokenizer, timed), tokenizer, **options)
+
+
+def read(one: SurpriseReader, data: bytes, step: int | None = None) -> list[Line]:
+    step = step or len(data) or 1
+    lines = [line for at in range(0, len(data), step) for line in one.push(data[at : at + step])]
+    return lines + one.end()
+
+
+PLAIN = "the log goes on\n\n\nthe línea is long: 🙂 and on\r\n  indented\nthe\tlast"
+TIMED = """2026-01-01 00:00:00.250 the log goes on
+2026-01-01 00:00:01 the line is long
+  and goes on
+2026-01-01 00:00:01
+
+after an empty event, which is left out
+
+after another, which is not
+
+2026-01-01 00:10:00,5 and on
+2026-01-01 01:00:00
+2026-01-01 01:00:03 the last 🙂
+"""
+
+
+# ---- the figures of eval
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("step", [None, 7, 1])
+def test_the_sum_over_a_file_is_that_of_eval(
+    tmp_path: Path, name: str, timed: bool, step: int | None
+) -> None:
+    file = tmp_path / "some.log"
+    # A run of empty lines is a token of its own to a BPE that sees it whole: here there is none.
+    file.write_text(TIMED if timed else PLAIN if name == "bytes" else PLAIN.replace("\n\n\n", "\n"))
+    one = reader(timed, name)
+    corpus = tokenize_documents(read_documents(file, timestamps=timed), one.tokenizer)
+    judged = evaluate(one.model, corpus, eos_token_id=one.tokenizer.eos_token_id)
+    lines = read(one, file.read_bytes(), step)
+    assert "\n".join(line.text for line in lines) == file.read_bytes().decode().removesuffix("\n")
+    assert sum(line.bits for line in lines) * math.log(2) == pytest.approx(judged.nats, rel=1e-5)
+    assert sum(line.bytes for line in lines) == judged.bytes
+    if timed:
+        assert judged.time_nats is not None
+        assert sum(line.when or 0.0 for line in lines) == pytest.approx(judged.time_nats, rel=1e-5)
+        assert lines[0].time == 1767225600.25 and lines[-1].time == 1767229203.0
+    else:
+        assert all(line.when is None and line.gap_bits is None and line.time is None for line in lines)
+
+
+def test_a_line_break_is_of_the_line_that_follows_it() -> None:
+    """So that at a file's end one token less is counted than eval has, and a line can be said at once."""
+    one, other = reader(), reader()
+    assert sum(line.bits for line in read(one, b"a\nb\n")) == sum(line.bits for line in read(other, b"a\nb"))
+    assert [line.bytes for line in read(reader(), b"a\nb\n")] == [1, 2]
+
+
+def test_bits_are_those_of_the_logits_and_what_is_expected_their_entropy() -> None:
+    one = reader()
+    ids, _ = one.tokenizer.tokenize("on and on")
+    log_p = one.model(ids).logits[0, :-1].log_softmax(-1)
+    costs = one._costs(ids[0].numpy(), None)
+    entropy = torch.distributions.Categorical(logits=log_p).entropy()
+    assert torch.allclose(torch.from_numpy(costs.expected), entropy.double(), atol=1e-4)
+    assert costs.nats.sum() == pytest.approx(-log_p.gather(1, ids[0, 1:, None]).sum().item(), rel=1e-5)
+
+
+def test_how_unlikely_a_gap_is() -> None:
+    """The two-sided chance: 2 min(F, 1 − F), of the model's own distribution."""
+    one = reader(timed=True)
+    ids = torch.tensor([0, 14, 70])
+    times = torch.tensor([0.0, 0.0, 40.0], dtype=torch.float64)
+    costs = one._costs(ids.numpy(), times.numpy())
+    output = one.model(ids[None], timestamps=times[None])
+    gap = one.model.next_gap(output.features[0, 1], ids[2])
+    below = gap.cdf(torch.tensor(40.0 / 2.5)).item()
+    assert costs.tail[1] == pytest.approx(-math.log2(min(1.0, 2 * min(below, 1 - below))), abs=1e-3)
+    none = one.model.next_gap(output.features[0, 0], ids[1]).zero.sigmoid().item()
+    assert costs.tail[0] == pytest.approx(-math.log2(min(1.0, 2 * none)), abs=1e-3)
+
+
+# ---- lines as they come
+
+
+@pytest.mark.parametrize("step", [1, 3, 5000, 10**9])
+def test_lines_are_the_same_however_bytes_are_divided(step: int) -> None:
+    data = ("\ufeffone\n\n" + "é" * (2 * LONGEST) + "\n" + "x" * (LONGEST + 5) + "\r\nlast").encode()
+    step = max(step, len(data) // 3000)
+    cutter, pieces = LineCutter(), []
+    for at in range(0, len(data), step):
+        pieces += cutter.push(data[at : at + step])
+    pieces += cutter.push(b"", final=True)
+    assert pieces == [
+        Piece("one"),
+        Piece(""),
+        Piece("é" * LONGEST, True, False),
+        Piece("é" * LONGEST, False, True),
+        Piece("x" * LONGEST, True, False),
+        Piece("xxxxx\r", False, True),
+        Piece("last"),
+    ]
+
+
+def test_a_line_is_said_as_soon_as_it_ends() -> None:
+    one = reader()
+    assert [line.text for line in one.push(b"one\ntw")] == ["one"]
+    assert one.push(b"o") == []
+    assert [line.text for line in one.push(b"\nthree")] == ["two"]
+    assert [line.text for line in one.end()] == ["three"]
+    assert one.end() == []
+
+
+def test_what_is_no_utf8_is_replaced() -> None:
+    lines = read(reader(), b"fine\n\xff\xfe bad \xc3\nnul \x00 too\n\xe2\x82")
+    assert [line.text for line in lines] == ["fine", "\ufffd\ufffd bad \ufffd", "nul \x00 too", "\ufffd"]
+    assert all(math.isfinite(line.bits) for line in lines)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_nothing_and_empty_lines(timed: bool) -> None:
+    assert read(reader(timed), b"") == []
+    lines = read(reader(timed), b"\n\n")
+    assert [line.text for line in lines] == ["", ""]
+    assert [line.bytes for line in lines] == ([0, 0] if timed else [0, 1])
+
+
+# ---- times
+
+
+def test_a_time_that_goes_back_is_late_or_of_another_clock() -> None:
+    back = int(LATE) // 2
+    seconds = [1000, 1100, 1100 - back, 1101, 500, 510, 10**7, 520, 521]
+    text = "".join(f"[{at}] on\n" for at in seconds)
+    times = [line.time for line in read(reader(timed=True), text.encode())]
+    # Late: as the one before. Set anew: no gap, and on from there. A mistaken date: the same, back again.
+    assert times == [1000, 1100, 1100, 1101, 1101, 1111, 10**7 + 601, 10**7 + 601, 10**7 + 602]
+
+
+def test_a_log_may_begin_within_an_event_but_must_have_times() -> None:
+    lines = read(reader(timed=True), b"  of a trace\n[1] on\n[2] on\n")
+    assert [line.time for line in lines] == [None, 1, 2] and lines[0].bits == lines[0].bytes == 0
+    with pytest.raises(LiquidError, match="no line begins with one"):
+        read(reader(timed=True), b"on\n")
+    with pytest.raises(LiquidError, match="no line begins with one"):
+        reader(timed=True).push(b"on\n" * (UNTIMED + 1))
+
+
+# ---- what stands out
+
+
+def test_what_is_usual_is_mean_and_variance_and_slowly_forgotten() -> None:
+    torch.manual_seed(1)
+    usual, scores = Usual(), (3 + 2 * torch.randn(3000)).tolist()
+    assert not any(usual.exceeded(score, 6.0) for score in scores)
+    assert usual.mean == pytest.approx(3, abs=0.2) and usual.variance == pytest.approx(4, abs=0.4)
+    assert usual.exceeded(16.0, 6.0) and not usual.exceeded(14.0, 6.0)
+    assert not any(Usual().exceeded(score, 6.0) for score in (0.0, 1e9))  # nothing is usual yet
+    before = usual.mean
+    assert all(usual.exceeded(1e6, 6.0) for _ in range(20)) and usual.mean < before + 1  # no habit of it
+
+
+EVERY = "".join(f"[{10 * i}] pump {i % 3} is {'on' if i % 2 else 'off'}\n" for i in range(1200))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a log, with times, trained for seconds."""
+    from liquidlm.settings import TrainSettings
+    from liquidlm.train import train
+
+    root = tmp_path_factory.mktemp("watched")
+    (root / "pumps.log").write_text(EVERY)
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "embedding_dim": 16,
+        "latent_dim": 8,
+        "ngram_rows": 256,
+    }
+    given = {"tokenizer": "bpe:280", "context": 64, "batch_size": 8, "bf16": False, "timestamps": True}
+    train(
+        TrainSettings(paths=[str(root / "pumps.log")], steps=80, lr=0.03, sizes=sizes, **given), root / "run"
+    )
+    return root / "run"
+
+
+PLANTED = {150: "[1500] pump 0 is broken", 170: "[1703] pump 2 is off"}
+"""What was never said; and what was, but 7 s too early."""
+
+
+def planted() -> str:
+    lines = EVERY.splitlines()[:200]
+    for at, line in PLANTED.items():
+        lines[at] = line
+    return "\n".join(lines) + "\n"
+
+
+def watch(folder: Path, *options: object, stdin: bytes, **more) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "liquidlm", "watch", str(folder), *map(str, options)]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=120, **more)
