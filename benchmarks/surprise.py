@@ -1,19 +1,21 @@
 """A log with planted anomalies: how well the surprise of a line tells them, how fast, in how much memory.
 
-    python -m benchmarks.surprise [--steps 1500] [--megabytes 1 10]
+    python -m benchmarks.surprise [--steps 1800] [--megabytes 1 10] [--tiny-megabytes 1 10 100]
 
 The log of a made-up service (`service_log`). A small model is trained on 100,000 clean lines with their
-times, and reads two other logs in which 2 % of the lines are anomalies of seven kinds: one to choose among the
-forms of the baselines by (the score of ours was chosen on it too), and one that is reported. Area under the
-ROC curve, of all anomalies, and of each kind beside the usual lines.
+times, and reads two other logs in which 2 % of the lines are anomalies of seven kinds: one to choose among
+the forms of the baselines by (the score of ours was chosen on it too), and one that is reported. Area under
+the ROC curve, of all anomalies, and of each kind beside the usual lines.
 
 Beside ours, each in the best of its forms on the first log: bytes that zlib needs for a line after the 32 KB
-before it, in all or per byte; and 3-grams (Witten-Bell, over words, words with their digits masked, or
-characters, learned from the same lines), summed, per symbol or the largest. Both with and without a word for
-the gap before the line. And 3-grams that are told by hand what ours must find: the time since the last line
-that began with the same word.
+before it, in all or per byte, as it is or with its digits masked; and 3-grams (Witten-Bell, learned from the
+same lines; over fields between spaces, those that are rare with their digits masked, over words and what
+stands between them, digits masked, or over characters), summed, per symbol or the largest. Both with and
+without a word for the gap before the line. And 3-grams that are told by hand what ours must find: the time
+since the last line that began with the same word.
 
-Lines per second and memory are those of `liquidlm watch`, one thread, after so many megabytes of one log.
+Lines per second and memory are those of `liquidlm watch`, one thread, after so many megabytes of one log;
+also with a tiny model of random weights, which reads more of it.
 """
 
 import argparse
@@ -36,15 +38,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from benchmarks.machine import RESULTS, add_results, read_results
+from benchmarks.machine import RESULTS, add_results
 from benchmarks.service_log import KINDS, Entry, service_log
-from liquidlm.folder import load_model
+from liquidlm import LiquidTextGenerationModel
+from liquidlm.folder import load_model, save_model, write_folder
 from liquidlm.settings import TrainSettings
 from liquidlm.surprise import Line, SurpriseReader
 from liquidlm.train import train
 
 NAME = "surprise"
 TRAIN_LINES, CHOOSE_LINES, TEST_LINES = 100_000, 8_000, 16_000
+OFTEN = 100
+"""A field seen so many times in training is a word of its own, whatever its digits."""
 RATE = 0.02
 """Share of lines that are anomalies."""
 Scores = Float[np.ndarray, " lines"]
@@ -105,6 +110,17 @@ def marked(lines: Sequence[Line], log: Log) -> dict[str, float]:
     }
 
 
+def tiny(folder: Path) -> Path:
+    """A folder with a model that is little more than its tokenizer, which is ours."""
+    tokenizer = load_model(folder / "run")[1]
+    sizes: dict[str, Any] = {"embedding_dim": 8, "latent_dim": 8, "hidden_size": 8, "num_hidden_layers": 2}
+    model = LiquidTextGenerationModel(
+        vocab_size=tokenizer.vocab_size, time_components=2, ngram_rows=64, **sizes
+    )
+    write_folder(folder / "tiny", lambda part: save_model(part, model, tokenizer))
+    return folder / "tiny"
+
+
 # ---- the baselines: what they are given of a line, and what they make of it
 
 View = Callable[[Log], list[str]]
@@ -136,12 +152,25 @@ def with_own_gap(log: Log) -> list[str]:
     return shown
 
 
-def words(line: str) -> list[str]:
-    return re.findall(r"\w+|\W", line)
+Cut = Callable[[str], list[str]]
+"""A line's symbols."""
 
 
-def masked(line: str) -> list[str]:
-    return words(re.sub(r"\d", "0", line))
+def masked(line: str) -> str:
+    return re.sub(r"\d", "0", line)
+
+
+def words(train: Sequence[str]) -> Cut:
+    return lambda line: re.findall(r"\w+|\W", masked(line))
+
+
+def fields(train: Sequence[str]) -> Cut:
+    counts = Counter(field for line in train for field in line.split())
+    return lambda line: [field if counts[field] >= OFTEN else masked(field) for field in line.split()]
+
+
+def characters(train: Sequence[str]) -> Cut:
+    return list
 
 
 class NGrams:
@@ -168,9 +197,10 @@ class NGrams:
 
 
 def ngram_scores(
-    train: Log, logs: Sequence[Log], view: View, cut: Callable[[str], list[str]]
+    train: Log, logs: Sequence[Log], view: View, kind: Callable[[Sequence[str]], Cut]
 ) -> Iterator[tuple[str, list[Scores]]]:
     """By what is made of a line's bits: the scores of each log."""
+    cut = kind(view(train))
     model = NGrams([symbol for line in view(train) for symbol in (*cut(line), "\n")])
     found = []
     for log in logs:
@@ -211,15 +241,17 @@ class Form(NamedTuple):
 
 def baselines(train: Log, choose: Log, test: Log) -> dict[str, list[Form]]:
     logs, plain = (choose, test), {"": texts, ", gaps": with_gap}
-    found: dict[str, list[Form]] = {"zlib": [], "3-grams": [], "3-grams with clocks by hand": []}
+    found: dict[str, list[Form]] = {"zlib": [], "3-grams": [], "3-grams, clocks by hand": []}
     for clock, view in plain.items():
-        for how, scores in zlib_scores(train, logs, view):
-            found["zlib"].append(Form(f"{how}{clock}", *scores))
-    cuts = {"words": words, "masked words": masked, "characters": list}
+        for digits in (True, False):
+            shown: View = view if digits else lambda log, view=view: [masked(line) for line in view(log)]
+            for how, scores in zlib_scores(train, logs, shown):
+                found["zlib"].append(Form(f"{how}{clock}{'' if digits else ', masked'}", *scores))
+    cuts = {"fields": fields, "words": words, "characters": characters}
     for (clock, view), (of, cut) in itertools.product(
         {**plain, ", own gaps": with_own_gap}.items(), cuts.items()
     ):
-        section = "3-grams with clocks by hand" if view is with_own_gap else "3-grams"
+        section = "3-grams, clocks by hand" if view is with_own_gap else "3-grams"
         for how, scores in ngram_scores(train, logs, view, cut):
             found[section].append(Form(f"{of}, {how}{clock}", *scores))
             print(f"{section}: {found[section][-1].name}", file=sys.stderr, flush=True)
@@ -311,8 +343,9 @@ def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--megabytes", type=int, nargs="*", default=[1, 10])
+    parser.add_argument("--tiny-megabytes", type=int, nargs="*", default=[1, 10, 100])
     parser.add_argument("--folder", type=Path, default=Path("runs") / NAME, help="for log and model; kept")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -331,9 +364,12 @@ def main(argv: list[str] | None = None) -> None:
     add_results(NAME, "marks", "ours", marked(lines, test))
     print(table(found))
     draw(found, RESULTS / f"{NAME}.png")
-    for size, figures in (watch(run, given.megabytes) if given.megabytes else {}).items():
-        add_results(NAME, "watch", size, figures)
-    print(read_results(NAME).get("watch"))
+    for name, model, sizes in (
+        ("ours", run, given.megabytes),
+        ("tiny", tiny(given.folder), given.tiny_megabytes),
+    ):
+        for size, figures in (watch(model, sizes) if sizes else {}).items():
+            add_results(NAME, "watch", f"{name}, {size}", figures)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
-from .precision import autocast
 from .session import fingerprint
 from .state import LiquidCache
 from .timed import find_stamp
@@ -212,6 +211,9 @@ class Costs(NamedTuple):
 class SurpriseReader:
     """A text without end ▶ the surprise of its lines, in constant memory.
 
+    In the precision of the model's weights: under autocast torch keeps compiled bfloat16 products for every
+    number of tokens, which fills hundreds of megabytes.
+
     The tokens and times are those that `train` and `eval` have of the same text: a line is its line break,
     the one before it, and what it says; among times, empty lines count once something of the same event
     comes after them, and a line's stamp is its time, not its text. A time that goes back by up to LATE
@@ -223,7 +225,6 @@ class SurpriseReader:
         state: of the model, to go on from; it is brought up to date in place. None: nothing was read.
         place, usual: what else is to be known to go on.
         threshold: a line stands out whose score is so many deviations over the mean.
-        bf16: matrix products in bfloat16.
 
     Attributes:
         state, place, usual: after all lines so far.
@@ -241,7 +242,6 @@ class SurpriseReader:
         usual: Usual | None = None,
         *,
         threshold: float = THRESHOLD,
-        bf16: bool = False,
     ):
         if not threshold > 0:
             raise LiquidError(f"threshold must be over 0, not {threshold}")
@@ -250,7 +250,7 @@ class SurpriseReader:
         self.state.table = model.fold()
         self.place = Place(tokenizer.bos_token_id) if place is None else place
         self.usual = Usual() if usual is None else usual
-        self.threshold, self.bf16, self.timed = threshold, bf16, model.time_head is not None
+        self.threshold, self.timed = threshold, model.time_head is not None
         self._cutter = LineCutter()
 
     def push(self, data: bytes) -> list[Line]:
@@ -285,7 +285,6 @@ class SurpriseReader:
         tokenizer: LEDTokenizerWrapper,
         *,
         threshold: float = THRESHOLD,
-        bf16: bool = False,
     ) -> "SurpriseReader":
         """A reader that goes on where `save` was called.
 
@@ -300,7 +299,7 @@ class SurpriseReader:
             place, usual = Place(**watched["place"]), Usual(**watched["usual"])
         except (KeyError, TypeError, ValueError) as error:
             raise LiquidError(f"{path} is a state that was not written while watching") from error
-        return cls(model, tokenizer, state, place, usual, threshold=threshold, bf16=bf16)
+        return cls(model, tokenizer, state, place, usual, threshold=threshold)
 
     def _read(self, pieces: Sequence[Piece]) -> list[Line]:
         time, texts, times = self.place.time, [], []
@@ -344,7 +343,7 @@ class SurpriseReader:
         for first in range(0, len(ids) - 1, CHUNK):
             part = slice(first, first + CHUNK + 1)
             clock = None if times is None else torch.from_numpy(times[part]).to(self.model.device)
-            with torch.inference_mode(), autocast(self.model.device, self.bf16):
+            with torch.inference_mode():
                 pass_ = self._pass(torch.from_numpy(ids[part]).to(self.model.device), clock)
             found.append(pass_.double().cpu().numpy())
         return Costs(*np.concatenate(found, 1))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .evaluate import peak_memory
 from .folder import load_model
-from .precision import best_device, bf16_is_faster
+from .precision import best_device
 from .session import probe
 from .signals import stop_signals
 from .surprise import THRESHOLD, Line, SurpriseReader
@@ -44,11 +44,10 @@ def watch(
     if state is not None:
         probe(state)
     model, tokenizer = load_model(folder, best_device())
-    how = {"threshold": threshold, "bf16": bf16_is_faster(model.device)}
     if state is not None and state.exists():
-        reader = SurpriseReader.load(state, model, tokenizer, **how)
+        reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
     else:
-        reader = SurpriseReader(model, tokenizer, **how)
+        reader = SurpriseReader(model, tokenizer, threshold=threshold)
 
     def save() -> None:
         if state is not None and reader.state.get_seq_length():
