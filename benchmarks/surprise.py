@@ -19,6 +19,7 @@ also with a tiny model of random weights, which reads more of it.
 """
 
 import argparse
+import contextlib
 import itertools
 import math
 import os
@@ -289,9 +290,10 @@ def watch(run: Path, megabytes: Sequence[int]) -> dict[str, dict[str, float]]:
         log.seek(0)
 
         def feed(source: Any = log, to: Any = child.stdin) -> None:
-            while data := source.read(1 << 16):
-                to.write(data)
-            to.close()
+            with contextlib.suppress(BrokenPipeError):  # when all is measured
+                while data := source.read(1 << 16):
+                    to.write(data)
+                to.close()
 
         threading.Thread(target=feed, daemon=True).start()
         found, begin = {}, 0.0
