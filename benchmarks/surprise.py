@@ -338,8 +338,8 @@ def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
         axis.bar(np.arange(len(kinds)) + width * number, [figures[kind] for kind in kinds], width, label=name)
     axis.axhline(0.5, color="black", linewidth=0.5)
     axis.set_xticks(np.arange(len(kinds)) + 0.4 - width / 2, kinds, fontsize=8)
-    axis.set(ylabel="area under the ROC curve", ylim=(0, 1.02), title="anomalies in the log of a service")
-    axis.legend(fontsize=8, loc="lower left")
+    axis.set(ylabel="area under the ROC curve", ylim=(0, 1.15), title="anomalies in the log of a service")
+    axis.legend(fontsize=8, loc="upper center", ncols=len(found))
     figure.savefig(file, dpi=130)
 
 
