@@ -24,6 +24,7 @@ BENCHMARKS = {
     "apollo": "apollo",
     "marks": "marks",
     "serving": "serving",
+    "surprise": "surprise",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 

@@ -1,4 +1,4 @@
-"""The command line: train, generate, eval, inspect, export, bench."""
+"""The command line: train, generate, eval, inspect, watch, serve, export, bench."""
 
 import json
 import math
@@ -19,6 +19,7 @@ from .generate import Sampling
 from .pretrained import STORIES, shipped_models
 from .session import evaluate_text, generate_text
 from .settings import SETTINGS, TrainSettings, read_config
+from .surprise import THRESHOLD
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -356,6 +357,40 @@ def inspect(
     model, tokenizer = load_model(folder)
     document = next(read_documents(file, timestamps=True))
     print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))
+
+
+@app.command()
+def watch(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)],
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F",
+            help="Go on from this file if it is there; it is written now and then, and at the end.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            help="A line stands out whose score is so many deviations over the mean; less: more do."
+        ),
+    ] = THRESHOLD,
+    only_marked: Annotated[
+        bool, typer.Option("--only-marked", help="Print only the lines that stand out.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line.")] = False,
+) -> None:
+    """Read a log for ever, and say how surprising each line is.
+
+    Standard input, in constant memory: each line is printed as it comes, after its bits, and marked ▲ if it
+    stands out. A model trained with --timestamps takes the times that the lines begin with, and prints how
+    unlikely the gap before each was, in bits too.
+
+        tail -f server.log | liquidlm watch runs/log --state log.state
+    """
+    from .watching import watch as watch_lines
+
+    watch_lines(folder, state=state, threshold=threshold, only_marked=only_marked, as_json=as_json)
 
 
 @app.command()

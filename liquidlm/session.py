@@ -57,7 +57,7 @@ def generate_text(
     if save_state is not None:
         if samples > 1:
             raise LiquidError("--save-state keeps the state of one text: use it without --samples")
-        _probe(save_state)
+        probe(save_state)
     console = Console(stderr=True, highlight=False)
     model, tokenizer = load_model(folder, best_device())
     if timestamps:
@@ -220,7 +220,7 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[E
     return events
 
 
-def _probe(file: Path) -> None:
+def probe(file: Path) -> None:
     """LiquidError now, not after a long prompt, if the file cannot be written."""
     part = file.with_name(file.name + ".part")
     try:

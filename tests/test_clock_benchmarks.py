@@ -1,12 +1,15 @@
 """The benchmarks of text with a clock, small."""
 
+import itertools
 import math
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import apollo, elapsed, marks
+from benchmarks import apollo, elapsed, marks, service_log, surprise
 from liquidlm.timed import Event
 from liquidlm.tokenizer import LEDTokenizerWrapper
 
@@ -131,3 +134,42 @@ def test_a_batch_is_as_likely_as_its_users_one_by_one(badges, kind) -> None:
 def test_a_fold(badges, model: str) -> None:
     found = marks.learn({"model": model, "lr": 0.01, "fold": 2, "epochs": 2, "seed": 0})
     assert math.isfinite(found["test"]["log_likelihood"]) and found["epoch"] in (1, 2)
+
+
+def test_a_service_log_is_in_order_and_a_few_of_its_lines_are_planted() -> None:
+    log = service_log.service_log(5000, 1, 0.05)
+    assert log == service_log.service_log(5000, 1, 0.05) and len(log) == 5000
+    assert all(a.time <= b.time and b.text for a, b in itertools.pairwise(log))
+    counts = Counter(entry.kind for entry in log)
+    assert set(counts) == {"", *service_log.KINDS} and 150 < 5000 - counts[""] < 400
+    assert log[0].line.startswith("2026-01-01 00:00:0") and log[0].line.endswith(log[0].text)
+    clean = service_log.service_log(5000, 1)
+    assert {entry.kind for entry in clean} == {""}
+    beats = np.diff([entry.time for entry in clean if entry.text == "heartbeat ok"])
+    assert abs(beats - 10).max() < 0.5
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order() -> None:
+    scores, positive = np.array([1.0, 2.0, 2.0, 3.0, 0.0]), np.array([False, True, False, True, True])
+    assert surprise.roc_area(scores, positive) == pytest.approx((1 + 0.5 + 2 + 0) / 6)
+
+
+def test_3_grams_are_distributions() -> None:
+    symbols = list("abracadabra")
+    model = surprise.NGrams(symbols)
+    for context in ("ab", "ra", "xx", "a", ""):
+        p = [2 ** -model.bits([*context, x], len(context)) for x in "abrcd"]
+        assert sum(p) < 1 < sum(p) + 5 * 2 ** -model.bits([*context, "?"], len(context))
+        assert sum(p) + 2 ** -model.bits([*context, "?"], len(context)) == pytest.approx(1)
+
+
+def test_baselines_score_every_line() -> None:
+    clean, log = service_log.service_log(300, 0), service_log.service_log(100, 1, 0.3)
+    found = surprise.baselines(clean, log[:50], log)
+    assert {name: len(forms) for name, forms in found.items()} == {
+        "zlib": 8,
+        "3-grams": 18,
+        "3-grams, clocks by hand": 9,
+    }
+    for form in itertools.chain(*found.values()):
+        assert form.choose.shape == (50,) and form.test.shape == (100,) and (form.test > 0).all()

@@ -1,0 +1,110 @@
+"""`liquidlm watch`: standard input as it grows ▶ its lines with their surprise, printed as they come."""
+
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from .evaluate import peak_memory
+from .folder import load_model
+from .precision import best_device
+from .session import probe
+from .signals import stop_signals
+from .surprise import THRESHOLD, Line, SurpriseReader
+
+READ = 8192
+"""Bytes that are taken at a time of what waits."""
+PATIENCE = 0.2
+"""Seconds without input after which signals are looked for."""
+SAVED_EVERY = 60.0
+MARK = "▲"
+SEEN = str.maketrans(dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�"))
+"""Control characters of a text, which a terminal would obey."""
+
+
+def watch(
+    folder: str | Path,
+    *,
+    state: Path | None = None,
+    threshold: float = THRESHOLD,
+    only_marked: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Print the lines of standard input as they come, each with its bits, and a mark if it stands out.
+
+    It ends with the input, on Ctrl-C and SIGTERM, and when nobody reads what it prints; then, and every
+    minute on the way, the state is written to the file `state`, from which it went on if it was there.
+    """
+    if state is not None:
+        probe(state)
+    model, tokenizer = load_model(folder, best_device())
+    if state is not None and state.exists():
+        reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
+    else:
+        reader = SurpriseReader(model, tokenizer, threshold=threshold)
+
+    def save() -> None:
+        if state is not None and reader.state.get_seq_length():
+            reader.save(state)
+
+    begin = saved = time.perf_counter()
+    count = marked = 0
+    show = printer(only_marked, as_json)
+    with stop_signals() as stopped:
+        try:
+            for lines in _as_they_come(reader, stopped):
+                count, marked = count + len(lines), marked + sum(line.stands_out for line in lines)
+                show(lines)
+                if time.perf_counter() - saved > SAVED_EVERY:
+                    save()
+                    saved = time.perf_counter()
+        except BrokenPipeError:  # what is left in the buffer goes nowhere, without another complaint
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        save()
+    seconds = time.perf_counter() - begin
+    print(
+        f"{count:,} lines, {marked:,} of them stand out; {count / seconds:,.0f} lines/s,"
+        f" {peak_memory() / 2**20:,.0f} MiB peak memory",
+        file=sys.stderr,
+    )
+
+
+def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[Line]]:
+    """The lines of standard input, all that wait at once, until its end or a signal."""
+    source = sys.stdin.fileno()
+    while not stopped:
+        if not select.select([source], [], [], PATIENCE)[0]:
+            continue
+        if not (data := os.read(source, READ)):
+            break
+        yield reader.push(data)
+    yield reader.end()
+
+
+def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
+    """What prints lines: in colour on a terminal, bare where they go elsewhere, or as JSON objects."""
+    console = Console(highlight=False)
+
+    def show(lines: list[Line]) -> None:
+        for line in lines:
+            if only_marked and not line.stands_out:
+                continue
+            if as_json:
+                print(json.dumps(line._asdict(), ensure_ascii=False))
+                continue
+            gap = "" if line.gap_bits is None else f"{line.gap_bits:6.1f}"
+            begin = f"{line.bits:8.1f}{gap} {MARK if line.stands_out else ' '} "
+            if console.is_terminal:
+                text = Text(begin + line.text.translate(SEEN), style="bold red" if line.stands_out else "")
+                console.print(text, soft_wrap=True)
+            else:
+                print(begin + line.text.rstrip("\r"))
+        sys.stdout.flush()
+
+    return show
