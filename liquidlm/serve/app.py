@@ -1,44 +1,29 @@
 """The HTTP API: OpenAI's completions and chat, streamed or whole, and what a liquid model has beyond them."""
 
 import asyncio
-import base64
-import copy
-import hashlib
 import hmac
-import json
-import re
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib.metadata import version
-from importlib.resources import files
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import numpy as np
-import torch
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
 from ..errors import LiquidError
-from ..generate import Sampling
-from ..inspection import token_time_constants
-from ..model import SEGMENT, LiquidTextGenerationModel
-from ..session import TimedLines, timed_prompt
-from ..state import LiquidCache
+from ..model import LiquidTextGenerationModel
 from ..tokenizer import LEDTokenizerWrapper
-from .answers import error_body, refusal
+from .answers import refusal
 from .engine import Busy
-from .jobs import Job
 from .limits import BodyLimit, Limits
-from .prefixes import Prompt
+from .page import page
 from .schema import (
-    Asked,
     ChatCompletion,
     ChatRequest,
     Completion,
@@ -50,17 +35,10 @@ from .schema import (
     TextRequest,
     TimeConstants,
 )
-from .shapes import ChatShape, CompletionShape, Shape, usage
-from .text import Piece, Text
-from .writer import Choice, Failed, Writer
+from .serving import Serving
+from .shapes import ChatShape, CompletionShape
+from .writer import Failed, Writer
 
-PAGE = files("liquidlm.serve") / "page.html"
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-LONG = 20_000
-"""Texts of more characters are tokenized beside the event loop."""
-Result = TypeVar("Result")
-CHAT_TOKENS = 1024
-"""The most of an answer in a conversation, if nothing is said."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": what}
     for status, what in (
@@ -139,9 +117,8 @@ def create_app(
         return Health.model_validate(serving.writer.engine.load())
 
     @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        text = PAGE.read_text(encoding="utf-8")
-        return HTMLResponse(text, headers=_page_headers(text))
+    async def index() -> HTMLResponse:
+        return page()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -184,23 +161,6 @@ def _bearer(api_key: str) -> Callable[..., None]:
     return check
 
 
-def _page_headers(page: str) -> dict[str, str]:
-    """What its browser may do: run the page's own script, under its own style, against this server; with no
-    way from text to markup (trusted types)."""
-    own = [
-        f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
-    ]
-    rules = ["default-src 'none'", *own, "connect-src 'self'", "img-src data:", "base-uri 'none'"]
-    rules += ["form-action 'none'", "frame-ancestors 'none'"]
-    rules += ["require-trusted-types-for 'script'", "trusted-types 'none'"]
-    return {
-        "Content-Security-Policy": "; ".join(rules),
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
-
-
 def _description(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI description; what FastAPI would answer with 422 is a 400 here."""
     if app.openapi_schema is None:
@@ -209,198 +169,3 @@ def _description(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 operation["responses"].pop("422", None)
     return app.openapi_schema
-
-
-class Serving:
-    """A model that is served: requests ▶ texts to write ▶ answers."""
-
-    writer: Writer
-
-    def __init__(
-        self, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, name: str, limits: Limits
-    ):
-        self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
-        self._looking = asyncio.Semaphore(1)
-        states = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)
-        self.card = ModelCard(
-            id=name,
-            created=int(time.time()),
-            parameters=sum(p.numel() for p in model.parameters()),
-            vocab_size=model.config.vocab_size,
-            layers=len(states),
-            state_bytes=LiquidCache.of_states(states, 0).nbytes,
-            time_scale=model.config.time_scale,
-            says_when=model.time_head is not None,
-        )
-
-    def check_model(self, name: str) -> None:
-        if name != self.name:
-            raise HTTPException(404, f"there is no model {name!r} here, only {self.name!r}")
-
-    # ---- what is to be written
-
-    async def completion_choices(self, asked: CompletionRequest) -> list[Choice]:
-        """Of every prompt `n`."""
-        if asked.echo and asked.logprobs is not None:
-            raise LiquidError("echo with logprobs: the probabilities of a prompt's tokens are not given here")
-        if asked.after is not None and not asked.timestamps:
-            raise LiquidError("after goes with timestamps")
-        given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt]
-        prompts: list[Any] = [given] if given and isinstance(given[0], int) else given
-        choices = []
-        for prompt in prompts:
-            read, shown, lines = await self._prompt(prompt, asked)
-            for number in range(asked.n):
-                text = Text(self.tokenizer, asked.stops, copy.copy(lines))
-                job = self._job(read, asked, asked.max_tokens or 16, asked.logprobs, number)
-                choices.append(Choice(job, text, shown if asked.echo else ""))
-        return choices
-
-    async def chat_choices(self, asked: ChatRequest) -> list[Choice]:
-        """`n` of the transcript of a conversation, each up to where the user would speak."""
-        if asked.top_logprobs and not asked.logprobs:
-            raise LiquidError("top_logprobs goes with logprobs")
-        speakers = {"user": "User: ", "assistant": "Assistant: "}
-        lines = [f"{speakers.get(message.role, '')}{message.text}" for message in asked.messages]
-        prompt = Prompt(await self._encode("\n".join([*lines, "Assistant:"])))
-        likeliest = (asked.top_logprobs or 0) if asked.logprobs else None
-        most = asked.max_completion_tokens or asked.max_tokens or min(CHAT_TOKENS, self.limits.new_tokens)
-        return [
-            Choice(
-                self._job(prompt, asked, most, likeliest, number),
-                Text(self.tokenizer, [*asked.stops, "\nUser:"], lead=" "),
-            )
-            for number in range(asked.n)
-        ]
-
-    async def _prompt(
-        self, prompt: str | list[int], asked: CompletionRequest
-    ) -> tuple[Prompt, str, TimedLines | None]:
-        """What is read, how it is shown, and what goes on to print times before lines."""
-        if asked.timestamps:
-            if self.model.time_head is None:
-                raise LiquidError(f"{self.name} knows no times: timestamps needs a model trained with them")
-            if not isinstance(prompt, str):
-                raise LiquidError("a prompt with timestamps must be text")
-            timed = timed_prompt(prompt, self.tokenizer, after=asked.after)
-            self._check_length(timed.ids.shape[1])
-            assert timed.times is not None
-            return Prompt(timed.ids[0].numpy(), timed.times[0].numpy()), timed.shown, timed.lines
-        if isinstance(prompt, str):
-            return Prompt(await self._encode(prompt)), prompt, None
-        ids = np.array([self.tokenizer.bos_token_id, *prompt], np.int64)
-        if ids.max() >= self.model.config.vocab_size:
-            raise LiquidError(
-                f"prompt: there is no token {ids.max()}; ids end at {self.model.config.vocab_size - 1}"
-            )
-        self._check_length(len(ids))
-        return Prompt(ids), self.tokenizer.decode(prompt), None
-
-    async def _encode(self, text: str) -> np.ndarray:
-        encode = self.tokenizer.encode
-        ids = encode(text) if len(text) < LONG else await asyncio.to_thread(encode, text)
-        self._check_length(len(ids) + 1)
-        return np.concatenate([[self.tokenizer.bos_token_id], ids]).astype(np.int64)
-
-    def _check_length(self, length: int) -> None:
-        if length > self.limits.prompt_tokens:
-            raise LiquidError(f"the prompt has {length:,} tokens; {self.limits.prompt_tokens:,} are the most")
-
-    def _job(self, prompt: Prompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:
-        if most > self.limits.new_tokens:
-            raise LiquidError(f"max_tokens must be at most {self.limits.new_tokens:,}, not {most:,}")
-        seed = None if asked.seed is None else asked.seed + number
-        how = Sampling(asked.temperature, asked.top_k, asked.top_p, asked.repetition_penalty, seed)
-        stop = [self.tokenizer.eos_token_id]
-        return Job(prompt, how, most, stop, likeliest, self.limits.seconds)
-
-    # ---- and the answers
-
-    async def answer(self, asked: Asked, request: Request, shape: Shape, choices: list[Choice]) -> Response:
-        if len(choices) > self.limits.waiting:
-            raise LiquidError(f"{len(choices)} texts in one request; {self.limits.waiting} are the most")
-        pieces = self.writer.write(choices)
-        if asked.stream:
-            # What cannot be taken on is refused before the stream begins.
-            first = await _unless_left(request, anext(pieces))
-            if first is None:
-                return _gone()
-            with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-            events = self._events(shape, choices, first, pieces, asked.n if with_usage else None)
-            return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        texts = await _unless_left(request, _collected(pieces, len(choices)))
-        return _gone() if texts is None else JSONResponse(shape.whole(texts, usage(choices, asked.n)))
-
-    async def _events(
-        self,
-        shape: Shape,
-        choices: list[Choice],
-        first: tuple[int, Piece],
-        pieces: AsyncGenerator[tuple[int, Piece], None],
-        usage_per_prompt: int | None,
-    ) -> AsyncIterator[bytes]:
-        """Server-sent events."""
-        try:
-            openings = [opening for i in range(len(choices)) if (opening := shape.opening(i)) is not None]
-            if openings:
-                yield _event(shape.chunk(openings))
-            yield _event(shape.chunk([shape.part(*first)]))
-            async for i, piece in pieces:
-                if piece.text or piece.tokens or piece.end:
-                    yield _event(shape.chunk([shape.part(i, piece)]))
-            if usage_per_prompt is not None:
-                yield _event(shape.chunk([], usage(choices, usage_per_prompt)))
-        except Failed as error:
-            yield _event(error_body(500, f"the model could not go on: {error}"))
-        finally:
-            await pieces.aclose()
-        yield b"data: [DONE]\n\n"
-
-    async def time_constants(self, text: str) -> TimeConstants:
-        ids = (await self._encode(text))[:SEGMENT]
-        async with self._looking:
-            found = await asyncio.to_thread(
-                token_time_constants, self.model, torch.from_numpy(ids)[None].to(self.model.device)
-            )
-        return TimeConstants(
-            tokens=[self.tokenizer.token_bytes(i).decode(errors="replace") for i in ids[1:]],
-            layers=[f"block {i}" for i in range(len(found))],
-            time_constants=found[:, 1:].tolist(),
-        )
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
-
-
-def _gone() -> Response:
-    """To nobody: the client has left."""
-    return Response(status_code=499)
-
-
-async def _collected(pieces: AsyncGenerator[tuple[int, Piece], None], count: int) -> list[list[Piece]]:
-    texts: list[list[Piece]] = [[] for _ in range(count)]
-    async with aclosing(pieces):
-        async for i, piece in pieces:
-            texts[i].append(piece)
-    return texts
-
-
-async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
-    """What `work` brings; None, and it is cancelled, if the client goes before."""
-
-    async def left() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    async def done() -> Result:
-        return await work
-
-    working, leaving = asyncio.create_task(done()), asyncio.create_task(left())
-    try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)

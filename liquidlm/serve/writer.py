@@ -17,13 +17,13 @@ class Choice:
     """A text that is written for a request.
 
     Attributes:
-        echo: what is sent before it.
+        echo: what is sent before it, if anything is.
         cached: tokens of its prompt whose state was there, once it is read.
     """
 
     job: Job
     text: Text
-    echo: str = ""
+    echo: str | None = None
     cached: int = 0
 
 
@@ -65,7 +65,7 @@ class Writer:
         try:
             self.engine.submit(*number)
             for i, choice in enumerate(choices):
-                if choice.echo:
+                if choice.echo is not None:
                     yield i, Piece(choice.echo)
             while number:
                 job, event = await queue.get()
