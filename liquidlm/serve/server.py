@@ -1,10 +1,12 @@
 """The server as a process: address, signals, shutdown."""
 
+import os
 import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 import uvicorn
 
 from ..errors import LiquidError
@@ -25,6 +27,8 @@ def serve(
     Raises:
         LiquidError: no model there, or an address that cannot be had.
     """
+    if "OMP_NUM_THREADS" not in os.environ:  # a core for requests: steps wait for the slowest thread
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     with _listen(host, port) as listening:
         model, tokenizer = load_model(folder, best_device())
         if host not in LOOPBACK and api_key is None:
