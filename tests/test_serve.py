@@ -411,3 +411,13 @@ def test_whatever_is_asked_is_answered_as_described(port, mode) -> None:
         if mode is GenerationMode.POSITIVE or operation.method == "post":
             check()
     assert idle(port)
+
+
+def test_without_the_extra(monkeypatch, capsys, as_users_run) -> None:
+    for name in [name for name in sys.modules if name.startswith("liquidlm.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.setattr(sys, "argv", ["liquidlm", "serve"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "pip install 'liquidlm[serve]'" in capsys.readouterr().err
