@@ -7,8 +7,7 @@ other four, of which a tenth of the users is set apart to choose the epoch by. L
 mark and gap together, a density per day), share of marks that are the likeliest one foretold, and the median
 error of the gap's median in days. A user's first event is given.
 
-Beside ours a GRU over marks and gaps (as RMTPP, Du et al. 2016) that ends in the same distributions as ours.
-Results already in results/marks.json are kept.
+The models, of about as many parameters, are in mark_models.py; what is in results/marks.json is kept.
 """
 
 import argparse
@@ -17,42 +16,32 @@ import random
 import statistics
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float64, Int
-from torch import Tensor, nn
+from jaxtyping import Float64, Int
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from benchmarks.mark_models import GRU, Batch, MarkModel, NeuralHawkes, Ours, TransformerHawkes
 from benchmarks.pool import report, run_pool
 from benchmarks.texts import FOLDER
-from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.optim import Optimisers, clip_gradients, liquid_optimisers
-from liquidlm.time_head import GapDistribution, TimeHead
+from liquidlm.optim import clip_gradients
 
 NAME = "marks"
-MARKS, COMPONENTS, DAY = 22, 8, 86400.0
+DAY = 86400.0
 TOKENS = 4096
 """Events of a batch, padding included."""
-RATES = {"ours": (0.005, 0.01, 0.02), "GRU": (0.001, 0.003, 0.01)}
+MODELS: dict[str, type[MarkModel]] = {
+    "ours": Ours,
+    "GRU": GRU,
+    "neural Hawkes": NeuralHawkes,
+    "transformer Hawkes": TransformerHawkes,
+}
+RATES = {"ours": (0.005, 0.01, 0.02), "GRU": (0.003, 0.01, 0.02)}
+RATES |= {"neural Hawkes": (0.002, 0.005, 0.01), "transformer Hawkes": (0.0005, 0.001, 0.003)}
 Users = list[tuple[Int[Tensor, " n"], Float64[Tensor, " n"]]]
 """Marks 0…21 and times in days of each user's events."""
-
-
-class Batch(NamedTuple):
-    marks: Int[Tensor, "b t"]
-    times: Float64[Tensor, "b t"]
-    real: Bool[Tensor, "b t"]
-
-
-class Foretold(NamedTuple):
-    """Of every event but the first: log-probabilities of the mark, and the gap given each mark that came or
-    was foretold."""
-
-    marks: Float[Tensor, "b t m"]
-    gap: GapDistribution
-    gap_of_likeliest: GapDistribution
 
 
 def users(fold: int) -> Users:
@@ -79,72 +68,17 @@ def batches(sequences: Users) -> Iterator[Batch]:
             part.append(one)
 
 
-class Ours(nn.Module):
-    def __init__(self, scale: float):
-        super().__init__()
-        sizes: dict[str, Any] = {"hidden_size": 64, "embedding_dim": 32, "latent_dim": 16, "ngram_rows": 1024}
-        config = LiquidConfig(
-            vocab_size=MARKS,
-            num_hidden_layers=2,
-            time_components=COMPONENTS,
-            time_scale=scale,
-            dropout_rate=0.1,
-            flow_loss_weight=0.0,
-            **sizes,
-        )
-        self.model = LiquidTextGenerationModel(config)
-
-    def optimisers(self, lr: float) -> Optimisers:
-        return liquid_optimisers(self.model, lr)
-
-    def forward(self, batch: Batch) -> Foretold:
-        # In training mode the model gives no logits beside labels: here none are given.
-        output: Any = self.model(batch.marks, batch.real.long(), timestamps=batch.times)
-        logits, features = output.logits[:, :-1], output.features[:, :-1]
-        gaps = (self.model.next_gap(features, of) for of in (batch.marks[:, 1:], logits.argmax(-1)))
-        return Foretold(logits.log_softmax(-1), *gaps)
-
-
-class GRU(nn.Module):
-    def __init__(self, scale: float, width: int = 96):
-        super().__init__()
-        self.scale = scale
-        self.embedding = nn.Embedding(MARKS, 32)
-        self.gru = nn.GRU(33, width, batch_first=True)
-        self.dropout = nn.Dropout(0.1)
-        self.output = nn.Linear(width, MARKS)
-        self.time_head = TimeHead(width, MARKS, COMPONENTS)
-
-    def optimisers(self, lr: float) -> Optimisers:
-        return Optimisers([(torch.optim.AdamW(self.parameters(), lr), lr)])
-
-    def forward(self, batch: Batch) -> Foretold:
-        gaps = F.pad(batch.times.diff(dim=1).clamp(min=0), (1, 0)).float() / self.scale
-        x = torch.cat([self.embedding(batch.marks), gaps.log1p()[..., None]], -1)
-        h = self.dropout(self.gru(x)[0][:, :-1])
-        logits = self.output(h)
-        heads = (self.time_head(h, of) for of in (batch.marks[:, 1:], logits.argmax(-1)))
-        return Foretold(logits.log_softmax(-1), *heads)
-
-
-def log_likelihood(model: nn.Module, batch: Batch, scale: float) -> tuple[Tensor, Foretold, Tensor, Tensor]:
-    """ln p of every event but the first, what was foretold, the gaps in days, and which are real."""
-    found, real = model(batch), batch.real[:, 1:]
-    days = batch.times.diff(dim=1).masked_fill(~real, 0.0).float()
-    mark = found.marks.gather(-1, batch.marks[:, 1:, None])[..., 0]
-    gap = found.gap.log_prob(days / scale) - (days > 0) * math.log(scale)
-    return (mark + gap) * real, found, days, real
-
-
 @torch.no_grad()
-def judge(model: nn.Module, sequences: Users, scale: float) -> dict[str, float]:
+def judge(model: MarkModel, sequences: Users) -> dict[str, float]:
+    """Per event but each user's first: ln p, share of marks foretold, median error of the gap."""
     model.eval()
     total, right, count, errors = 0.0, 0, 0, []
     for batch in batches(sequences):
-        each, found, days, real = log_likelihood(model, batch, scale)
-        total, count = total + each.double().sum().item(), count + int(real.sum())
-        right += int(((found.marks.argmax(-1) == batch.marks[:, 1:]) & real).sum())
-        errors.append((found.gap_of_likeliest.quantile(0.5) * scale - days).abs()[real])
+        real = batch.real[:, 1:]
+        likeliest, days = model.foretell(batch)
+        total, count = total + model.log_likelihood(batch).item(), count + int(real.sum())
+        right += int(((likeliest == batch.marks[:, 1:]) & real).sum())
+        errors.append((days - batch.days).abs()[real])
     model.train()
     return {
         "log_likelihood": total / count,
@@ -161,23 +95,22 @@ def learn(job: dict[str, Any]) -> dict[str, Any]:
     apart, train = rest[: len(rest) // 10], rest[len(rest) // 10 :]
     gaps = torch.cat([times.diff() for _, times in train])
     scale = gaps[gaps > 0].median().item()
-    model: Any = {"ours": Ours, "GRU": GRU}[job["model"]](scale).train()
+    model = MODELS[job["model"]](scale).train()
     optimisers, order = model.optimisers(job["lr"]), random.Random(job["seed"])
     parts = list(batches(train))
     steps, step, best = job["epochs"] * len(parts), 0, {"log_likelihood": -math.inf}
     found: dict[str, Any] = {}
     for epoch in range(job["epochs"]):
         for batch in order.sample(parts, len(parts)):
-            each, _, _, real = log_likelihood(model, batch, scale)
-            (-each.sum() / real.sum()).backward()
+            (-model.log_likelihood(batch) / batch.real[:, 1:].sum()).backward()
             clip_gradients(model.parameters())
             optimisers.step(step, step / steps)
             step += 1
-        score = judge(model, apart, scale)
+        score = judge(model, apart)
         print(f"{job}: epoch {epoch + 1} {score}", file=sys.stderr, flush=True)
         if score["log_likelihood"] > best["log_likelihood"]:
             best = score
-            found = {"test": judge(model, users(job["fold"]), scale), "epoch": epoch + 1}
+            found = {"test": judge(model, users(job["fold"])), "epoch": epoch + 1}
     return {**found, "apart": best, "parameters": sum(p.numel() for p in model.parameters())}
 
 

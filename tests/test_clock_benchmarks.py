@@ -113,26 +113,46 @@ def test_users_and_batches(badges, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(part.marks.numel() <= 20 or len(part.marks) == 1 for part in parts) and len(parts) > 2
 
 
-@pytest.mark.parametrize("kind", [marks.Ours, marks.GRU])
+@pytest.mark.parametrize("kind", list(marks.MODELS))
 def test_a_batch_is_as_likely_as_its_users_one_by_one(badges, kind) -> None:
     torch.manual_seed(0)
-    model, found = kind(2.0).eval(), marks.users(1)
+    model, found = marks.MODELS[kind](2.0).eval(), marks.users(1)
     (together,) = marks.batches(found)
-    whole = marks.log_likelihood(model, together, 2.0)[0].sum()
-    parts = [next(marks.batches([own])) for own in found]
-    alone = sum(marks.log_likelihood(model, part, 2.0)[0].sum() for part in parts)
+    whole = model.log_likelihood(together)
+    alone = sum(model.log_likelihood(next(marks.batches([own]))) for own in found)
     assert abs(whole - alone).item() < 1e-3
-    other = kind(2.0)
-    other.load_state_dict(model.state_dict())
-    figures = marks.judge(other, found, 2.0)
+    figures = marks.judge(model, found)
     count = sum(len(own) - 1 for own, _ in found)
     assert figures["log_likelihood"] == pytest.approx(whole.item() / count, abs=1e-4)
     assert 0 <= figures["accuracy"] <= 1 and figures["median_error_days"] > 0
 
 
-@pytest.mark.parametrize("model", ["ours", "GRU"])
+@pytest.mark.parametrize("kind", ["neural Hawkes", "transformer Hawkes"])
+def test_what_a_point_process_foretells_follows_from_its_likelihood(badges, kind) -> None:
+    """All chances are 1, a half of them lies before the median gap, and most at the likeliest mark."""
+    torch.manual_seed(0)
+    model, (own, days) = marks.MODELS[kind](2.0).eval(), marks.users(1)[3]
+    batch = next(marks.batches([(own[:5], days[:5])]))
+    with torch.no_grad():
+        likeliest, median = (found[0, 3].item() for found in model.foretell(batch))
+        before = model.log_likelihood(marks.Batch(*(part[:, :4] for part in batch)))
+        edges = torch.logspace(-3, 2.5, 80, dtype=torch.float64)
+
+        def density(mark: int, gap: float) -> float:
+            ids, times = batch.marks.clone(), batch.times.clone()
+            ids[0, 4], times[0, 4] = mark, times[0, 3] + gap
+            return math.exp(model.log_likelihood(marks.Batch(ids, times, batch.real)) - before)
+
+        middles = ((edges[1:] + edges[:-1]) / 2).tolist()
+        chances = torch.tensor([[density(mark, gap) for gap in middles] for mark in range(22)]) * edges.diff()
+    assert chances.sum().item() == pytest.approx(1, abs=0.03)
+    assert chances.sum(1).argmax() == likeliest
+    assert chances[:, edges[1:] <= median].sum().item() == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("model", list(marks.MODELS))
 def test_a_fold(badges, model: str) -> None:
-    found = marks.learn({"model": model, "lr": 0.01, "fold": 2, "epochs": 2, "seed": 0})
+    found = marks.learn({"model": model, "lr": 0.003, "fold": 2, "epochs": 2, "seed": 0})
     assert math.isfinite(found["test"]["log_likelihood"]) and found["epoch"] in (1, 2)
 
 
