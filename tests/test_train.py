@@ -153,12 +153,16 @@ def test_a_finished_run_that_goes_on_is_no_longer_what_was_exported(
     assert any(not torch.equal(loaded[name], value) for name, value in weights(tmp_path).items())
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"timestamps": True}, {"span": 0}, {"span": 50}])
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
-    text: Path, tmp_path: Path, parts: int
+    text: Path, tmp_path: Path, changes: dict
 ) -> None:
-    train(settings(text, steps=12, accumulate=parts), tmp_path / "whole")
-    train(settings(text, steps=12, accumulate=parts), tmp_path / "cut")
+    if "timestamps" in changes:
+        lines = text.read_text().splitlines()
+        text = tmp_path / "timed.txt"
+        text.write_text("\n".join(f"[{i * i % 7 + 9 * i}.5] {line}" for i, line in enumerate(lines)))
+    train(settings(text, steps=12, **changes), tmp_path / "whole")
+    train(settings(text, steps=12, **changes), tmp_path / "cut")
     late = sorted(checkpoints(tmp_path / "cut"))[0]  # the one before the last
     step = json.loads((late / "run.json").read_text())["step"]
     assert 0 < step < 12
