@@ -103,7 +103,7 @@ def token_time_constants(
 ) -> Float[Tensor, "blocks t 3"]:
     """Quartiles, over a block's units, of the time constants with which its state relaxes after each token,
     in units of the times; the tokens one unit apart, from an empty state."""
-    _, seen = _seen(model, ids, None, model.new_state())
+    _, seen = _seen(model, ids, None, model.new_state(), logits_to_keep=1)
     levels = torch.tensor((0.25, 0.5, 0.75), dtype=torch.float64)
     found = []
     for block, (x, events, state) in zip(model.blocks, seen, strict=True):
@@ -118,11 +118,19 @@ def _seen(
     ids: Int[Tensor, "1 t"],
     times: Float64[Tensor, "1 t"] | None,
     state: LiquidCache,
+    logits_to_keep: int = 0,
 ) -> tuple[Any, list[tuple[Float[Tensor, "1 t h"], Events, CellState]]]:
     """The output for these tokens, at most a SEGMENT, and what every block is given for it."""
     fresh = model.initial_states(1, model.dtype, ids.device)
     before = [own or empty for own, empty in zip(state.states(), fresh, strict=True)]
-    output = model(ids, timestamps=times, past_key_values=state, use_cache=True, output_hidden_states=True)
+    output = model(
+        ids,
+        timestamps=times,
+        past_key_values=state,
+        use_cache=True,
+        output_hidden_states=True,
+        logits_to_keep=logits_to_keep,
+    )
     scale = model.config.time_scale
     events = Events.build(
         times, before[0].time, length=ids.shape[1], time_scale=scale, dtype=before[0].h.dtype

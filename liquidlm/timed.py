@@ -46,6 +46,8 @@ STAMPS = [
 """Each kind of time at the beginning of a line."""
 CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s*-->")
 TAG = re.compile(r"</?[a-zA-Z][^>]*>|<[\d:.]+>|\{\\[^}]*\}")
+FARTHEST = 1e16
+"""A larger number is no time: float64 would not tell its seconds apart."""
 EPOCH = 1e8
 """Seconds from which on a time is taken to be since 1970."""
 UNITS = (1.0, 60.0, 3600.0, 86400.0)
@@ -57,7 +59,7 @@ def seconds(time: object) -> float:
     named), or a clock, [[DD:]HH:]MM:SS.
 
     Raises:
-        ValueError: it is none of these, or not finite.
+        ValueError: it is none of these, not finite, or further than FARTHEST from 0.
     """
     if isinstance(time, int | float) and not isinstance(time, bool):
         found = float(time)
@@ -73,8 +75,8 @@ def seconds(time: object) -> float:
     else:
         moment = datetime.fromisoformat(time.replace(",", ".").replace(" UTC", "Z").replace(" +", "+"))
         found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(found):
-        raise ValueError(f"{time!r} is not finite")
+    if not abs(found) <= FARTHEST:
+        raise ValueError(f"{time!r} is not finite, or too far away")
     return found
 
 

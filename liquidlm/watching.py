@@ -1,5 +1,6 @@
 """`liquidlm watch`: standard input as it grows ▶ its lines with their surprise, printed as they come."""
 
+import io
 import json
 import os
 import select
@@ -66,7 +67,8 @@ def watch(
                     saved = time.perf_counter()
         except BrokenPipeError:  # what is left in the buffer goes nowhere, without another complaint
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        save()
+        finally:
+            save()
     seconds = time.perf_counter() - begin
     print(
         f"{count:,} lines, {marked:,} of them stand out; {count / seconds:,.0f} lines/s,"
@@ -80,6 +82,7 @@ def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[L
     source = sys.stdin.fileno()
     while not stopped:
         if not select.select([source], [], [], PATIENCE)[0]:
+            yield []
             continue
         if not (data := os.read(source, READ)):
             break
@@ -89,6 +92,8 @@ def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[L
 
 def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
     """What prints lines: in colour on a terminal, bare where they go elsewhere, or as JSON objects."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal can print every line
     console = Console(highlight=False)
 
     def show(lines: list[Line]) -> None:
@@ -99,12 +104,13 @@ def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
                 print(json.dumps(line._asdict(), ensure_ascii=False))
                 continue
             gap = "" if line.gap_bits is None else f"{line.gap_bits:6.1f}"
+            told = line.text.rstrip("\r")
             begin = f"{line.bits:8.1f}{gap} {MARK if line.stands_out else ' '} "
             if console.is_terminal:
-                text = Text(begin + line.text.translate(SEEN), style="bold red" if line.stands_out else "")
-                console.print(text, soft_wrap=True)
+                style = "bold red" if line.stands_out else ""
+                console.print(Text(begin + told.translate(SEEN), style=style), soft_wrap=True)
             else:
-                print(begin + line.text.rstrip("\r"))
+                print(begin + told)
         sys.stdout.flush()
 
     return show

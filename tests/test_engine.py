@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -170,13 +171,15 @@ def test_limits() -> None:
         (found,) = desk.run(long)
         assert found[-1] == Ended("length", "the time was up") and len(found) > 3
         (late,) = desk.run(job(ids(3), 5, seconds=0.0))
-        assert late == [Ended("length", "the time was up")]
+        assert late == [Ended("unbegun", "the time was up")]
         with pytest.raises(Busy, match="wait"):
             desk.engine.submit(*(job(ids(3), 1) for _ in range(3)))
         assert desk.engine.load()["waiting"] == 0
         endless = job(ids(3), 10**9, seed=0)
         desk.engine.submit(endless)
-        desk.engine.stop(0.2)
+        while not desk.engine.load()["running"]:
+            time.sleep(0.01)
+        desk.engine.stop(0.5)
         with pytest.raises(Busy, match="shutting down"):
             desk.engine.submit(job(ids(3), 1))
         assert desk.until(endless)[0][-1] == Ended("length", "the time was up")
@@ -192,6 +195,31 @@ def test_a_model_that_breaks_fails_its_texts_and_nothing_else() -> None:
         (found,) = desk.run(job(np.array([0, 10**6]), 5))  # an id that is none
         assert found[-1].reason == "failed" and "10" in found[-1].why
         assert desk.engine.load()["running"] == 0
+
+
+def test_a_failure_nobody_foresaw_ends_what_is_begun_and_nothing_later(monkeypatch) -> None:
+    model = tiny()
+    with Desk(model) as desk:
+        jobs = [job(ids(5, i), 10**6, seed=i, temperature=0.0) for i in range(3)]
+        desk.engine.submit(*jobs)
+        while desk.engine.load()["running"] < 3:
+            time.sleep(0.01)
+        with monkeypatch.context() as broken:
+            broken.setattr(desk.engine._batch, "step", None)
+            found = desk.until(*jobs)
+        assert [events[-1].reason for events in found] == ["failed"] * 3
+        assert tokens(desk.run(job(ids(5), 8, seed=1))[0]) == alone(model, job(ids(5), 8, seed=1))[0]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    with Desk(tiny()) as desk:
+        long, short = job(ids(300 * GRID), 1), job(ids(5), 3)
+        desk.engine.submit(long, short)
+        first = []
+        while not any(isinstance(event, Ended) for _, event in first):
+            first += desk.told.get(timeout=60)
+        assert {one for one, _ in first} == {short}
+        desk.engine.cancel(long)
 
 
 def test_callers_in_many_threads() -> None:
@@ -256,20 +284,25 @@ PIECES = st.lists(
 @given(PIECES, st.lists(st.text("abé\n", min_size=1, max_size=4), max_size=3))
 def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
     """What is sent is the text up to the first stop, and never more on the way."""
-    text, sent, stopped = Text(TOKENIZER, stops), "", False
+    text, sent, stopped, kept = Text(TOKENIZER, stops), "", False, []
     written = [4 + byte for piece in pieces for byte in piece]
     for token in written:
         piece = text.push(Token(token))
         sent += piece.text
+        kept += piece.tokens
         if piece.end is not None:
             stopped = True
             break
     if not stopped:
         ending = text.end(Ended("length"))
         sent, stopped = sent + ending.text, ending.end == Ended("stop")
+        kept += ending.tokens
     whole = TOKENIZER.decode(written)
     # Stops are looked for as characters come: the first to be complete counts.
     ends = [(at + len(stop), at) for stop in stops if (at := whole.find(stop)) >= 0]
     first = min(ends)[0] if ends else None
     expected = whole if first is None else whole[: min(at for end, at in ends if end == first)]
     assert sent == expected and stopped == bool(ends)
+    # Tokens are told with the text that they begin, in their order, and none after it.
+    assert [token.id for token, _ in kept] == written[: len(kept)]
+    assert all(at < len(sent) for _, at in kept) if stopped else len(kept) == len(written)

@@ -1,17 +1,16 @@
 """The HTTP API: OpenAI's completions and chat, streamed or whole, and what a liquid model has beyond them."""
 
 import asyncio
-import hmac
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
@@ -21,7 +20,7 @@ from ..model import LiquidTextGenerationModel
 from ..tokenizer import LEDTokenizerWrapper
 from .answers import refusal
 from .engine import Busy
-from .limits import BodyLimit, Limits
+from .limits import BodyLimit, KeyCheck, Limits
 from .page import page
 from .schema import (
     ChatCompletion,
@@ -35,7 +34,7 @@ from .schema import (
     TextRequest,
     TimeConstants,
 )
-from .serving import Serving
+from .serving import Serving, unless_left
 from .shapes import ChatShape, CompletionShape
 from .writer import Failed, Writer
 
@@ -45,6 +44,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (400, "a request that makes no sense"),
         (401, "no API key, or another one"),
         (404, "no such model"),
+        (408, "a body that does not come"),
         (413, "a request that is too large"),
         (429, "too many texts are waiting"),
         (500, "the model could not go on"),
@@ -79,7 +79,9 @@ def create_app(
 
     app = FastAPI(title="liquidlm", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.serving = serving
-    key = [] if api_key is None else [Depends(_bearer(api_key))]
+    # The middleware looks at the key, before the body is read; here it is described.
+    bearer = HTTPBearer(auto_error=False, description="the server's --api-key")
+    key = [] if api_key is None else [Depends(bearer)]
     guarded: dict[str, Any] = {"dependencies": key, "responses": ERRORS}
 
     @app.post("/v1/completions", response_model=Completion, **guarded)
@@ -108,9 +110,10 @@ def create_app(
         return serving.card
 
     @app.post("/liquid/time_constants", response_model=TimeConstants, **guarded)
-    async def time_constants(asked: TextRequest) -> TimeConstants:
+    async def time_constants(asked: TextRequest, request: Request) -> Any:
         """With what time constants the model's state relaxes after each token of a text."""
-        return await serving.time_constants(asked.text)
+        found = await unless_left(request, serving.time_constants(asked.text))
+        return Response(status_code=499) if found is None else found
 
     @app.get("/health", response_model=Health)
     async def health() -> Health:
@@ -123,8 +126,8 @@ def create_app(
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        return refusal(400, f"{place or 'the body'}: {first['msg']}", place or None)
+        name = next((part for part in first["loc"][1:2] if isinstance(part, str)), None)
+        return refusal(400, f"{name or 'the body'}: {first['msg'].removeprefix('Value error, ')}", name)
 
     @app.exception_handler(StarletteHTTPException)
     async def http_error(_: Request, error: StarletteHTTPException) -> Response:
@@ -142,23 +145,16 @@ def create_app(
     async def failed(_: Request, error: Failed) -> Response:
         return refusal(500, f"the model could not go on: {error}")
 
-    app.add_middleware(BodyLimit, most=serving.limits.body_bytes)
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, __: Exception) -> Response:
+        return refusal(500, "the server has failed; its log says how")
+
+    app.add_middleware(BodyLimit, most=serving.limits.body_bytes, seconds=serving.limits.body_seconds)
+    if api_key is not None:
+        app.add_middleware(KeyCheck, key=api_key, prefixes=("/v1/", "/liquid/"))
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.openapi = lambda: _description(app)
     return app
-
-
-def _bearer(api_key: str) -> Callable[..., None]:
-    """A check of every request for this key."""
-    bearer = HTTPBearer(auto_error=False, description="the server's --api-key")
-
-    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        # Headers come as latin-1, whatever was sent.
-        sent = b"" if given is None else given.credentials.encode("latin-1")
-        if not hmac.compare_digest(sent, api_key.encode()):
-            raise HTTPException(401, "give the server's API key as a bearer token")
-
-    return check
 
 
 def _description(app: FastAPI) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import LiquidError
 from ..generate import Draw
 from ..model import LiquidTextGenerationModel
 from ..state import LiquidCache
@@ -34,7 +35,13 @@ class Row:
         features: Float[Tensor, "1 h"] | None,
         last_time: float,
     ) -> Token:
-        """The next token, and when it comes if the prompt has times."""
+        """The next token, and when it comes if the prompt has times.
+
+        Raises:
+            LiquidError: logits that are not finite.
+        """
+        if not bool(logits.isfinite().all()):
+            raise LiquidError("what the model makes of this text is not finite")
         token = self._draw(logits)
         self.token, moment = int(token), None
         if self.job.prompt.times is not None and features is not None:

@@ -2,9 +2,10 @@
 
 A text is a row of the model's state, constant in size, so that a batch is any set of rows: one joins when its
 prompt is read and leaves when its text ends, between two steps of the others. Prompts are read a piece at a
-time, a step of the rows between two pieces, so that a long prompt holds up nobody for long.
+time, in turn, a step of the rows between two pieces, so that a long prompt holds up nobody for long.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -54,9 +55,10 @@ class Engine:
         self._table = model.fold()
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
-        self._reading: Reading | None = None
-        self._batch = Batch(LiquidStep(model, self._table))
-        self._closing = False
+        self._step = LiquidStep(model, self._table)
+        self._readings: deque[Reading] = deque()
+        self._batch = Batch(self._step)
+        self._closing, self._end = False, math.inf
         self._events: list[tuple[Job, Event]] = []
         self._thread = threading.Thread(target=self._run, name="liquidlm engine", daemon=True)
         self._thread.start()
@@ -86,10 +88,9 @@ class Engine:
 
     def load(self) -> dict[str, int]:
         """How many texts are written, and wait, and what is kept of prompts."""
-        waiting, reading = len(self._queue), self._reading is not None
         return {
-            "running": len(self._batch.rows) + reading,
-            "waiting": waiting,
+            "running": len(self._batch.rows) + len(self._readings),
+            "waiting": len(self._queue),
             "cached_prefixes": len(self.prefixes),
             "cached_bytes": self.prefixes.nbytes,
         }
@@ -97,11 +98,7 @@ class Engine:
     def stop(self, seconds: float) -> None:
         """Take no more, and cut off what has not ended in so many seconds."""
         with self._changed:
-            self._closing = True
-            at = time.monotonic() + seconds
-            jobs = [*self._queue, *(row.job for row in self._batch.rows)]
-            for job in jobs if self._reading is None else [*jobs, self._reading.job]:
-                job.deadline = min(job.deadline, at)
+            self._closing, self._end = True, min(self._end, time.monotonic() + seconds)
             self._changed.notify()
 
     def close(self) -> None:
@@ -114,17 +111,20 @@ class Engine:
     def _run(self) -> None:
         with torch.inference_mode():
             while self._wait():
-                self._admit()
-                self._read()
-                self._write()
-                if self._events:
-                    self.deliver(self._events)
-                    self._events = []
+                try:
+                    self._admit()
+                    self._read()
+                    self._write()
+                except Exception as error:  # nothing is known to be whole: nobody may wait for it for ever
+                    self._fail(Ended("failed", first_line(error)))
+                events, self._events = self._events, []
+                if events:
+                    self.deliver(events)
 
     def _wait(self) -> bool:
         """Until there is something to do; False when all is done and none will come."""
         with self._changed:
-            while not (self._queue or self._reading or self._batch.rows):
+            while not (self._queue or self._readings or self._batch.rows):
                 if self._closing:
                     return False
                 self._changed.wait()
@@ -132,42 +132,51 @@ class Engine:
 
     def _admit(self) -> None:
         with self._changed:
-            if self._reading is None and self._queue and len(self._batch.rows) < self.rows:
+            while self._queue and len(self._readings) + len(self._batch.rows) < self.rows:
                 job = self._queue.popleft()
-                self._reading = Reading(job, self.model, self.prefixes, self._table)
+                self._readings.append(Reading(job, self.model, self.prefixes, self._table))
 
     def _read(self) -> None:
-        """A piece of the prompt that is being read; at its end the text joins the others."""
-        if (reading := self._reading) is None:
+        """A piece of the prompt whose turn it is; at its end the text joins those that are written."""
+        if not self._readings:
             return
-        over = reading.job.over()
+        reading = self._readings.popleft()
+        if self._tell_over(reading.job, self._over(reading.job, "unbegun")):
+            return
         try:
-            if over is None and reading.go_on():
+            if reading.go_on():
+                self._readings.append(reading)
                 return
-            if over is None and reading.logits is not None:
-                row = Row(reading.job, reading.logits)
-                self._tell(reading.job, Read(reading.cached))
-                if not self._draw(row, reading.logits, reading.features, float(reading.state.last_time[0])):
-                    self._batch.join(row, reading.state)
+            row = Row(reading.job, reading.logits)
+            self._tell(reading.job, Read(reading.cached))
+            if not self._draw(row, reading.logits, reading.features, float(reading.state.last_time[0])):
+                self._batch.join(row, reading.state)
         except Exception as error:  # whatever it is, the others go on
-            over = Ended("failed", first_line(error))
-        self._reading = None
-        self._tell_over(reading.job, over)
+            self._tell(reading.job, Ended("failed", first_line(error)))
 
     def _write(self) -> None:
         """One token more of every text."""
         batch = self._batch
-        batch.leave({row for row in batch.rows if self._tell_over(row.job, row.job.over())})
+        batch.leave({row for row in batch.rows if self._tell_over(row.job, self._over(row.job, "length"))})
         if not batch.rows:
             return
-        rows = list(batch.rows)
-        try:
-            logits, features, last = batch.step()
-        except Exception as error:  # of no row is it known whether it was read
-            batch.leave({row for row in rows if self._tell_over(row.job, Ended("failed", first_line(error)))})
-            return
-        each = zip(rows, logits.split(1), features.split(1), last, strict=True)
+        logits, features, last = batch.step()
+        each = zip(list(batch.rows), logits.split(1), features.split(1), last, strict=True)
         batch.leave({row for row, *found in each if self._draw(row, *found)})
+
+    def _over(self, job: Job, reason: str) -> Ended | None:
+        """Why a text is not to be gone on with, if it is not."""
+        if job.cancelled or time.monotonic() > min(job.deadline, self._end):
+            return Ended(reason, "the time was up")
+        return None
+
+    def _fail(self, ended: Ended) -> None:
+        """The end of everything that is begun."""
+        begun = [reading.job for reading in self._readings] + [row.job for row in self._batch.rows]
+        self._readings.clear()
+        self._batch = Batch(self._step)
+        for job in begun:
+            self._tell(job, ended)
 
     def _draw(self, row: Row, *found: Any) -> bool:
         """Draw the row's next token and tell; whether it was the last."""

@@ -1,6 +1,5 @@
 """What is asked of the engine, and what it tells."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -33,7 +32,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Ended:
-    """The text is complete: "stop" at the model's own end, "length" where a limit was, "failed" with why."""
+    """The text is complete: "stop" at the model's own end, "length" where a limit was, "failed" with why;
+    "unbegun" if its time was up before its first token."""
 
     reason: str
     why: str = ""
@@ -59,9 +59,3 @@ class Job:
     seconds: float = float("inf")
     cancelled: bool = False
     deadline: float = field(init=False, default=float("inf"))
-
-    def over(self) -> Ended | None:
-        """Why it is not to be gone on with, if it is not."""
-        if self.cancelled or time.monotonic() > self.deadline:
-            return Ended("length", "the time was up")
-        return None

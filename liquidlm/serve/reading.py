@@ -27,14 +27,19 @@ class Reading:
         table: Float[Tensor, "v h"],
     ):
         self.job, self.model, self.prefixes = job, model, prefixes
-        self.logits: Tensor | None = None
         self.features: Tensor | None = None
         if (found := prefixes.longest(job.prompt)) is None:
             self.state, self._done = model.new_state(), 0
+            self._logits = None
         else:
             self.state, self._done = LiquidCache.of_states(found.states, found.length), found.length
-            self.logits, self.features = found.logits, found.features
+            self._logits, self.features = found.logits, found.features
         self.state.table, self.cached = table, self._done
+
+    @property
+    def logits(self) -> Float[Tensor, "1 v"]:
+        assert self._logits is not None, "the prompt is not read to its end"
+        return self._logits
 
     def go_on(self) -> bool:
         """Read a piece, if there is one; whether another is left."""
@@ -54,10 +59,10 @@ class Reading:
         )
         self._done = part.stop
         if self._done == total:
-            self.logits = output.logits[:, -1].float()
+            self._logits = output.logits[:, -1].float()
             self.features = None if output.features is None else output.features[:, -1]
         states = [state for state in self.state.states() if state is not None]
         for key in prompt.keys(self._done):
-            of_next = (self.logits, self.features) if key == prompt.whole else (None, None)
+            of_next = (self._logits, self.features) if key == prompt.whole else (None, None)
             self.prefixes.keep(key, Snapshot(self._done, states, *of_next))
         return self._done < total

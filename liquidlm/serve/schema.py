@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ..generate import Sampling
 
 MOST_IDS = 2**31 - 1
 
@@ -16,8 +18,27 @@ def _utf8(text: str) -> str:
 
 
 Str = Annotated[str, AfterValidator(_utf8)]
-Ids = Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1)]
+# Failing fast: a list of a million wrong elements is one mistake, not a million.
+Ids = Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1, fail_fast=True)]
+Prompts = Annotated[list[Str | Ids], Field(min_length=1, max_length=64, fail_fast=True)]
 Stop = Annotated[Str, Field(min_length=1, max_length=256)]
+
+
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "logit_bias": (),
+    "tools": (),
+    "tool_choice": ("none", "auto"),
+    "functions": (),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "best_of": (1,),
+    "suffix": ("",),
+}
+"""What OpenAI's clients may ask for and is not done here, and what of it asks for nothing."""
+COLDEST = 1e-4
+"""Lower temperatures are 0: the likeliest token, before logits over them overflow."""
 
 
 class Asked(BaseModel):
@@ -29,18 +50,42 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     model: Str
-    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=MOST_IDS)] = 0
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
+    top_k: Annotated[int, Field(ge=0, le=MOST_IDS)] | None = 0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = 1.0
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
-    n: Annotated[int, Field(ge=1, le=16)] = 1
+    n: Annotated[int, Field(ge=1, le=16)] | None = 1
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stream: bool | None = False
     stream_options: "StreamOptions | None" = None
     user: Str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_more_than_is_there(cls, given: Any) -> Any:
+        for name, harmless in UNSUPPORTED.items() if isinstance(given, dict) else ():
+            if given.get(name) not in (None, [], {}, *harmless):
+                raise ValueError(f"{name} is not supported here: leave it out")
+        return given
+
+    @property
+    def choices(self) -> int:
+        return 1 if self.n is None else self.n
+
+    @property
+    def sampling(self) -> Sampling:
+        """Where nothing is said, OpenAI's defaults."""
+        temperature, top_p = self.temperature, self.top_p
+        return Sampling(
+            1.0 if temperature is None else temperature if temperature >= COLDEST else 0.0,
+            self.top_k or 0,
+            1.0 if top_p is None else top_p,
+            1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            self.seed,
+        )
 
     @property
     def stops(self) -> list[str]:
@@ -58,11 +103,13 @@ class CompletionRequest(Asked):
     lines may begin with theirs, and `after` lets so many seconds of silence follow the prompt.
     """
 
-    prompt: Str | Ids | Annotated[list[Str | Ids], Field(min_length=1, max_length=64)] = ""
+    prompt: (
+        Str | Ids | Annotated[list[Str | Ids], Field(min_length=1, max_length=64, fail_fast=True)] | None
+    ) = ""
     max_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = 16
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = False
-    timestamps: bool = False
+    timestamps: bool | None = False
     after: Annotated[float, Field(ge=0, le=1e15)] | None = None
 
 
@@ -73,7 +120,7 @@ class Part(BaseModel):
 
 class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Str | list[Part]
+    content: Str | Annotated[list[Part], Field(max_length=4096, fail_fast=True)]
 
     @property
     def text(self) -> str:
@@ -83,7 +130,7 @@ class Message(BaseModel):
 class ChatRequest(Asked):
     """A conversation to go on with."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = None
     logprobs: bool | None = False

@@ -15,6 +15,8 @@ from ..precision import best_device
 from .app import create_app
 from .limits import Limits
 
+CONNECTIONS = 2048
+"""At a time; what comes beyond is answered 503."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -34,7 +36,7 @@ def serve(
         if host not in LOOPBACK and api_key is None:
             print(f"whoever reaches {host} may use this server: --api-key asks for a key", file=sys.stderr)
         # On a loopback address only under its own names: no other site may get at it through a browser.
-        hosts = [*LOOPBACK, "["] if host in LOOPBACK else ["*"]
+        hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
         app = create_app(
             model, tokenizer, name or Path(folder).name, limits=limits, api_key=api_key, hosts=hosts
         )
@@ -42,7 +44,9 @@ def serve(
         print(f"http://{address}:{listening.getsockname()[1]} — Ctrl-C ends it", file=sys.stderr, flush=True)
         # Texts that are cut off at the end still have to be sent.
         patience = int(limits.shutdown_seconds) + 5
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=patience, limit_concurrency=CONNECTIONS
+        )
         with suppress(KeyboardInterrupt):  # which uvicorn raises again when all is done
             Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
 
@@ -62,6 +66,6 @@ class Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise LiquidError(f"cannot listen on {host}, port {port}: {error}; choose another --port") from error

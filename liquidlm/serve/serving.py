@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,13 +16,13 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.responses import Response
 
 from ..errors import LiquidError
-from ..generate import Sampling
 from ..inspection import token_time_constants
 from ..model import SEGMENT, LiquidTextGenerationModel
 from ..session import TimedLines, timed_prompt
 from ..state import LiquidCache
 from ..tokenizer import LEDTokenizerWrapper
 from .answers import error_body
+from .engine import Busy
 from .jobs import Job
 from .limits import Limits
 from .prefixes import Prompt
@@ -35,6 +36,8 @@ LONG = 20_000
 """Texts of more characters are tokenized beside the event loop."""
 CHAT_TOKENS = 1024
 """The most of an answer in a conversation, if nothing is said."""
+LOOKERS = 16
+"""Texts whose time constants are asked for at a time; one is looked at."""
 Result = TypeVar("Result")
 
 
@@ -52,7 +55,7 @@ class Serving:
         self, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, name: str, limits: Limits
     ):
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
-        self._looking = asyncio.Semaphore(1)
+        self._looking, self._lookers = asyncio.Semaphore(1), 0
         states = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)
         self.card = ModelCard(
             id=name,
@@ -77,12 +80,12 @@ class Serving:
             raise LiquidError("echo with logprobs: the probabilities of a prompt's tokens are not given here")
         if asked.after is not None and not asked.timestamps:
             raise LiquidError("after goes with timestamps")
-        given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt]
+        given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
         prompts: list[Any] = [given] if given and isinstance(given[0], int) else given
         choices = []
         for prompt in prompts:
             read, shown, lines = await self._prompt(prompt, asked)
-            for number in range(asked.n):
+            for number in range(asked.choices):
                 text = Text(self.tokenizer, asked.stops, copy.copy(lines))
                 job = self._job(read, asked, asked.max_tokens or 16, asked.logprobs, number)
                 choices.append(Choice(job, text, shown if asked.echo else None))
@@ -102,7 +105,7 @@ class Serving:
                 self._job(prompt, asked, most, likeliest, number),
                 Text(self.tokenizer, [*asked.stops, "\nUser:"], lead=" "),
             )
-            for number in range(asked.n)
+            for number in range(asked.choices)
         ]
 
     async def _prompt(
@@ -114,7 +117,7 @@ class Serving:
                 raise LiquidError(f"{self.name} knows no times: timestamps needs a model trained with them")
             if not isinstance(prompt, str):
                 raise LiquidError("a prompt with timestamps must be text")
-            timed = timed_prompt(prompt, self.tokenizer, after=asked.after)
+            timed = await asyncio.to_thread(timed_prompt, prompt, self.tokenizer, after=asked.after)
             self._check_length(timed.ids.shape[1])
             assert timed.times is not None
             return Prompt(timed.ids[0].numpy(), timed.times[0].numpy()), timed.shown, timed.lines
@@ -141,27 +144,28 @@ class Serving:
     def _job(self, prompt: Prompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:
         if most > self.limits.new_tokens:
             raise LiquidError(f"max_tokens must be at most {self.limits.new_tokens:,}, not {most:,}")
-        seed = None if asked.seed is None else asked.seed + number
-        how = Sampling(asked.temperature, asked.top_k, asked.top_p, asked.repetition_penalty, seed)
+        how = asked.sampling
+        if how.seed is not None:
+            how = replace(how, seed=how.seed + number)
         stop = [self.tokenizer.eos_token_id]
         return Job(prompt, how, most, stop, likeliest, self.limits.seconds)
 
     # ---- and the answers
 
     async def answer(self, asked: Asked, request: Request, shape: Shape, choices: list[Choice]) -> Response:
-        if len(choices) > self.limits.waiting:
-            raise LiquidError(f"{len(choices)} texts in one request; {self.limits.waiting} are the most")
+        if len(choices) > self.limits.rows:
+            raise LiquidError(f"{len(choices)} texts in one request; {self.limits.rows} are the most")
         pieces = self.writer.write(choices)
         if asked.stream:
             # What cannot be taken on is refused before the stream begins.
-            first = await _unless_left(request, anext(pieces))
+            first = await unless_left(request, anext(pieces))
             if first is None:
                 return _gone()
             with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-            events = self._events(shape, choices, first, pieces, asked.n if with_usage else None)
+            events = self._events(shape, choices, first, pieces, asked.choices if with_usage else None)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        texts = await _unless_left(request, _collected(pieces, len(choices)))
-        return _gone() if texts is None else JSONResponse(shape.whole(texts, usage(choices, asked.n)))
+        texts = await unless_left(request, _collected(pieces, len(choices)))
+        return _gone() if texts is None else JSONResponse(shape.whole(texts, usage(choices, asked.choices)))
 
     async def _events(
         self,
@@ -173,23 +177,35 @@ class Serving:
     ) -> AsyncIterator[bytes]:
         """Server-sent events."""
         try:
-            openings = [opening for i in range(len(choices)) if (opening := shape.opening(i)) is not None]
-            if openings:
-                yield _event(shape.chunk(openings))
+            for i in range(len(choices)):
+                if (opening := shape.opening(i)) is not None:
+                    yield _event(shape.chunk([opening]))
             yield _event(shape.chunk([shape.part(*first)]))
             async for i, piece in pieces:
-                if piece.text or piece.tokens or piece.end:
-                    yield _event(shape.chunk([shape.part(i, piece)]))
+                yield _event(shape.chunk([shape.part(i, piece)]))
             if usage_per_prompt is not None:
                 yield _event(shape.chunk([], usage(choices, usage_per_prompt)))
         except Failed as error:
             yield _event(error_body(500, f"the model could not go on: {error}"))
+        except Busy as error:
+            yield _event(error_body(error.status, str(error)))
         finally:
             await pieces.aclose()
         yield b"data: [DONE]\n\n"
 
     async def time_constants(self, text: str) -> TimeConstants:
-        ids = (await self._encode(text))[:SEGMENT]
+        ids = await self._encode(text)
+        if len(ids) > SEGMENT:
+            raise LiquidError(f"the text has {len(ids) - 1:,} tokens; {SEGMENT - 1:,} are the most here")
+        if self._lookers >= LOOKERS:
+            raise Busy(f"{self._lookers} texts are looked at already; try again later")
+        self._lookers += 1
+        try:
+            return await self._look(ids)
+        finally:
+            self._lookers -= 1
+
+    async def _look(self, ids: np.ndarray) -> TimeConstants:
         async with self._looking:
             found = await asyncio.to_thread(
                 token_time_constants, self.model, torch.from_numpy(ids)[None].to(self.model.device)
@@ -202,7 +218,7 @@ class Serving:
 
 
 def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
 def _gone() -> Response:
@@ -218,7 +234,7 @@ async def _collected(pieces: AsyncGenerator[tuple[int, Piece], None], count: int
     return texts
 
 
-async def _unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
+async def unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
     """What `work` brings; None, and it is cancelled, if the client goes before."""
 
     async def left() -> None:

@@ -76,7 +76,10 @@ class CompletionShape(Shape):
         return {
             "tokens": [self.shown(token.id) for token, _ in tokens],
             "token_logprobs": [token.logprob for token, _ in tokens],
-            "top_logprobs": [{self.shown(i): value for i, value in token.likeliest} for token, _ in tokens],
+            # Parts of characters look alike: the likeliest of them is told.
+            "top_logprobs": [
+                {self.shown(i): value for i, value in reversed(token.likeliest)} for token, _ in tokens
+            ],
             "text_offset": [at for _, at in tokens],
         }
 

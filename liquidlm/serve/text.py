@@ -13,8 +13,7 @@ class Piece:
     """A part of a text.
 
     Attributes:
-        tokens: those that it is of, and where in the text each begins; their characters may come with a later
-            piece.
+        tokens: those that begin in it, and where in the whole text.
         end: why the text ends here, if it does.
     """
 
@@ -45,32 +44,42 @@ class Text:
         self._decoder, self._stop, self._lines = tokenizer.stream(), tuple(stop), lines
         self._held, self._length = "", 0
         """What is not sent yet, and how long the text is with it."""
+        self._kept: list[tuple[Token, int]] = []
+        """Tokens that begin where nothing is sent yet."""
 
     def push(self, token: Token) -> Piece:
         self.tokens += 1
-        begin = self._length
+        self._kept.append((token, self._length))
         new = self._decoder.push(token.id)
         if new:
             new, self._lead = new.removeprefix(self._lead), ""
         if self._lines is not None and token.time is not None:
             new = self._lines.push(new, token.time)
-        return self._sent(new, [(token, begin)])
+        return self._sent(new)
 
     def end(self, ended: Ended) -> Piece:
         """What was held back, and the end."""
-        piece = self._sent(self._decoder.flush(), [])
-        return piece if piece.end is not None else Piece(piece.text + self._held, end=ended)
+        if ended.reason == "stop":  # at the model's own end, whose mark is no text
+            self._kept = self._kept[:-1]
+        piece = self._sent(self._decoder.flush())
+        if piece.end is not None:
+            return piece
+        return Piece(piece.text + self._held, piece.tokens + self._kept, ended)
 
-    def _sent(self, new: str, tokens: list[tuple[Token, int]]) -> Piece:
+    def _sent(self, new: str) -> Piece:
         self._length += len(new)
         self._held += new
         found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
-            return Piece(self._held[: min(found)], tokens, Ended("stop"))
-        kept = max((_overlap(self._held, stop) for stop in self._stop), default=0)
-        cut = len(self._held) - kept
+            cut, end = min(found), Ended("stop")
+        else:
+            kept = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+            cut, end = len(self._held) - kept, None
         sent, self._held = self._held[:cut], self._held[cut:]
-        return Piece(sent, tokens)
+        reach = self._length - len(self._held)
+        tokens = [(token, at) for token, at in self._kept if at < reach]
+        self._kept = self._kept[len(tokens) :]
+        return Piece(sent, tokens, end)
 
 
 def _overlap(text: str, stop: str) -> int:

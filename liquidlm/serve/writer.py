@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model import LiquidTextGenerationModel
-from .engine import Engine
+from .engine import Busy, Engine
 from .jobs import Ended, Event, Job, Read, Token
 from .limits import Limits
 from .text import Piece, Text
@@ -25,6 +25,10 @@ class Choice:
     text: Text
     echo: str | None = None
     cached: int = 0
+
+
+MOST_EVENTS = 8192
+"""Of a request, that may wait for a client who does not read."""
 
 
 class Failed(Exception):
@@ -47,8 +51,12 @@ class Writer:
 
     def _hand_out(self, events: list[tuple[Job, Event]]) -> None:
         for job, event in events:
-            if (queue := self._listeners.get(job)) is not None:
-                queue.put_nowait((job, event))
+            if (queue := self._listeners.get(job)) is None:
+                continue
+            if queue.qsize() > MOST_EVENTS and not isinstance(event, Ended):
+                self.engine.cancel(job)
+                event = Ended("failed", "what is written was not taken")
+            queue.put_nowait((job, event))
 
     async def write(self, choices: Sequence[Choice]) -> AsyncGenerator[tuple[int, Piece], None]:
         """The pieces of all, with the number of the choice each is of; the last one of each has an end.
@@ -56,7 +64,7 @@ class Writer:
         Leaving early, by an exception or a cancellation too, ends what is being written.
 
         Raises:
-            Busy: too many texts are waiting.
+            Busy: too many texts are waiting, or the time was up before one was begun.
             Failed: the model could not go on with one of them.
         """
         queue: asyncio.Queue[Any] = asyncio.Queue()
@@ -95,4 +103,6 @@ def _piece(choice: Choice, event: Event) -> Piece | None:
         return choice.text.push(event)
     if event.reason == "failed":
         raise Failed(event.why)
+    if event.reason == "unbegun":
+        raise Busy(f"{event.why} before the text was begun; try again later", 503)
     return choice.text.end(Ended(event.reason))
