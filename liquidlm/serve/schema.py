@@ -7,6 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from ..generate import Sampling
 
 MOST_IDS = 2**31 - 1
+MOST_EXACT = 2**53 - 1
+"""The largest integer that every reader of JSON has exactly."""
 
 
 def _utf8(text: str) -> str:
@@ -58,7 +60,7 @@ class Asked(BaseModel):
     presence_penalty: Literal[0] | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = 1
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-MOST_EXACT, le=MOST_EXACT)] | None = None
     stream: bool | None = False
     stream_options: "StreamOptions | None" = None
     user: Str | None = None
