@@ -23,7 +23,7 @@ demo: setup
 	@echo "The curve is in runs/demo/curve.png. Write more with: $(BIN)/liquidlm generate runs/demo \"Return\""
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .

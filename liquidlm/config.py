@@ -34,6 +34,8 @@ class LiquidConfig(PreTrainedConfig):
             steps unless a t_span is given.
         time_components: log-normals in the distribution of the gap before the next token (`TimeHead`),
             learned where timestamps are given; 0: the model says what comes, not when.
+        time_resolution: the steps in which times are recorded, in their unit (1 for whole seconds); the time
+            head then gives the probability of what is recorded; 0: times are exact.
         flow_loss_weight: weight of the flow's training term in the loss (training mode only).
         time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
         dropout_rate: of the context encoders and of both branches of a block.
@@ -68,6 +70,7 @@ class LiquidConfig(PreTrainedConfig):
     flow_loss_weight: float = 0.1
     time_scale: float = 1.0
     time_components: int = 0
+    time_resolution: float = 0.0
     dropout_rate: float = 0.1
     norm_eps: float = 1e-6
     use_cache: bool = True
@@ -115,6 +118,8 @@ class LiquidConfig(PreTrainedConfig):
             raise LiquidError(f"time_components must be at least 0, not {self.time_components}")
         if not 0 < self.time_scale < math.inf:
             raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
+        if not 0 <= self.time_resolution < math.inf:
+            raise LiquidError(f"time_resolution must be at least 0 and finite, not {self.time_resolution}")
         if not 0 <= self.dropout_rate < 1:
             raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
         kinds = self.mixer_types or []

@@ -19,6 +19,11 @@ from liquidlm.errors import LiquidError
 
 IGNORED = -100  # the target that torch's cross-entropy leaves out
 
+RESOLUTIONS = (86400.0, 3600.0, 60.0, 1.0, 0.1, 0.01, 0.001)
+"""Steps in which clocks are read, in seconds."""
+NEARLY = 1e-6
+"""How far from a multiple of a step a gap may be, in seconds: float64 has 2·10⁻⁷ of those since 1970."""
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -98,17 +103,31 @@ class TokenCorpus:
     @cached_property
     def typical_gap(self) -> float:
         """The median of the gaps over 0 between tokens of a document, in seconds; 1 if there is none."""
+        return float(np.median(self._gaps)) if self._gaps.size else 1.0
+
+    @cached_property
+    def resolution(self) -> float:
+        """The steps in which times are recorded: the longest of RESOLUTIONS, in seconds, of which every gap
+        is a multiple; 0 if there is none."""
+        for step in RESOLUTIONS if self._gaps.size else ():
+            multiple = (self._gaps / step).round().clip(min=1) * step
+            if bool((np.abs(self._gaps - multiple) < NEARLY).all()):
+                return step
+        return 0.0
+
+    @cached_property
+    def _gaps(self) -> Float64[np.ndarray, " n"]:
+        """Those over 0 between tokens of a document."""
         if self.times is None:
-            return 1.0
+            return np.empty(0)
         found = []
         for begin in range(0, self.times.size, 1 << 20):
             times = self.times[begin : begin + (1 << 20) + 1]
             gaps, within = np.diff(times), np.ones(max(0, len(times) - 1), dtype=bool)
             first, last = np.searchsorted(self.starts, (begin + 1, begin + len(times)))
             within[self.starts[first:last] - begin - 1] = False
-            found.append(gaps[within & (gaps > 0)].astype(np.float32))
-        gaps = np.concatenate(found)
-        return float(np.median(gaps)) if gaps.size else 1.0
+            found.append(gaps[within & (gaps > 0)])
+        return np.concatenate(found)
 
     @property
     def size(self) -> int:
@@ -165,6 +184,10 @@ class Weighted:
     @property
     def typical_gap(self) -> float:
         return self.corpus.typical_gap
+
+    @property
+    def resolution(self) -> float:
+        return self.corpus.resolution
 
     @property
     def checksum(self) -> int:

@@ -170,8 +170,10 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        components = config.time_components
-        self.time_head = TimeHead(config.hidden_size, config.vocab_size, components) if components else None
+        when = (config.time_components, config.time_resolution / config.time_scale)
+        self.time_head = (
+            TimeHead(config.hidden_size, config.vocab_size, *when) if config.time_components else None
+        )
         with torch.no_grad():
             self.output_proj.weight.mul_(0.3)
         self.post_init()

@@ -50,7 +50,9 @@ def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationMo
     torch.manual_seed(settings.seed)
     sizes: dict[str, int | float] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
     if settings.timestamps:
-        sizes |= {"time_components": COMPONENTS, "time_scale": texts.train.typical_gap}
+        train = texts.train
+        sizes |= {"time_scale": train.typical_gap, "time_resolution": train.resolution}
+        sizes |= {"time_components": COMPONENTS}
     sizes |= settings.sizes
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 

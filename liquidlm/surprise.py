@@ -383,7 +383,7 @@ class SurpriseReader:
         foretold = self.model.next_gap(features, following)
         nats = -foretold.log_prob(gap) + (gap > 0) * math.log(scale)
         below = foretold.cdf(gap)
-        above = torch.where(gap > 0, 1 - below, 1.0)
+        above = torch.where(gap > 0, 1 - foretold.cdf(gap - foretold.resolution), 1.0)
         tail = -(2 * torch.minimum(below, above)).clamp(LEAST, 1).log2()
         return torch.stack([nats, tail])
 

@@ -9,51 +9,89 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 NARROWEST = 0.1
-"""Least σ of a component: recorded times are round, and a density could grow over one of them without end."""
+"""Least σ of a component: a density could grow over a number that comes again and again without end."""
 LOG_LONGEST = math.log(1e30)
 """Means of ln gap stay within ± this, so that no gap that is drawn overflows."""
 
 
 @dataclass(frozen=True)
 class GapDistribution:
-    """P(Δ = 0) = p₀; else Δ ~ Σ_k w_k LogNormal(μ_k, σ_k), in units of `time_scale`.
+    """P(Δ = 0) = p₀; else Δ ~ Σ_k w_k LogNormal(μ_k, σ_k), in units of `time_scale`, and recorded.
+
+    Clocks are read in steps of r, such as whole seconds: Δ > 0 is recorded as r·max(1, round(Δ/r)). A gap
+    n·r then has the probability of (0, 1.5 r] for n = 1, else of ((n − ½) r, (n + ½) r]: a density would
+    grow over round numbers without end, and be won by narrow components there. With r = 0 Δ is itself.
 
     Attributes:
         zero: logit of p₀.
         log_weights, mean, deviation: ln w_k, μ_k and σ_k.
+        resolution: r.
     """
 
     zero: Float[Tensor, "*b"]
     log_weights: Float[Tensor, "*b k"]
     mean: Float[Tensor, "*b k"]
     deviation: Float[Tensor, "*b k"]
+    resolution: float = 0.0
+
+    def recorded(self, gap: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """What is recorded of these gaps."""
+        if not self.resolution:
+            return gap
+        steps = (gap / self.resolution).round().clamp(min=1)
+        return torch.where(gap > 0, steps * self.resolution, gap)
 
     def log_prob(self, gap: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """ln p₀ at 0, else ln (1 − p₀) and the log-density."""
+        """ln p₀ at 0, else ln (1 − p₀) and the log-density; with a resolution ln of the probability of
+        what is recorded over r, its mean density there."""
         some = gap > 0
-        log_gap = torch.where(some, gap, 1.0).log()[..., None]
+        gap = torch.where(some, self.recorded(gap), 1.0)
+        log_gap = gap.log()[..., None]
         z = (log_gap - self.mean) / self.deviation
-        each = self.log_weights - 0.5 * z.square() - self.deviation.log() - 0.5 * math.log(2 * math.pi)
-        positive = F.logsigmoid(-self.zero) + each.logsumexp(-1) - log_gap[..., 0]
+        log_density = -0.5 * z.square() - self.deviation.log() - 0.5 * math.log(2 * math.pi) - log_gap
+        if self.resolution:
+            log_density = self._mean_density(gap[..., None], log_density)
+        positive = F.logsigmoid(-self.zero) + (self.log_weights + log_density).logsumexp(-1)
         return torch.where(some, positive, F.logsigmoid(self.zero))
 
+    def _mean_density(
+        self, gap: Float[Tensor, "*b 1"], middle: Float[Tensor, "*b k"]
+    ) -> Float[Tensor, "*b k"]:
+        """ln of each component's mean density over a recorded gap's interval; `middle` is the log-density
+        within it, which is taken where the two ends are too near to be told apart."""
+        half = self.resolution / 2
+        first = gap < 3 * half  # everything from 0 on
+        high = ((gap + half).log() - self.mean) / self.deviation
+        width = torch.log1p(self.resolution / torch.where(first, gap, gap - half)) / self.deviation
+        apart = width > torch.finfo(gap.dtype).eps ** 0.25
+        low = torch.where(first, -1e4, high - torch.where(apart, width, 1.0))
+        low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)  # where ndtr is small
+        below, above = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
+        between = above + torch.log(-torch.expm1(below - above)) - math.log(self.resolution)
+        return torch.where(first | apart, between, middle)
+
     def cdf(self, gap: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """P(Δ ≤ gap), for gap ≥ 0."""
+        """P(Δ ≤ gap) of the recorded Δ, for a recorded gap ≥ 0."""
         some = gap > 0
-        z = (torch.where(some, gap, 1.0).log()[..., None] - self.mean) / self.deviation
-        below = (self.log_weights.exp() * torch.special.ndtr(z)).sum(-1)
+        end = torch.where(some, self.recorded(gap) + self.resolution / 2, 1.0)
         none = self.zero.sigmoid()
-        return none + torch.where(some, (1 - none) * below, 0.0)
+        return none + torch.where(some, (1 - none) * self._below(end.log()), 0.0)
+
+    def _below(self, log_gap: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """P(Δ ≤ gap | Δ > 0) before it is recorded."""
+        z = (log_gap[..., None] - self.mean) / self.deviation
+        return (self.log_weights.exp() * torch.special.ndtr(z)).sum(-1)
 
     def quantile(self, p: float, rounds: int = 60) -> Float[Tensor, "*b"]:
         """The least gap with P(Δ ≤ gap) ≥ p, by bisection of ln gap; 0 where p₀ ≥ p."""
         low = torch.full_like(self.zero, -LOG_LONGEST)
         high = torch.full_like(self.zero, LOG_LONGEST)
+        none = self.zero.sigmoid()
         for _ in range(rounds):
             middle = (low + high) / 2
-            below = self.cdf(middle.exp()) < p
+            below = none + (1 - none) * self._below(middle) < p
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return torch.where(self.zero.sigmoid() >= p, 0.0, high.exp())
+        return torch.where(none >= p, 0.0, self.recorded(high.exp()))
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*b"]:
         """A gap for each."""
@@ -64,7 +102,8 @@ class GapDistribution:
         k = torch.multinomial(weights, 1, generator=generator).view(*self.zero.shape, 1)
         noise = torch.randn(self.zero.shape, generator=generator, dtype=drawn.dtype, device=drawn.device)
         chosen = self.mean.gather(-1, k)[..., 0] + self.deviation.gather(-1, k)[..., 0] * noise
-        return torch.where(drawn < self.zero.sigmoid(), 0.0, chosen.clamp(max=LOG_LONGEST).exp())
+        gap = self.recorded(chosen.clamp(max=LOG_LONGEST).exp())
+        return torch.where(drawn < self.zero.sigmoid(), 0.0, gap)
 
 
 class TimeHead(nn.Module):
@@ -77,11 +116,12 @@ class TimeHead(nn.Module):
 
     Args:
         components: log-normals, at the start spread over 10⁻²…10⁴ units.
+        resolution: the steps in which gaps are recorded, in units.
     """
 
-    def __init__(self, hidden_size: int, vocab_size: int, components: int = 8):
+    def __init__(self, hidden_size: int, vocab_size: int, components: int = 8, resolution: float = 0.0):
         super().__init__()
-        self.components = components
+        self.components, self.resolution = components, resolution
         self.of_state = nn.Linear(hidden_size, 1 + 3 * components)
         self.of_next = nn.Embedding(vocab_size, 1 + 3 * components)
         nn.init.zeros_(self.of_next.weight)
@@ -110,4 +150,5 @@ class TimeHead(nn.Module):
                 weights.log_softmax(-1),
                 mean.clamp(-LOG_LONGEST, LOG_LONGEST),
                 NARROWEST + F.softplus(deviation + 0.54),  # 1.1 at the start
+                self.resolution,
             )

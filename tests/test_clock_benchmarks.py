@@ -152,7 +152,7 @@ def test_what_a_point_process_foretells_follows_from_its_likelihood(badges, kind
 
 @pytest.mark.parametrize("model", list(marks.MODELS))
 def test_a_fold(badges, model: str) -> None:
-    found = marks.learn({"model": model, "lr": 0.003, "fold": 2, "epochs": 2, "seed": 0})
+    found = marks.learn({"model": model, "lr": 0.003, "fold": 2, "epochs": 2, "seed": 0, "judge": True})
     assert math.isfinite(found["test"]["log_likelihood"]) and found["epoch"] in (1, 2)
 
 

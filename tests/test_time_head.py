@@ -1,6 +1,7 @@
 """When: the distribution of the next gap, and the model that learns it."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ SMALL: dict[str, Any] = {
 }
 
 
-def distribution(*shape: int, seed: int = 0) -> GapDistribution:
-    head = randomise(TimeHead(H, V, K).double(), seed)
+def distribution(*shape: int, seed: int = 0, resolution: float = 0.0) -> GapDistribution:
+    head = randomise(TimeHead(H, V, K, resolution).double(), seed)
     generator = torch.Generator().manual_seed(seed)
     h = torch.randn(*shape, H, generator=generator, dtype=torch.float64)
     return head(h, torch.randint(0, V, shape, generator=generator))
@@ -60,19 +61,62 @@ def test_quantiles(p: float) -> None:
     assert bool((gap[none] == 0).all()) and error(d.cdf(gap)[~none], torch.full_like(gap[~none], p)) < 1e-9
 
 
-def test_samples_have_the_distribution() -> None:
-    one = distribution(1)
-    d = GapDistribution(*(part.expand(40_000, *part.shape[1:]) for part in vars(one).values()))
+@pytest.mark.parametrize("resolution", [0.0, 0.25])
+def test_samples_have_the_distribution(resolution: float) -> None:
+    one = distribution(1, resolution=resolution)
+    parts = (one.zero, one.log_weights, one.mean, one.deviation)
+    d = GapDistribution(*(part.expand(40_000, *part.shape[1:]) for part in parts), resolution)
     gaps = d.sample(torch.Generator().manual_seed(0))
     for p in (0.1, 0.5, 0.9):
-        if (limit := one.quantile(p).item()) > 0:
-            assert (gaps <= limit).double().mean().item() == pytest.approx(p, abs=0.01)
+        if (limit := one.quantile(p)).item() > 0:
+            share = one.cdf(limit).item()
+            assert (gaps <= limit).double().mean().item() == pytest.approx(share, abs=0.01)
+            assert share >= p - 1e-9 and one.cdf(limit - resolution).item() <= p + 1e-9
+    if resolution:
+        n = gaps / resolution
+        assert error(n, n.round()) < 1e-9 and len(n.unique()) > 10
     assert (gaps == 0).double().mean().item() == pytest.approx(one.zero.sigmoid().item(), abs=0.01)
     assert torch.equal(gaps, d.sample(torch.Generator().manual_seed(0)))
 
 
-def test_gradients_are_finite_at_any_gap() -> None:
-    head = randomise(TimeHead(H, V, K))
+@pytest.mark.parametrize("resolution", [1.0, 0.05, 7.0])
+def test_recorded_gaps_have_the_probability_of_their_interval(resolution: float) -> None:
+    """Which sums to one, is what integrating the density gives, and does so near and far."""
+    d = distribution(2, 3, resolution=resolution)
+    exact = replace(d, resolution=0.0)
+    none = d.zero.sigmoid()
+    n = torch.arange(1, 4000, dtype=torch.float64)
+    each = torch.stack([d.log_prob(k.expand(2, 3) * resolution).exp() * resolution for k in n])
+    last = d.cdf((n[-1] * resolution).expand(2, 3))
+    assert error(each.sum(0), last - none) < 1e-9
+    for k in (1, 2, 7):
+        ends = [0.0 if k == 1 else (k - 0.5) * resolution, (k + 0.5) * resolution]
+        between = exact.cdf(torch.full((2, 3), ends[1]).double()) - exact.cdf(
+            torch.full((2, 3), ends[0]).double()
+        )
+        assert error(each[k - 1], between) < 1e-8  # what ndtr is good to in its tail
+    near = torch.full((2, 3), 3.2 * resolution, dtype=torch.float64)
+    assert torch.equal(d.log_prob(near), d.log_prob(torch.full_like(near, 3 * resolution)))
+    assert error(d.log_prob(torch.zeros_like(near)), none.log()) < 1e-12
+
+
+def test_a_fine_resolution_is_the_density() -> None:
+    fine = distribution(2, 3, resolution=1e-7)
+    exact, rough = replace(fine, resolution=0.0), replace(fine, resolution=1.0)
+    for gap in (0.01, 1.0, 300.0):
+        at = torch.full((2, 3), gap, dtype=torch.float64)
+        assert error(fine.log_prob(at), exact.log_prob(at)) < 1e-4
+    single = GapDistribution(
+        *(part.float() for part in (rough.zero, rough.log_weights, rough.mean, rough.deviation)), 1.0
+    )
+    for gap in (1.0, 2.0, 10.0, 1e3, 1e5, 1e9):  # where float32 has no more the difference of the ends
+        at = torch.full((2, 3), gap, dtype=torch.float64)
+        assert (single.log_prob(at.float()).double() / rough.log_prob(at) - 1).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("resolution", [0.0, 1.0])
+def test_gradients_are_finite_at_any_gap(resolution: float) -> None:
+    head = randomise(TimeHead(H, V, K, resolution))
     h = torch.randn(6, H, requires_grad=True)
     gaps = torch.tensor([0.0, 1e-30, 1e-3, 1.0, 1e9, 1e30])
     head(h, torch.arange(6)).log_prob(gaps).sum().backward()
@@ -133,9 +177,11 @@ def test_in_windows_packed_and_padded() -> None:
 
 def test_another_unit_changes_nothing() -> None:
     ids, times = tokens(), event_times(2, 30)
-    seconds, minutes = tiny(time_scale=6.0), tiny(time_scale=0.1)
-    a, b = seconds(ids, timestamps=times, labels=ids), minutes(ids, timestamps=times / 60, labels=ids)
-    assert error(a.logits, b.logits) < 1e-9 and error(a.time_loss, b.time_loss) < 1e-9
+    for resolution in (0.0, 1.5):
+        seconds = tiny(time_scale=6.0, time_resolution=resolution)
+        minutes = tiny(time_scale=0.1, time_resolution=resolution / 60)
+        a, b = seconds(ids, timestamps=times, labels=ids), minutes(ids, timestamps=times / 60, labels=ids)
+        assert error(a.logits, b.logits) < 1e-9 and error(a.time_loss, b.time_loss) < 1e-9
 
 
 def test_every_parameter_of_the_head_learns() -> None:
@@ -175,6 +221,8 @@ def test_mistakes() -> None:
         tiny(time_components=0).next_gap(torch.zeros(1, H), torch.zeros(1, dtype=torch.long))
     with pytest.raises(LiquidError, match="time_components must be at least 0"):
         LiquidConfig(**SMALL, time_components=-1)
+    with pytest.raises(LiquidError, match="time_resolution must be at least 0"):
+        LiquidConfig(**SMALL, time_resolution=-1.0)
     with pytest.raises(LiquidError, match=r"position 1 is at 3\.0, what follows at nan"):
         next_gaps(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, math.nan]]), torch.tensor([[True, True]]))
 

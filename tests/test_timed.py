@@ -249,6 +249,21 @@ def test_every_token_is_at_its_event_s_time(log: Path, tmp_path: Path, monkeypat
     assert moved.checksum != tokenize_documents([second], tokenizer).checksum
 
 
+@pytest.mark.parametrize(
+    ("times", "resolution"),
+    [
+        ([0.0, 60.0, 180.0], 60.0),
+        ([0.5, 1.5, 4.5], 1.0),  # of gaps, wherever the clock began
+        ([1.7e9, 1.7e9 + 0.25, 1.7e9 + 3.33], 0.01),
+        ([0.0, 0.1234567], 0.0),
+        ([3.0, 3.0], 0.0),
+    ],
+)
+def test_the_resolution_of_a_clock(times: list[float], resolution: float) -> None:
+    document = Document("ab" * len(times), "clock", marks=tuple((2 * i, at) for i, at in enumerate(times)))
+    assert tokenize_documents([document], LEDTokenizerWrapper.bytes()).resolution == resolution
+
+
 def test_the_typical_gap_is_within_documents() -> None:
     apart = [Document("ab", "a", marks=((0, 1e6 * i), (1, 1e6 * i + 3))) for i in range(9)]
     assert tokenize_documents(apart, LEDTokenizerWrapper.bytes()).typical_gap == 3.0
