@@ -1,6 +1,6 @@
 """Text with a clock: transcripts of space flights, what is said and when.
 
-    python -m benchmarks.apollo [--steps 3000] [--workers 2]
+    python -m benchmarks.apollo [--steps 6000] [--seeds 1] [--workers 2]
 
 Ours with the times of the utterances, and a twin that is given none, are trained on seven missions and judged
 on two others: bits per byte, and nats per gap between utterances (−ln of the probability of the second that
@@ -13,6 +13,7 @@ alone: one log-normal fitted to the training gaps, and a GRU over gaps, speakers
 import argparse
 import itertools
 import math
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from benchmarks.texts import FOLDER
 from examples.apollo import utterances
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.corpus import Document
-from liquidlm.data import StreamBatches, TokenCorpus, tokenize_documents
+from liquidlm.data import StreamBatches, TokenCorpus, Weighted, cut_into_spans, tokenize_documents
 from liquidlm.evaluate import evaluate
 from liquidlm.optim import clip_gradients, liquid_optimisers
 from liquidlm.precision import autocast
@@ -37,11 +38,11 @@ from liquidlm.timed import Event
 from liquidlm.tokenizer import LEDTokenizerWrapper
 
 NAME = "apollo"
-SIZES: dict[str, Any] = {"hidden_size": 256, "embedding_dim": 256, "latent_dim": 128, "num_hidden_layers": 4}
+SIZES: dict[str, Any] = {"hidden_size": 128, "embedding_dim": 128, "latent_dim": 64, "num_hidden_layers": 3}
 COMPONENTS = 8
 SECOND = 1.0
 """The steps in which the transcripts tell the time."""
-ROWS, LENGTH = 8, 256
+ROWS, LENGTH, SPAN = 8, 256, 16384
 JITTER = 0.2
 """Standard deviation of the noise on ln gap."""
 SPEAKERS = 64
@@ -119,7 +120,9 @@ def learn_text(timed: bool, steps: int, seed: int) -> dict[str, Any]:
         clock = {"time_components": COMPONENTS, "time_scale": train.typical_gap, "time_resolution": SECOND}
     config = LiquidConfig(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **SIZES, **clock)
     model = LiquidTextGenerationModel(config).train()
-    optimisers, batches = liquid_optimisers(model), StreamBatches(train, ROWS, LENGTH, seed)
+    spans, document = cut_into_spans(train, SPAN)
+    mixed = Weighted(spans, [1.0] * len(document), seed)
+    optimisers, batches = liquid_optimisers(model), StreamBatches(mixed, ROWS, LENGTH, seed)
     state = model.new_state()
     for step in range(steps):
         batch = batches.next_batch()
@@ -292,25 +295,39 @@ def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
     figure.savefig(file, dpi=130)
 
 
+def mean(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the figures of several seeds."""
+    found: dict[str, Any] = {}
+    for name in CLOCKS:
+        for figure in runs[0].get(name, {}):
+            value = statistics.mean(run[name][figure] for run in runs)
+            found.setdefault(name, {})[figure] = value
+    return found
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args(argv)
-    text = {"steps": given.steps, "seed": given.seed}
-    clock = {"resolution": SECOND}
-    jobs: dict[str, dict[str, Any]] = {"log-normal renewal": {"kind": "renewal", **clock}}
+    kinds: dict[str, dict[str, Any]] = {"log-normal renewal": {"kind": "renewal"}}
     for lr in (0.0003, 0.001, 0.003):
-        jobs[f"GRU {lr}"] = {"kind": "gru", "lr": lr, "epochs": given.epochs, "seed": given.seed, **clock}
-    jobs["ours"], jobs["twin without times"] = {"kind": "ours", **text, **clock}, {"kind": "twin", **text}
-    keyed = {f"{key} {sorted(job.items())}": job for key, job in jobs.items()}
-    results = run_pool(NAME, "benchmarks.apollo", keyed, given.workers)
-    found = dict(zip(jobs, (results[key] for key in keyed), strict=True))
-    grus = [key for key in found if key.startswith("GRU")]
-    best = min(grus, key=lambda key: found[key].get("choosing", math.inf))
-    shown = {key: figures for key, figures in found.items() if key not in grus or key == best}
+        kinds[f"GRU {lr}"] = {"kind": "gru", "lr": lr, "epochs": given.epochs}
+    for kind, name in (("ours", "ours"), ("twin", "twin without times")):
+        kinds[name] = {"kind": kind, "steps": given.steps, "span": SPAN}
+    jobs = {
+        (name, seed): {**job, "resolution": SECOND, "seed": seed}
+        for name, job in kinds.items()
+        for seed in range(given.seeds)
+    }
+    keyed = {f"{name} {sorted(job.items())}": job for (name, _), job in jobs.items()}
+    results = dict(zip(jobs, run_pool(NAME, "benchmarks.apollo", keyed, given.workers).values(), strict=True))
+    found = {name: [results[name, seed] for seed in range(given.seeds)] for name in kinds}
+    grus = [name for name in found if name.startswith("GRU")]
+    best = min(grus, key=lambda name: statistics.mean(run.get("choosing", math.inf) for run in found[name]))
+    shown = {name: mean(runs) for name, runs in found.items() if name not in grus or name == best}
     print(table(shown))
     draw(shown, RESULTS / f"{NAME}.png")
 
