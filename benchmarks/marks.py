@@ -3,10 +3,10 @@
     python -m benchmarks.marks [--models ours GRU …] [--folds 1 2 3 4 5] [--epochs 20] [--workers 2]
 
 Badges of 6,630 users of Stack Overflow, 22 kinds, in five folds: each fold is judged by models trained on the
-other four, of which a tenth of the users is set apart to choose the epoch by, and on the first fold, in
-short runs, the learning rate. Log-likelihood per event (of
-mark and gap together, a density per day), share of marks that are the likeliest one foretold, and the median
-error of the gap's median in days. A user's first event is given.
+other four, of which a tenth of the users is set apart to choose the epoch by, and on the first fold, in short
+runs, the learning rate. Log-likelihood per event (of mark and gap together, a density per day), share of
+marks that are the likeliest one foretold, and the median error of the gap's median in days. A user's first
+event is given.
 
 The models, of about as many parameters, are in mark_models.py; what is in results/marks.json is kept.
 """

@@ -36,6 +36,8 @@ class LiquidConfig(PreTrainedConfig):
             learned where timestamps are given; 0: the model says what comes, not when.
         time_resolution: the steps in which times are recorded, in their unit (1 for whole seconds); the time
             head then gives the probability of what is recorded; 0: times are exact.
+        time_loss_weight: weight of the time head's term in the loss (training mode only); over 1, where few
+            tokens have a gap to show, when is learned sooner and what less well.
         flow_loss_weight: weight of the flow's training term in the loss (training mode only).
         time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
         dropout_rate: of the context encoders and of both branches of a block.
@@ -71,6 +73,7 @@ class LiquidConfig(PreTrainedConfig):
     time_scale: float = 1.0
     time_components: int = 0
     time_resolution: float = 0.0
+    time_loss_weight: float = 1.0
     dropout_rate: float = 0.1
     norm_eps: float = 1e-6
     use_cache: bool = True
@@ -118,8 +121,9 @@ class LiquidConfig(PreTrainedConfig):
             raise LiquidError(f"time_components must be at least 0, not {self.time_components}")
         if not 0 < self.time_scale < math.inf:
             raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
-        if not 0 <= self.time_resolution < math.inf:
-            raise LiquidError(f"time_resolution must be at least 0 and finite, not {self.time_resolution}")
+        for name in ("time_resolution", "time_loss_weight"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise LiquidError(f"{name} must be at least 0 and finite, not {value}")
         if not 0 <= self.dropout_rate < 1:
             raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
         kinds = self.mixer_types or []

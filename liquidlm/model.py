@@ -98,7 +98,7 @@ class LiquidOutput(ModelOutput):
 
     Attributes:
         loss: nats per token, of what comes and, with timestamps and a time head, of when; if labels were
-            given. In training mode with the flow's term added.
+            given. In training mode when is weighted, and the flow's term added.
         logits: (B, T, V); None in training mode with labels, where they never exist whole.
         past_key_values: the state of every layer after the last token, if `use_cache`.
         hidden_states: input of every block and the last block's output, if asked for.
@@ -372,7 +372,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             own = (shift_labels != IGNORED).sum()
             count = own if num_items_in_batch is None else num_items_in_batch
             count = count.clamp(min=1e-9) if isinstance(count, Tensor) else max(count, 1e-9)  # none: 0/0 is 0
-            loss = total.sum() / count
+            weight = self.config.time_loss_weight if self.training else 1.0
+            loss = (total[0] + weight * total[1]) / count
             time_loss = None if gaps is None else total[1] / count
             if flow_loss is not None:  # once in all micro-batches of a step together
                 share = own / count if num_items_in_batch is not None and flow_ids is None else 1.0

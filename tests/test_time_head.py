@@ -134,9 +134,13 @@ def test_the_loss_is_what_and_when() -> None:
     when = model.next_gap(out.features[:, :-1], ids[:, 1:]).log_prob(gaps).mean()
     assert error(out.time_loss, -when) < 1e-12 and error(out.loss, -what - when) < 1e-12
     assert model(ids, labels=ids).time_loss is None  # no times, nothing to foretell
-    trained = model.train()(ids, timestamps=times, labels=ids)
-    flow = model.config.flow_loss_weight * trained.flow_loss
-    assert error(trained.loss - flow, out.loss) < 1e-12 and error(trained.time_loss, out.time_loss) < 1e-12
+    for weight in (1.0, 8.0):  # in training only
+        model.config.time_loss_weight = weight
+        assert error(model.eval()(ids, timestamps=times, labels=ids).loss, out.loss) < 1e-12
+        trained = model.train()(ids, timestamps=times, labels=ids)
+        flow = model.config.flow_loss_weight * trained.flow_loss
+        assert error(trained.loss - flow, -what - weight * when) < 1e-12
+        assert error(trained.time_loss, out.time_loss) < 1e-12
 
 
 def test_in_windows_packed_and_padded() -> None:
