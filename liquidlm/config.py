@@ -36,8 +36,8 @@ class LiquidConfig(PreTrainedConfig):
             learned where timestamps are given; 0: the model says what comes, not when.
         time_resolution: the steps in which times are recorded, in their unit (1 for whole seconds); the time
             head then gives the probability of what is recorded; 0: times are exact.
-        time_loss_weight: weight of the time head's term in the loss (training mode only); over 1, where few
-            tokens have a gap to show, when is learned sooner and what less well.
+        time_loss_weight: weight of the time head's term in the loss (training mode only); where few
+            tokens have a gap to show, such as the first of a line, 8 makes it learn when sooner.
         flow_loss_weight: weight of the flow's training term in the loss (training mode only).
         time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
         dropout_rate: of the context encoders and of both branches of a block.

@@ -24,8 +24,8 @@ class Evaluation:
         nats: Σ −ln p over the text's tokens; a document's first is predicted from `<s>`, and its end mark
             does not count.
         tokens, bytes: of the text; bytes are those of its UTF-8 form.
-        time_nats: Σ −ln p of the gaps between tokens, as densities per second (or other unit of the times),
-            for a model with a time head and text with times; else None.
+        time_nats: Σ −ln p of the gaps between tokens, per second or other unit of the times
+            (`GapDistribution`), for a model with a time head and text with times; else None.
         events: of the text, if it has times.
         seconds: wall-clock time of the pass.
         state_bytes: size of the state, the same after any number of tokens.
@@ -129,7 +129,7 @@ def evaluate(
         if progress is not None:
             progress(min(first + chunk, corpus.tokens.size))
     model.train(training)
-    time_nats += positive * math.log(model.config.time_scale)  # a density per unit of the times
+    time_nats += positive * math.log(model.config.time_scale)  # per unit of the times
     return Evaluation(
         nats,
         counted,

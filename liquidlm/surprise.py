@@ -175,7 +175,7 @@ class Line(NamedTuple):
         time: in seconds, when it happened, on the model's clock; None without times.
         bits: −log₂ p of its tokens, given all before.
         bytes: of the text that these tokens are; 0 where nothing was read (an empty line among times).
-        when: −ln p of the gaps before its tokens, densities per second; None without times.
+        when: −ln p of the gaps before its tokens, per second; None without times.
         gap_bits: −log₂ of the chance of a gap so short or so long, see `Costs`; None without times.
         score: how much more surprising it was than the model itself foresaw, in bits; see `_score`.
         stands_out: whether the score is far from what is usual.
@@ -197,7 +197,7 @@ class Costs(NamedTuple):
     Attributes:
         nats: s = −ln p.
         expected: of s, under the model's own distribution, which is its entropy.
-        when: −ln p of the gap before it, a density per unit of the times; 0 without times.
+        when: −ln p of the gap before it, per unit of the times; 0 without times.
         tail: −log₂ of the chance of a gap so short or so long, 2 min(P(Δ ≤ gap), P(Δ ≥ gap)), at most 1; 0
             without times.
     """

@@ -256,10 +256,7 @@ def _finish(run: Run, report: Report | Silence, result: Evaluation) -> None:
         f" per token ({result.bytes:,} bytes, state carried)."
     )
     if result.time_nats_per_event is not None:
-        report.say(
-            f"When: {result.time_nats_per_event:.4f} nats per event ({result.events:,} events; densities per"
-            " second)."
-        )
+        report.say(f"When: {result.time_nats_per_event:.4f} nats per event ({result.events:,}; per second).")
     report.say(
         f"Tokens that survive embedding ▶ z ▶ inverse: {run.whole.embedding.round_trip_survival():.2%}"
     )
