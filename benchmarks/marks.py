@@ -42,7 +42,7 @@ MODELS: dict[str, type[MarkModel]] = {
     "transformer Hawkes": TransformerHawkes,
 }
 RATES = {"ours": (0.005, 0.01, 0.02, 0.04), "GRU": (0.003, 0.01, 0.02, 0.04)}
-RATES |= {"neural Hawkes": (0.002, 0.005, 0.01), "transformer Hawkes": (0.0005, 0.001, 0.003)}
+RATES |= {"neural Hawkes": (0.002, 0.005, 0.01), "transformer Hawkes": (0.003, 0.01, 0.03)}
 Users = list[tuple[Int[Tensor, " n"], Float64[Tensor, " n"]]]
 """Marks 0…21 and times in days of each user's events."""
 
