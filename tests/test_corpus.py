@@ -48,7 +48,7 @@ def test_a_folder_is_searched_in_sorted_order_for_text_files(tmp_path):
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(name)
-    (tmp_path / "e.txt.gz").write_bytes(gzip.compress(b"packed"))
+    (tmp_path / "e.txt.gz").write_bytes(gzip.compress(b"packed", mtime=0))
     (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
     assert texts([tmp_path]) == ["a.txt", "b/a.MD", "b/z.rst", "c.txt", "packed", "one", "two"]
 
@@ -113,13 +113,13 @@ def test_a_folder_without_text(tmp_path):
         ("a.txt", b"", "empty"),
         ("a.txt", b" \n\t\n", "empty"),
         ("a.jsonl", b"\n\n", "empty"),
-        ("a.txt.gz", gzip.compress(b""), "empty"),
+        ("a.txt.gz", gzip.compress(b"", mtime=0), "empty"),
         ("a.txt", b"abc\0def", "NUL byte at byte 3"),
         ("a.bin", b"\xc3\xb1o\xf1o", "not UTF-8 text: 0xf1 at byte 3"),
         ("a.txt", "hola".encode("utf-16"), "NUL byte"),
         ("a.txt.gz", b"not gzip at all", "gzip"),
-        ("a.txt.gz", gzip.compress(b"some text" * 99)[:-9], "gzip"),
-        ("a.txt.gz", gzip.compress(b"some text")[:12] + b"\xff\xff\xff\xff\xff\xff\xff\xff", "gzip"),
+        ("a.txt.gz", gzip.compress(b"some text" * 99, mtime=0)[:-9], "gzip"),
+        ("a.txt.gz", gzip.compress(b"some text", mtime=0)[:12] + b"\xff\xff\xff\xff\xff\xff\xff\xff", "gzip"),
         ("a.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
         ("a.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("a.jsonl", b'{"text": "a"}\n\n{"body": "b"}\n', 'line 3.*"text"'),
