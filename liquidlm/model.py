@@ -170,10 +170,11 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        when = (config.time_components, config.time_resolution / config.time_scale)
-        self.time_head = (
-            TimeHead(config.hidden_size, config.vocab_size, *when) if config.time_components else None
-        )
+        self.time_head = None
+        if config.time_components:
+            resolution = config.time_resolution / config.time_scale
+            sizes = (config.hidden_size, config.vocab_size, config.time_components)
+            self.time_head = TimeHead(*sizes, resolution)
         with torch.no_grad():
             self.output_proj.weight.mul_(0.3)
         self.post_init()

@@ -50,9 +50,8 @@ def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationMo
     torch.manual_seed(settings.seed)
     sizes: dict[str, int | float] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
     if settings.timestamps:
-        train = texts.train
-        sizes |= {"time_scale": train.typical_gap, "time_resolution": train.resolution}
-        sizes |= {"time_components": COMPONENTS}
+        clock = {"time_scale": texts.train.typical_gap, "time_resolution": texts.train.resolution}
+        sizes |= {"time_components": COMPONENTS, **clock}
     sizes |= settings.sizes
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 

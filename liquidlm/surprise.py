@@ -382,9 +382,7 @@ class SurpriseReader:
         gap = next_gaps(times[None, :-1], times[None, 1:], counted, scale)[0]
         foretold = self.model.next_gap(features, following)
         nats = -foretold.log_prob(gap) + (gap > 0) * math.log(scale)
-        below = foretold.cdf(gap)
-        above = torch.where(gap > 0, 1 - foretold.cdf(gap - foretold.resolution), 1.0)
-        tail = -(2 * torch.minimum(below, above)).clamp(LEAST, 1).log2()
+        tail = -(2 * torch.minimum(foretold.cdf(gap), foretold.survival(gap))).clamp(LEAST, 1).log2()
         return torch.stack([nats, tail])
 
 

@@ -39,7 +39,7 @@ class GapDistribution:
         if not self.resolution:
             return gap
         steps = (gap / self.resolution).round().clamp(min=1)
-        return torch.where(gap > 0, steps * self.resolution, gap)
+        return torch.where((gap > 0) & steps.isfinite(), steps * self.resolution, gap)
 
     def log_prob(self, gap: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """ln p₀ at 0, else ln (1 − p₀) and the log-density; with a resolution ln of the probability of
@@ -76,6 +76,14 @@ class GapDistribution:
         end = torch.where(some, self.recorded(gap) + self.resolution / 2, 1.0)
         none = self.zero.sigmoid()
         return none + torch.where(some, (1 - none) * self._below(end.log()), 0.0)
+
+    def survival(self, gap: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """P(Δ ≥ gap) of the recorded Δ, for a recorded gap ≥ 0; `cdf` has that gap itself too."""
+        start = self.recorded(gap) - self.resolution / 2
+        some = gap > 0
+        past_first = some & (start > 0.75 * self.resolution)  # everything from 0 on is the first step
+        below = torch.where(past_first, self._below(torch.where(past_first, start, 1.0).log()), 0.0)
+        return torch.where(some, (1 - self.zero.sigmoid()) * (1 - below), 1.0)
 
     def _below(self, log_gap: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """P(Δ ≤ gap | Δ > 0) before it is recorded."""

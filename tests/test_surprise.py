@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,7 +35,7 @@ TOKENIZERS = {
 }
 
 
-def tiny(tokenizer: LEDTokenizerWrapper, timed: bool, **sizes: int) -> LiquidTextGenerationModel:
+def tiny(tokenizer: LEDTokenizerWrapper, timed: bool, **sizes: float) -> LiquidTextGenerationModel:
     clock = {"time_components": 3, "time_scale": 2.5} if timed else {}
     options = {**SIZES, **sizes, **clock}
     torch.manual_seed(0)
@@ -125,6 +126,18 @@ def test_how_unlikely_a_gap_is() -> None:
     assert costs.tail[1] == pytest.approx(-math.log2(min(1.0, 2 * min(below, 1 - below))), abs=1e-3)
     none = one.model.next_gap(output.features[0, 0], ids[1]).zero.sigmoid().item()
     assert costs.tail[0] == pytest.approx(-math.log2(min(1.0, 2 * none)), abs=1e-3)
+
+
+def test_how_unlikely_a_recorded_gap_is() -> None:
+    """The gap itself counts on both sides, also where float64 has no more the hundredths of a clock."""
+    tokenizer = TOKENIZERS["bytes"]
+    model = tiny(tokenizer, timed=True, time_resolution=0.01)
+    ids, begin = np.array([0, 14, 70]), 1.7e9
+    for hundredths in range(1, 30):
+        gap = hundredths / 100
+        costs = SurpriseReader(model, tokenizer)._costs(ids, np.array([begin, begin, begin + gap]))
+        exact = SurpriseReader(model, tokenizer)._costs(ids, np.array([0.0, 0.0, gap]))
+        assert costs.tail[1] == pytest.approx(exact.tail[1], abs=1e-3)
 
 
 # ---- lines as they come

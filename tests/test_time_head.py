@@ -95,9 +95,21 @@ def test_recorded_gaps_have_the_probability_of_their_interval(resolution: float)
             torch.full((2, 3), ends[0]).double()
         )
         assert error(each[k - 1], between) < 1e-8  # what ndtr is good to in its tail
+        at = torch.full((2, 3), k * resolution, dtype=torch.float64)
+        for moved in (at, at * (1 - 1e-7), at * (1 + 1e-7)):  # a clock's steps are not float's
+            assert error(d.cdf(moved) + d.survival(moved) - each[k - 1], torch.ones(2, 3).double()) < 1e-8
+    zero = torch.zeros(2, 3, dtype=torch.float64)
+    assert torch.equal(d.survival(zero), torch.ones_like(zero)) and error(d.cdf(zero), none) < 1e-12
+    assert error(exact.cdf(at) + exact.survival(at), torch.ones_like(at)) < 1e-12
     near = torch.full((2, 3), 3.2 * resolution, dtype=torch.float64)
     assert torch.equal(d.log_prob(near), d.log_prob(torch.full_like(near, 3 * resolution)))
     assert error(d.log_prob(torch.zeros_like(near)), none.log()) < 1e-12
+
+
+def test_no_gap_is_too_long_to_be_recorded() -> None:
+    d = replace(distribution(1), resolution=1e-12)
+    far = torch.tensor([1e30])
+    assert torch.equal(d.recorded(far), far) and bool(d.log_prob(far.double()).isfinite().all())
 
 
 def test_a_fine_resolution_is_the_density() -> None:

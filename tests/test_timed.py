@@ -256,6 +256,7 @@ def test_every_token_is_at_its_event_s_time(log: Path, tmp_path: Path, monkeypat
         ([0.5, 1.5, 4.5], 1.0),  # of gaps, wherever the clock began
         ([1.7e9, 1.7e9 + 0.25, 1.7e9 + 3.33], 0.01),
         ([0.0, 0.1234567], 0.0),
+        ([0.0, 1e-7], 0.0),  # nearly 0 steps of any clock, but not 0
         ([3.0, 3.0], 0.0),
     ],
 )

@@ -105,9 +105,7 @@ class CompletionRequest(Asked):
     lines may begin with theirs, and `after` lets so many seconds of silence follow the prompt.
     """
 
-    prompt: (
-        Str | Ids | Annotated[list[Str | Ids], Field(min_length=1, max_length=64, fail_fast=True)] | None
-    ) = ""
+    prompt: Str | Ids | Prompts | None = ""
     max_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = 16
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = False
