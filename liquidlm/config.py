@@ -32,12 +32,11 @@ class LiquidConfig(PreTrainedConfig):
         flow_hidden_dim, num_flows: couplings of the embedding's flow.
         ode_decay, ode_adaptive, ode_method, ode_steps: its ODE, integrated over t = 0…1 in `ode_steps`
             steps unless a t_span is given.
-        time_components: log-normals in the distribution of the gap before the next token (`TimeHead`),
-            learned where timestamps are given; 0: the model says what comes, not when.
+        time_components: log-normals in the distribution of the gap before the next token (`TimeHead`, with
+            a "time" block of its own beside num_hidden_layers), learned where timestamps are given; 0: the
+            model says what comes, not when.
         time_resolution: the steps in which times are recorded, in their unit (1 for whole seconds); the time
             head then gives the probability of what is recorded; 0: times are exact.
-        time_loss_weight: weight of the time head's term in the loss (training mode only); where few
-            tokens have a gap to show, such as the first of a line, 8 makes it learn when sooner.
         flow_loss_weight: weight of the flow's training term in the loss (training mode only).
         time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
         dropout_rate: of the context encoders and of both branches of a block.
@@ -73,7 +72,6 @@ class LiquidConfig(PreTrainedConfig):
     time_scale: float = 1.0
     time_components: int = 0
     time_resolution: float = 0.0
-    time_loss_weight: float = 1.0
     dropout_rate: float = 0.1
     norm_eps: float = 1e-6
     use_cache: bool = True
@@ -94,8 +92,8 @@ class LiquidConfig(PreTrainedConfig):
 
     @property
     def layer_types(self) -> list[str]:
-        """What transformers' caches ask: every block keeps one liquid state."""
-        return ["liquid"] * self.num_hidden_layers
+        """What transformers' caches ask: every block keeps one liquid state, the time head's too."""
+        return ["liquid"] * (self.num_hidden_layers + (self.time_components > 0))
 
     def validate_layer_type(self):
         """`layer_types` is derived, not given: nothing to validate."""
@@ -121,9 +119,8 @@ class LiquidConfig(PreTrainedConfig):
             raise LiquidError(f"time_components must be at least 0, not {self.time_components}")
         if not 0 < self.time_scale < math.inf:
             raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
-        for name in ("time_resolution", "time_loss_weight"):
-            if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise LiquidError(f"{name} must be at least 0 and finite, not {value}")
+        if not 0 <= self.time_resolution < math.inf:
+            raise LiquidError(f"time_resolution must be at least 0 and finite, not {self.time_resolution}")
         if not 0 <= self.dropout_rate < 1:
             raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
         kinds = self.mixer_types or []

@@ -53,8 +53,8 @@ class ExportedStep(nn.Module):
         elapsed = (gap / self.step.time_scale).clamp(0.0, LONGEST)[:, None]
         given = iter(state)
         states = [empty.moved(next(given) for _ in empty.moving()) for empty in self.empty]
-        features, after = self.step.advance(ids, elapsed, states)
-        return features @ self.step.output, *(part for state in after for part in state.moving().values())
+        logits, _, after = self.step.advance(ids, elapsed, states)
+        return logits, *(part for state in after for part in state.moving().values())
 
 
 def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, out: str | Path) -> float:

@@ -175,8 +175,9 @@ def write_timed(
         if draw.ended:
             return
         step = step or LiquidStep(model, state.table)
-        features = step.read(token, state, gap)
-        logits = (features @ step.output).float()
+        logits, features = step.read(token, state, gap)
+        assert features is not None
+        logits = logits.float()
 
 
 class Draw:

@@ -3,7 +3,7 @@
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -98,15 +98,15 @@ class LiquidOutput(ModelOutput):
 
     Attributes:
         loss: nats per token, of what comes and, with timestamps and a time head, of when; if labels were
-            given. In training mode when is weighted, and the flow's term added.
+            given. In training mode the flow's term is added.
         logits: (B, T, V); None in training mode with labels, where they never exist whole.
         past_key_values: the state of every layer after the last token, if `use_cache`.
         hidden_states: input of every block and the last block's output, if asked for.
         log_det: (B, T) log |det| of the embedding's flow; None where the folded table was used.
         flow_loss: the flow's term of the loss, not yet weighted; in training mode only.
         time_loss: the part of the loss that says when, nats per token, gaps in units of time_scale.
-        features: what the logits, and the distributions of the next gaps (`next_gap`), are made of; of a
-            model with a time head.
+        features: what the distributions of the next gaps (`next_gap`) are made of, where there are logits;
+            of a model with a time head.
     """
 
     loss: Tensor | None = None
@@ -125,6 +125,9 @@ class LiquidOutput(ModelOutput):
 
 class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     """A causal language model in continuous time; every token is an event with a time.
+
+    With a time head there is one more block, the last, for it alone: it reads what the others make of the
+    text, and its gradient stops there. So what comes is learned as without, and when has a memory of its own.
 
     LiquidTextGenerationModel(vocab_size, embedding_dim, latent_dim, hidden_size, **other fields of
     LiquidConfig), or LiquidTextGenerationModel(config).
@@ -170,8 +173,10 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.time_head = None
+        self.time_norm = self.time_head = None
         if config.time_components:
+            self.blocks.append(LiquidBlock(config, "time"))
+            self.time_norm = Norm(config.hidden_size, config.norm_eps)
             resolution = config.time_resolution / config.time_scale
             sizes = (config.hidden_size, config.vocab_size, config.time_components)
             self.time_head = TimeHead(*sizes, resolution)
@@ -228,6 +233,14 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         if self.ngrams is not None:
             states[0] = states[0]._replace(past_ids=self.ngrams.no_past(batch, device))
         return states
+
+    def features(
+        self, hidden: Sequence[Float[Tensor, "*b h"]]
+    ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"] | None]:
+        """What logits are made of and, with a time head, what `next_gap` takes; of `hidden_states`."""
+        if self.time_norm is None:
+            return self.norm(hidden[-1]), None
+        return self.norm(hidden[-2]), self.time_norm(hidden[-1])
 
     def next_gap(self, features: Float[Tensor, "*b h"], following: Int[Tensor, "*b"]) -> GapDistribution:
         """Of the gap, in units of time_scale, between tokens and what follows them; see `LiquidOutput`.
@@ -367,14 +380,13 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         loss = logits = time_loss = features = None
         if total is None or not self.training:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            features = self.norm(hidden[-1][:, keep])
-            logits = self.output_proj(features)
+            of_logits, features = self.features([x[:, keep] for x in hidden[-2:]])
+            logits = self.output_proj(of_logits)
         if total is not None and shift_labels is not None:
             own = (shift_labels != IGNORED).sum()
             count = own if num_items_in_batch is None else num_items_in_batch
             count = count.clamp(min=1e-9) if isinstance(count, Tensor) else max(count, 1e-9)  # none: 0/0 is 0
-            weight = self.config.time_loss_weight if self.training else 1.0
-            loss = (total[0] + weight * total[1]) / count
+            loss = total.sum() / count
             time_loss = None if gaps is None else total[1] / count
             if flow_loss is not None:  # once in all micro-batches of a step together
                 share = own / count if num_items_in_batch is not None and flow_ids is None else 1.0
@@ -387,7 +399,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             log_det=log_det,
             flow_loss=flow_loss,
             time_loss=time_loss,
-            features=None if self.time_head is None else features,
+            features=features,
         )
 
     def _run(
@@ -407,6 +419,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         if targets is not None:
             self.embedding.check_ids(targets.masked_fill(targets == IGNORED, 0))
         weight, total, kept = plain_weight(self.output_proj), None, []
+        least = 1 if self.time_head is None else 2  # hidden states that logits and gaps are made of
         blocks = self._through_blocks
         if self.gradient_checkpointing and self.training:
             # Always torch's newer form: the reentrant one loses gradients of what comes in lists.
@@ -419,17 +432,15 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             hidden, states = blocks(x, now, states)
             states[0] = states[0]._replace(past_ids=past)
             if targets is not None:
-                normed = self.norm(hidden[-1])
-                what = linear_cross_entropy(normed, weight, targets[:, part], self.config.loss_chunk)
-                when = (
-                    torch.zeros_like(what)
-                    if gaps is None
-                    else self._when(normed, targets[:, part], gaps[:, part])
-                )
+                features, of_time = self.features(hidden)
+                what = linear_cross_entropy(features, weight, targets[:, part], self.config.loss_chunk)
+                when = torch.zeros_like(what)
+                if gaps is not None and of_time is not None:
+                    when = self._when(of_time, targets[:, part], gaps[:, part])
                 loss = torch.stack([what, when])
                 total = loss if total is None else total + loss
             if part.stop > first_kept:
-                wanted = hidden if all_hidden else hidden[-1:]
+                wanted = hidden if all_hidden else hidden[-least:]
                 kept.append([x[:, max(0, first_kept - part.start) :] for x in wanted])
         return total, [torch.cat(parts, 1) for parts in zip(*kept, strict=True)], states
 
@@ -447,6 +458,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
         """The input of every block and the last one's output, and the states after these events."""
         hidden, after = [x], []
         for block, state in zip(self.blocks, states, strict=True):
+            if self.time_head is not None and len(after) == len(self.blocks) - 1:
+                x = x.detach()
             x, state = block(x, events, state)
             hidden.append(x)
             after.append(state)

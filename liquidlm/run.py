@@ -170,8 +170,7 @@ class Run:
         loss, when = output.loss.item(), 0.0 if output.time_loss is None else output.time_loss.item()
         if output.flow_loss is not None:
             loss -= self.model.config.flow_loss_weight * output.flow_loss.item()
-        what = loss - self.model.config.time_loss_weight * when
-        what, when = (total / self.processes.count for total in self.processes.total(what, when))
+        what, when = (total / self.processes.count for total in self.processes.total(loss - when, when))
         return what, when
 
     def roll_back(self) -> str:

@@ -46,6 +46,7 @@ class LiquidStep:
         self.ngrams = None if model.ngrams is None else NGramStep(model.ngrams, wide)
         self.blocks = [BlockStep(cast(LiquidBlock, block), wide) for block in model.blocks]
         self.norm = NormStep(cast(Norm, model.norm), wide)
+        self.time_norm = None if model.time_norm is None else NormStep(model.time_norm, wide)
         self.output = matrix(wide, plain_weight(model.output_proj))
 
     @torch.no_grad()
@@ -56,13 +57,13 @@ class LiquidStep:
 
         The state is brought up to date in place.
         """
-        return self.read(ids, state, gap) @ self.output
+        return self.read(ids, state, gap)[0]
 
     @torch.no_grad()
     def read(
         self, ids: Int[Tensor, " b"], state: LiquidCache, gap: float | Float64[Tensor, " b"] = 1.0
-    ) -> Float[Tensor, "b h"]:
-        """The same, as far as the features that logits and next gap are made of (`LiquidOutput`)."""
+    ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None]:
+        """The same, and the features that the next gap is made of (`LiquidOutput`)."""
         if not bool(((gap := torch.as_tensor(gap, dtype=torch.float64)) >= 0).all() and gap.isfinite().all()):
             raise LiquidError(f"the gap before a token must be finite and at least 0, not {gap.tolist()}")
         last = state.last_time
@@ -72,24 +73,27 @@ class LiquidStep:
         elapsed = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
         elapsed = elapsed.to(self.table.dtype)[:, None]
         states = [cast(CellState, layer.state) for layer in cast(list[LiquidStateLayer], state.layers)]
-        features, after = self.advance(ids, elapsed, states)
+        logits, features, after = self.advance(ids, elapsed, states)
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)
-        return features
+        return logits, features
 
     def advance(
         self, ids: Int[Tensor, " b"], elapsed: Float[Tensor, "b 1"], states: list[CellState]
-    ) -> tuple[Float[Tensor, "b h"], list[CellState]]:
+    ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None, list[CellState]]:
         """The same, a function of tensors alone; `elapsed` is the gap over `time_scale`."""
         step, after = Step(elapsed, elapsed.log1p(), elapsed + 1), []
         x, past = F.embedding(ids, self.table), states[0].past_ids
         if self.ngrams is not None and past is not None:
             x, past = self.ngrams(x, ids, past)
+        text = x
         for block, state in zip(self.blocks, states, strict=True):
-            x, state = block(x, step, state)
+            text, (x, state) = x, block(x, step, state)
             after.append(state)
         after[0] = after[0]._replace(past_ids=past)
-        return self.norm(x), after
+        if self.time_norm is None:
+            return self.norm(x) @ self.output, None, after
+        return self.norm(text) @ self.output, self.time_norm(x), after
 
 
 def matrix(wide: torch.dtype, *weights: Tensor) -> Float[Tensor, "i o"]:

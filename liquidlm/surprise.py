@@ -361,14 +361,14 @@ class SurpriseReader:
             logits_to_keep=1,
         )
         following = ids[1:]
-        features = self.model.norm(output.hidden_states[-1][0])
+        features, of_time = self.model.features([x[0] for x in output.hidden_states[-2:]])
         what = [
             _of_distribution(self.model.output_proj(some), goal)
             for some, goal in zip(features.split(ROWS), following.split(ROWS), strict=True)
         ]
         when = features.new_zeros(2, len(following), dtype=torch.float32)
-        if times is not None:
-            when = self._when(features, following, times)
+        if times is not None and of_time is not None:
+            when = self._when(of_time, following, times)
         return torch.cat([torch.cat(what, 1), when])
 
     def _when(

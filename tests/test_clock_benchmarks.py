@@ -76,8 +76,8 @@ def test_every_kind_of_run(flights, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         "log-normal renewal": apollo.work({"kind": "renewal"}),
         "GRU": apollo.work({"kind": "gru", "lr": 0.01, "epochs": 2, "seed": 0}),
-        "ours": apollo.work({"kind": "text", "weight": 8.0, "steps": 3, "seed": 0}),
-        "twin": apollo.work({"kind": "text", "weight": 0.0, "steps": 3, "seed": 0}),
+        "ours": apollo.work({"kind": "text", "timed": True, "steps": 3, "seed": 0}),
+        "twin": apollo.work({"kind": "text", "timed": False, "steps": 3, "seed": 0}),
     }
     assert "nats_per_gap" not in found["twin"]["real"]
     for name in ("GRU", "ours"):

@@ -146,13 +146,34 @@ def test_the_loss_is_what_and_when() -> None:
     when = model.next_gap(out.features[:, :-1], ids[:, 1:]).log_prob(gaps).mean()
     assert error(out.time_loss, -when) < 1e-12 and error(out.loss, -what - when) < 1e-12
     assert model(ids, labels=ids).time_loss is None  # no times, nothing to foretell
-    for weight in (1.0, 8.0):  # in training only
-        model.config.time_loss_weight = weight
-        assert error(model.eval()(ids, timestamps=times, labels=ids).loss, out.loss) < 1e-12
-        trained = model.train()(ids, timestamps=times, labels=ids)
-        flow = model.config.flow_loss_weight * trained.flow_loss
-        assert error(trained.loss - flow, -what - weight * when) < 1e-12
-        assert error(trained.time_loss, out.time_loss) < 1e-12
+    trained = model.train()(ids, timestamps=times, labels=ids)
+    assert error(trained.loss - model.config.flow_loss_weight * trained.flow_loss, out.loss) < 1e-12
+
+
+def test_what_comes_is_learned_as_without_a_time_head() -> None:
+    """The time head has a block of its own, and its gradient stops there."""
+    model, ids, times = tiny(), tokens(), event_times(2, 30)
+    own = ("time_head.", "time_norm.", f"blocks.{len(model.blocks) - 1}.")
+    grads = []
+    for shift_timestamps in (times.roll(-1, 1).clamp(min=times), None):
+        model.zero_grad()
+        loss = model(ids, timestamps=times, shift_timestamps=shift_timestamps, shift_labels=ids).loss
+        loss.backward()
+        grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    with_time, without = grads
+    assert {name for name in with_time if name not in without} >= {"time_head.of_state.weight"}
+    for name, grad in with_time.items():
+        assert bool(grad.abs().sum() > 0) or "gap" in name, name
+        assert name.startswith(own) == (name not in without), name
+        assert name.startswith(own) or torch.equal(grad, without[name]), name
+
+
+def test_a_time_head_leaves_the_logits_alone() -> None:
+    model, ids, times = tiny(), tokens(), event_times(2, 30)
+    kept = {n: p for n, p in model.state_dict().items() if not n.startswith(("time_", "blocks.2."))}
+    plain = tiny(time_components=0)
+    plain.load_state_dict(kept)
+    assert torch.equal(plain(ids, timestamps=times).logits, model(ids, timestamps=times).logits)
 
 
 def test_in_windows_packed_and_padded() -> None:
@@ -228,13 +249,14 @@ def test_mistakes() -> None:
     later = times.roll(-1, 1)
     with pytest.raises(LiquidError, match="row 0, position 29 is at"):
         model(ids, timestamps=times, shift_labels=ids, shift_timestamps=later)
-    output = read_output(tiny(time_components=0), ids, model.new_state())
+    timeless = tiny(time_components=0)
+    output = read_output(timeless, ids, timeless.new_state())
     with pytest.raises(LiquidError, match="not when"):
-        next(write_timed(model, output, model.new_state(), Sampling(), 3))
+        next(write_timed(timeless, output, timeless.new_state(), Sampling(), 3))
     with pytest.raises(LiquidError, match="without timestamps"):
         model(ids, shift_labels=ids, shift_timestamps=later)
     with pytest.raises(LiquidError, match="not when"):
-        tiny(time_components=0).next_gap(torch.zeros(1, H), torch.zeros(1, dtype=torch.long))
+        timeless.next_gap(torch.zeros(1, H), torch.zeros(1, dtype=torch.long))
     with pytest.raises(LiquidError, match="time_components must be at least 0"):
         LiquidConfig(**SMALL, time_components=-1)
     with pytest.raises(LiquidError, match="time_resolution must be at least 0"):

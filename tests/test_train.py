@@ -178,19 +178,6 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     assert [e["step"] for e in read_curve(tmp_path / "cut/curve.jsonl")][-1] == 12
 
 
-def test_what_is_told_of_the_loss_is_not_weighted(text: Path, tmp_path: Path) -> None:
-    timed, told = tmp_path / "timed.txt", []
-    timed.write_text("\n".join(f"[{9 * i}] {line}" for i, line in enumerate(text.read_text().splitlines())))
-    for weight in (1.0, 8.0):
-        out = tmp_path / str(weight)
-        given = {"timestamps": True, "sizes": {**TINY, "time_loss_weight": weight}}
-        train(settings(timed, steps=1, **given), out)
-        (first, *_) = read_curve(out / "curve.jsonl")
-        told.append((first["loss"], first["time_loss"]))
-        assert load_model(out)[0].config.time_resolution == 1.0
-    assert told[0] == pytest.approx(told[1], rel=1e-5)
-
-
 def failing(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
     """The loss of these calls of the model while training is not a number."""
     forward, count = LiquidTextGenerationModel.forward, iter(range(10**9))

@@ -79,11 +79,11 @@ class Batch:
         elif self._state is not None:
             self._state.batch_select_indices(torch.tensor(kept))
 
-    def step(self) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"], list[float]]:
+    def step(self) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None, list[float]]:
         """Read every row's token: logits and features of what comes next, and the rows' times."""
         assert self._state is not None
         device = self._step.output.device
         ids = torch.tensor([row.token for row in self.rows], device=device)
         gaps = torch.tensor([row.gap for row in self.rows], dtype=torch.float64)
-        features = self._step.read(ids, self._state, gaps)
-        return (features @ self._step.output).float(), features, self._state.last_time.tolist()
+        logits, features = self._step.read(ids, self._state, gaps)
+        return logits.float(), features, self._state.last_time.tolist()

@@ -161,7 +161,8 @@ class Engine:
         if not batch.rows:
             return
         logits, features, last = batch.step()
-        each = zip(list(batch.rows), logits.split(1), features.split(1), last, strict=True)
+        of_gaps = [None] * len(last) if features is None else features.split(1)
+        each = zip(list(batch.rows), logits.split(1), of_gaps, last, strict=True)
         batch.leave({row for row, *found in each if self._draw(row, *found)})
 
     def _over(self, job: Job, reason: str) -> Ended | None:
