@@ -34,13 +34,13 @@ from liquidlm.data import StreamBatches, TokenCorpus, Weighted, cut_into_spans, 
 from liquidlm.evaluate import evaluate
 from liquidlm.optim import clip_gradients, liquid_optimisers
 from liquidlm.precision import autocast
+from liquidlm.run import COMPONENTS, clock
 from liquidlm.time_head import GapDistribution, TimeHead
 from liquidlm.timed import Event
 from liquidlm.tokenizer import LEDTokenizerWrapper
 
 NAME = "apollo"
 SIZES: dict[str, Any] = {"hidden_size": 128, "embedding_dim": 128, "latent_dim": 64, "num_hidden_layers": 3}
-COMPONENTS = 8
 SECOND = 1.0
 """The steps in which the transcripts tell the time."""
 ROWS, LENGTH, SPAN = 8, 256, 16384
@@ -115,11 +115,9 @@ def learn_text(timed: bool, steps: int, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     tokenizer = LEDTokenizerWrapper.bytes()
     train = corpus(missions("train"), tokenizer, timed)
-    clock: dict[str, Any] = {}
-    if timed:
-        assert train.resolution == SECOND
-        clock = {"time_components": COMPONENTS, "time_scale": train.typical_gap, "time_resolution": SECOND}
-    config = LiquidConfig(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **SIZES, **clock)
+    assert not timed or train.resolution == SECOND
+    sizes: dict[str, Any] = {**SIZES, **clock(train)} if timed else SIZES
+    config = LiquidConfig(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **sizes)
     model = LiquidTextGenerationModel(config).train()
     spans, document = cut_into_spans(train, SPAN)
     mixed = Weighted(spans, [1.0] * len(document), seed)

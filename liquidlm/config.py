@@ -39,6 +39,8 @@ class LiquidConfig(PreTrainedConfig):
             head then gives the probability of what is recorded; 0: times are exact.
         flow_loss_weight: weight of the flow's training term in the loss (training mode only).
         time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
+        memory_scale: the gap, in the same unit, that the text's memories forget in as much as over one event;
+            for text of which many tokens are at one time. None: they forget by gaps alone, over time_scale.
         dropout_rate: of the context encoders and of both branches of a block.
     """
 
@@ -70,6 +72,7 @@ class LiquidConfig(PreTrainedConfig):
     ode_steps: int = 4
     flow_loss_weight: float = 0.1
     time_scale: float = 1.0
+    memory_scale: float | None = None
     time_components: int = 0
     time_resolution: float = 0.0
     dropout_rate: float = 0.1
@@ -89,6 +92,11 @@ class LiquidConfig(PreTrainedConfig):
             self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
         self._check_sizes()
         super().__post_init__(**kwargs)
+
+    @property
+    def gap_weight(self) -> float | None:
+        """See `Events`."""
+        return None if self.memory_scale is None else self.time_scale / self.memory_scale
 
     @property
     def layer_types(self) -> list[str]:
@@ -119,6 +127,8 @@ class LiquidConfig(PreTrainedConfig):
             raise LiquidError(f"time_components must be at least 0, not {self.time_components}")
         if not 0 < self.time_scale < math.inf:
             raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
+        if self.memory_scale is not None and not 0 < self.memory_scale < math.inf:
+            raise LiquidError(f"memory_scale must be positive and finite, not {self.memory_scale}")
         if not 0 <= self.time_resolution < math.inf:
             raise LiquidError(f"time_resolution must be at least 0 and finite, not {self.time_resolution}")
         if not 0 <= self.dropout_rate < 1:

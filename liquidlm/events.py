@@ -24,6 +24,8 @@ class Events:
             right end: see `reordered`.
         resets: whether a start cuts off anything at all (it does not at the beginning of a fresh state).
         last_time: time of each row's last event so far; −∞ in a row that has had none.
+        gap_weight: what a gap of 1 counts for what is remembered, where an event itself counts 1; None: a
+            gap counts as it is, and an event nothing.
     """
 
     gap: Float[Tensor, "b t"]
@@ -31,14 +33,23 @@ class Events:
     real: Bool[Tensor, "b t"] | None
     resets: bool
     last_time: Float64[Tensor, " b"]
+    gap_weight: float | None = None
+
+    @property
+    def elapsed(self) -> Float[Tensor, "b t"]:
+        """Over which a memory leaks."""
+        if self.gap_weight is None:
+            return self.gap
+        elapsed = 1 + self.gap_weight * self.gap
+        return elapsed if self.real is None else elapsed * self.real
 
     @property
     def duration(self) -> Float[Tensor, "b t"]:
-        """Internal time of a cell per event: the gap before it, and one unit for the event itself.
+        """Internal time of a cell per event: what has elapsed, and one unit for the event itself.
 
         So tokens at the same time (gap 0) are still integrated, each for its unit.
         """
-        duration = self.gap + 1
+        duration = self.elapsed + 1
         return duration if self.real is None else duration * self.real
 
     @property
@@ -54,6 +65,7 @@ class Events:
         *,
         length: int,
         time_scale: float = 1.0,
+        gap_weight: float | None = None,
         start: Bool[Tensor, "b t"] | None = None,
         real: Bool[Tensor, "b t"] | None = None,
         dtype: torch.dtype = torch.float32,
@@ -84,6 +96,7 @@ class Events:
             real=real,
             resets=bool((begins & ~fresh).any()),
             last_time=_last_real(times.detach(), real, last_time),
+            gap_weight=gap_weight,
         )
 
     def part(self, columns: slice) -> "Events":

@@ -50,10 +50,10 @@ class ExportedStep(nn.Module):
         ]
 
     def forward(self, ids: Int[Tensor, " b"], gap: Float[Tensor, " b"], *state: Tensor) -> tuple[Tensor, ...]:
-        elapsed = (gap / self.step.time_scale).clamp(0.0, LONGEST)[:, None]
+        gap = (gap / self.step.time_scale).clamp(0.0, LONGEST)[:, None]
         given = iter(state)
         states = [empty.moved(next(given) for _ in empty.moving()) for empty in self.empty]
-        logits, _, after = self.step.advance(ids, elapsed, states)
+        logits, _, after = self.step.advance(ids, gap, states)
         return logits, *(part for state in after for part in state.moving().values())
 
 

@@ -131,11 +131,15 @@ def _seen(
         output_hidden_states=True,
         logits_to_keep=logits_to_keep,
     )
-    scale = model.config.time_scale
     events = Events.build(
-        times, before[0].time, length=ids.shape[1], time_scale=scale, dtype=before[0].h.dtype
+        times,
+        before[0].time,
+        length=ids.shape[1],
+        time_scale=model.config.time_scale,
+        gap_weight=model.config.gap_weight,
+        dtype=before[0].h.dtype,
     )
-    return output, [(x, events, own) for x, own in zip(output.hidden_states, before, strict=False)]
+    return output, list(zip(output.hidden_states[:-1], model.clocks(events), before, strict=True))
 
 
 def _time_constants(
@@ -144,7 +148,8 @@ def _time_constants(
     """Of every unit at every token, in units of the times."""
     cell = mixer.cell
     rate, _ = cell.neuron.conductances(context)
-    pace = cell.own_time(context, torch.ones_like(events.gap))
+    weight = 1.0 if events.gap_weight is None else events.gap_weight
+    pace = cell.own_time(context, torch.full_like(events.gap, weight))
     return (mixer.time_scale / (rate * pace))[0].double()
 
 

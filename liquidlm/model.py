@@ -5,7 +5,7 @@ Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N hea
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -234,6 +234,13 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             states[0] = states[0]._replace(past_ids=self.ngrams.no_past(batch, device))
         return states
 
+    def clocks(self, events: Events) -> list[Events]:
+        """The events as each block counts them: the time head's forgets by gaps alone."""
+        own = [events] * len(self.blocks)
+        if self.time_head is not None:
+            own[-1] = replace(events, gap_weight=None)
+        return own
+
     def features(
         self, hidden: Sequence[Float[Tensor, "*b h"]]
     ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"] | None]:
@@ -349,6 +356,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             states[0].time,
             length=length,
             time_scale=self.config.time_scale,
+            gap_weight=self.config.gap_weight,
             start=starts,
             real=real,
             dtype=states[0].h.dtype,
@@ -457,10 +465,10 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     ) -> tuple[list[Tensor], list[CellState]]:
         """The input of every block and the last one's output, and the states after these events."""
         hidden, after = [x], []
-        for block, state in zip(self.blocks, states, strict=True):
+        for block, own, state in zip(self.blocks, self.clocks(events), states, strict=True):
             if self.time_head is not None and len(after) == len(self.blocks) - 1:
                 x = x.detach()
-            x, state = block(x, events, state)
+            x, state = block(x, own, state)
             hidden.append(x)
             after.append(state)
         return hidden, after

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .config import LiquidConfig
-from .data import IGNORED, StreamBatches, TokenCorpus
+from .data import IGNORED, StreamBatches, TokenCorpus, Weighted
 from .errors import LiquidError
 from .evaluate import Evaluation, evaluate
 from .folder import (
@@ -44,14 +44,22 @@ PROGRESS = ("step", "seconds", "skipped", "rolled_back")
 
 COMPONENTS = 8
 """Log-normals of the next gap's distribution, where the text has times."""
+MEMORY_GAPS = 30
+"""Typical gaps in which the text's memories forget as much as over one token."""
+
+
+def clock(train: TokenCorpus | Weighted) -> dict[str, int | float]:
+    """The fields of `LiquidConfig` that a model needs for text with times."""
+    gap = train.typical_gap
+    scales = {"time_scale": gap, "memory_scale": MEMORY_GAPS * gap, "time_resolution": train.resolution}
+    return {"time_components": COMPONENTS, **scales}
 
 
 def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationModel:
     torch.manual_seed(settings.seed)
     sizes: dict[str, int | float] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
     if settings.timestamps:
-        clock = {"time_scale": texts.train.typical_gap, "time_resolution": texts.train.resolution}
-        sizes |= {"time_components": COMPONENTS, **clock}
+        sizes |= clock(texts.train)
     sizes |= settings.sizes
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 

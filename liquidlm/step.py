@@ -24,11 +24,16 @@ from .state import CellState, LiquidCache, LiquidStateLayer
 
 
 class Step(NamedTuple):
-    """What all layers share: the gap before the token, log(1 + gap), and 1 + gap; each (B, 1)."""
+    """What all layers share of `Events`: what has elapsed, log(1 + gap), and the duration; each (B, 1)."""
 
-    gap: Tensor
+    elapsed: Tensor
     log_gap: Tensor
     duration: Tensor
+
+    @classmethod
+    def after(cls, gap: Float[Tensor, "b 1"], weight: float | None) -> "Step":
+        elapsed = gap if weight is None else 1 + weight * gap
+        return cls(elapsed, gap.log1p(), elapsed + 1)
 
 
 class LiquidStep:
@@ -42,7 +47,7 @@ class LiquidStep:
     def __init__(self, model: LiquidTextGenerationModel, table: Float[Tensor, "v h"] | None = None):
         wide = torch.promote_types(model.dtype, torch.float32)
         self.table = (model.fold() if table is None else table).to(wide)
-        self.time_scale = model.config.time_scale
+        self.time_scale, self.gap_weight = model.config.time_scale, model.config.gap_weight
         self.ngrams = None if model.ngrams is None else NGramStep(model.ngrams, wide)
         self.blocks = [BlockStep(cast(LiquidBlock, block), wide) for block in model.blocks]
         self.norm = NormStep(cast(Norm, model.norm), wide)
@@ -70,24 +75,26 @@ class LiquidStep:
         fresh = last.isneginf()  # a row that was padding so far
         # As `Events` does: from the times themselves, so that a step is exactly one event of a longer pass.
         time = torch.where(fresh, 0.0, last + gap.to(last.device))
-        elapsed = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
-        elapsed = elapsed.to(self.table.dtype)[:, None]
+        gap = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
+        gap = gap.to(self.table.dtype)[:, None]
         states = [cast(CellState, layer.state) for layer in cast(list[LiquidStateLayer], state.layers)]
-        logits, features, after = self.advance(ids, elapsed, states)
+        logits, features, after = self.advance(ids, gap, states)
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)
         return logits, features
 
     def advance(
-        self, ids: Int[Tensor, " b"], elapsed: Float[Tensor, "b 1"], states: list[CellState]
+        self, ids: Int[Tensor, " b"], gap: Float[Tensor, "b 1"], states: list[CellState]
     ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None, list[CellState]]:
-        """The same, a function of tensors alone; `elapsed` is the gap over `time_scale`."""
-        step, after = Step(elapsed, elapsed.log1p(), elapsed + 1), []
+        """The same, a function of tensors alone; the gap over `time_scale`."""
+        after, steps = [], [Step.after(gap, self.gap_weight)] * len(self.blocks)
+        if self.time_norm is not None:
+            steps[-1] = Step.after(gap, None)
         x, past = F.embedding(ids, self.table), states[0].past_ids
         if self.ngrams is not None and past is not None:
             x, past = self.ngrams(x, ids, past)
         text = x
-        for block, state in zip(self.blocks, states, strict=True):
+        for block, step, state in zip(self.blocks, steps, states, strict=True):
             text, (x, state) = x, block(x, step, state)
             after.append(state)
         after[0] = after[0]._replace(past_ids=past)
@@ -183,7 +190,7 @@ class MemoryStep:
         qkv, gate, leak, strength = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
         batch = c.shape[0]  # len() would fix it in an exported step
         q, *rest = F.silu(qkv).view(batch, 2 * self.writes + 1, self.heads, 1, self.width).unbind(1)
-        memory = memory * torch.exp(-leak_rate(leak) * step.gap)[..., None, None]
+        memory = memory * torch.exp(-leak_rate(leak) * step.elapsed)[..., None, None]
         write = write_strength(strength).view(batch, self.writes, self.heads, 1, 1)
         for eta, k, v in zip(write.unbind(1), rest[: self.writes], rest[self.writes :], strict=True):
             k = F.normalize(k, dim=-1)

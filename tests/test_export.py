@@ -26,7 +26,7 @@ def build(**options) -> LiquidTextGenerationModel:
     return randomise(LiquidTextGenerationModel(LiquidConfig(**SIZES, **SMALL, **options))).eval()
 
 
-@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0, "num_writes": 2}])
+@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0, "num_writes": 2}, {"memory_scale": 9.0}])
 def test_the_step_is_the_model_from_the_first_token_on(options) -> None:
     model = build(**options).double()
     step = ExportedStep(model)

@@ -398,11 +398,31 @@ def test_other_gaps_give_other_logits():
     assert error(shift, model(ids, timestamps=times).logits) < 1e-12  # only gaps count
 
 
-def test_the_unit_of_time_is_the_config():
+@pytest.mark.parametrize("memory", [{}, {"memory_scale": 20.0}])
+def test_the_unit_of_time_is_the_config(memory):
     ids, times = tokens(), event_times(2, 40)
-    seconds, milliseconds = tiny(time_scale=0.5), tiny(time_scale=500.0)
+    seconds = tiny(time_scale=0.5, **memory)
+    milliseconds = tiny(time_scale=500.0, **{name: 1000 * scale for name, scale in memory.items()})
     a, b = seconds(ids, timestamps=times).logits, milliseconds(ids, timestamps=1000 * times).logits
     assert error(a, b) < 1e-10 and error(a, milliseconds(ids, timestamps=times).logits) > 1e-3
+
+
+def test_with_a_memory_scale_an_event_counts_as_much_as_that_gap():
+    """The same elapses by gaps alone as by a unit for every event and a tenth of the gaps."""
+    ids, gaps = tokens(2, 40), torch.randint(0, 5, (2, 40)).double() * 10
+    both = []
+    for model, times, before in (
+        (tiny(memory_scale=10.0), gaps.cumsum(1), 0.0),
+        (tiny(), (1 + gaps / 10).cumsum(1), 1.0),
+    ):
+        for block in model.blocks:
+            block.mixer.conv.gap_scale.data.zero_()  # it sees the gap itself
+        state = model.new_state()
+        empty = model.initial_states(2, torch.float64, ids.device)
+        for layer, own in zip(state.layers, empty, strict=True):
+            layer.store(own._replace(time=times[:, 0] - before), 0)
+        both.append(model(ids, timestamps=times, past_key_values=state).logits)
+    assert error(*both) < 1e-12
 
 
 def test_without_timestamps_events_are_one_unit_apart():

@@ -176,9 +176,10 @@ def test_a_time_head_leaves_the_logits_alone() -> None:
     assert torch.equal(plain(ids, timestamps=times).logits, model(ids, timestamps=times).logits)
 
 
-def test_in_windows_packed_and_padded() -> None:
+@pytest.mark.parametrize("memory_scale", [None, 20.0])
+def test_in_windows_packed_and_padded(memory_scale: float | None) -> None:
     """Bit by bit what one document alone gives: over windows with shifted times, starts, and padding."""
-    model, ids, times = tiny(), tokens(1, 40), event_times(1, 40)
+    model, ids, times = tiny(memory_scale=memory_scale), tokens(1, 40), event_times(1, 40)
     whole = model(ids, timestamps=times, labels=ids)
     count = 39
     state, total = model.new_state(), 0.0
@@ -194,12 +195,12 @@ def test_in_windows_packed_and_padded() -> None:
             use_cache=True,
             num_items_in_batch=count,
         )
-        total = total + out.time_loss
-    assert error(total, whole.time_loss) < 1e-12
+        total = total + torch.stack([out.loss, out.time_loss])
+    assert error(total, torch.stack([whole.loss, whole.time_loss])) < 1e-12
     starts = torch.zeros(1, 80, dtype=torch.bool)
     starts[0, [0, 40]] = True
     both = model(ids.repeat(1, 2), timestamps=times.repeat(1, 2), labels=ids.repeat(1, 2), starts=starts)
-    assert error(both.time_loss, whole.time_loss) < 1e-12
+    assert error(both.loss, whole.loss) < 1e-12 and error(both.time_loss, whole.time_loss) < 1e-12
     for left, right in ((3, 0), (0, 3)):
         pad = torch.nn.functional.pad
         mask = pad(torch.ones_like(ids), (left, right))
@@ -209,7 +210,7 @@ def test_in_windows_packed_and_padded() -> None:
             timestamps=pad(times, (left, right)),
             labels=pad(ids, (left, right)),
         )
-        assert error(out.time_loss, whole.time_loss) < 1e-12
+        assert error(out.loss, whole.loss) < 1e-12 and error(out.time_loss, whole.time_loss) < 1e-12
 
 
 def test_another_unit_changes_nothing() -> None:
@@ -259,6 +260,8 @@ def test_mistakes() -> None:
         timeless.next_gap(torch.zeros(1, H), torch.zeros(1, dtype=torch.long))
     with pytest.raises(LiquidError, match="time_components must be at least 0"):
         LiquidConfig(**SMALL, time_components=-1)
+    with pytest.raises(LiquidError, match="memory_scale must be positive"):
+        LiquidConfig(**SMALL, memory_scale=0.0)
     with pytest.raises(LiquidError, match="time_resolution must be at least 0"):
         LiquidConfig(**SMALL, time_resolution=-1.0)
     with pytest.raises(LiquidError, match=r"position 1 is at 3\.0, what follows at nan"):

@@ -102,7 +102,7 @@ class AsyncLiquidCell(TimeMixer):
         write = write_strength(strength)
         if events.real is not None:
             write = write * events.real[..., None, None]
-        log_decay = -leak_rate(leak) * events.gap[..., None, None]
+        log_decay = -leak_rate(leak) * events.elapsed[..., None, None]
         log_decay = log_decay.masked_fill(events.start[..., None, None], float("-inf"))
         log_decay = F.pad(log_decay, (0, 0, 0, writes - 1))  # no time passes between the writes of an event
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
