@@ -152,9 +152,14 @@ TASKS = {
             [(n, 0) for n in (64, 128, 256, 512, 1024)],
             steps=steps,
             tokens=2048,
-            ours={"mixer_types": ["memory", "memory"], "num_writes": writes},
+            ours={"mixer_types": ["memory", "memory"], "ngram_rows": 0, **choices},
         )
-        for name, order, steps, writes in (("parity", 2, 2000, 1), ("s3", 3, 3000, 2), ("s5", 5, 3000, 4))
+        for name, order, steps, choices in (
+            # An element's key is to be its own, whatever came before: no convolution.
+            ("parity", 2, 2000, {"conv_width": 1}),
+            ("s3", 3, 3000, {"num_writes": 2}),
+            ("s5", 5, 3000, {"num_writes": 4}),
+        )
     },
 }
 
