@@ -331,7 +331,9 @@ def test_of_a_long_text_the_end_is_drawn(visit, port) -> None:
 
 
 def test_a_model_with_times(visit) -> None:
-    with served(tiny(time_components=3)) as port:
+    model: Any = tiny(time_components=3)
+    model.time_head.of_state.bias.data[0] = 100.0  # all is written at one time, that of the silence's end
+    with served(model) as port:
         page = visit(port)
         page.get_by_label("Seconds of silence").wait_for()
         expect(page.get_by_label("Seconds of silence")).to_be_disabled()

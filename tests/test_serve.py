@@ -169,8 +169,10 @@ def test_models(client, port) -> None:
 
 def test_time_constants(port) -> None:
     status, found = ask(port, "/liquid/time_constants", {"text": "añ"})
-    assert status == 200 and found["layers"] == ["block 0", "block 1"] and len(found["tokens"]) == 3
-    assert [len(layer) for layer in found["time_constants"]] == [3, 3]
+    assert (
+        status == 200 and found["layers"] == ["block 0", "block 1", "block 2"] and len(found["tokens"]) == 3
+    )
+    assert [len(layer) for layer in found["time_constants"]] == [3, 3, 3]
     for low, middle, high in found["time_constants"][1]:
         assert 0 < low < middle < high
 
