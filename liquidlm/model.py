@@ -127,7 +127,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     """A causal language model in continuous time; every token is an event with a time.
 
     With a time head there is one more block, the last, for it alone: it reads what the others make of the
-    text, and its gradient stops there. So what comes is learned as without, and when has a memory of its own.
+    text, and its gradient stops there. So what comes is learned as without it; when has a state of its own.
 
     LiquidTextGenerationModel(vocab_size, embedding_dim, latent_dim, hidden_size, **other fields of
     LiquidConfig), or LiquidTextGenerationModel(config).

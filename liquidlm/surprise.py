@@ -367,7 +367,8 @@ class SurpriseReader:
             for some, goal in zip(features.split(ROWS), following.split(ROWS), strict=True)
         ]
         when = features.new_zeros(2, len(following), dtype=torch.float32)
-        if times is not None and of_time is not None:
+        if times is not None:
+            assert of_time is not None  # the reader takes times where there is a time head
             when = self._when(of_time, following, times)
         return torch.cat([torch.cat(what, 1), when])
 

@@ -239,6 +239,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "run"
 
 
+def test_training_takes_the_clock_from_the_text(trained: Path) -> None:
+    """Lines every 10 s: the unit, thirty of it for the memories, and its steps of a second."""
+    config = load_model(trained)[0].config
+    assert (config.time_scale, config.memory_scale, config.time_resolution) == (10.0, 300.0, 1.0)
+
+
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, as_users_run):
     """`liquidlm watch` in this process, on a file as standard input: exit code, output, errors."""

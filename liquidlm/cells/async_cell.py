@@ -43,6 +43,7 @@ class AsyncLiquidCell(TimeMixer):
         event  S  = (I − η k kᵀ) S⁻ + η k vᵀ      ‖k‖ = 1, η = clip(ρ(1 − e^{−β(x)}) − δ, 0, 2)
         read   o  = Sᵀ q
 
+    Δ is `Events.elapsed`: the gap or, where many tokens are at one time, less of it and the event's own unit.
     For ρ = 1, δ = 0 in jump form the exact solution of dS/dt = −(aI + βkkᵀ)S + βkvᵀ. Gaps compose, tokens at
     one time are all written, nothing overflows however large Δ ≥ 0 is; with Δ ≡ 1 this is the gated delta
     rule (Yang et al. 2024). Here ρ = 2 + 2δ, the flow over-relaxed: a strong event reflects what the memory
