@@ -80,7 +80,7 @@ class MixtureModel(MarkModel):
 class Ours(MixtureModel):
     def __init__(self, scale: float):
         super().__init__(scale)
-        sizes: dict[str, Any] = {"hidden_size": 64, "embedding_dim": 32, "latent_dim": 16, "ngram_rows": 1024}
+        sizes: dict[str, Any] = {"hidden_size": 60, "embedding_dim": 16, "latent_dim": 8, "ngram_rows": 0}
         config = LiquidConfig(
             vocab_size=MARKS,
             num_hidden_layers=2,
