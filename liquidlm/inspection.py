@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from .block import LiquidBlock
 from .cells import AsyncLiquidCell, TimeMixer
 from .corpus import Document
 from .errors import LiquidError
 from .events import Events
 from .folder import cannot_write
 from .generate import read_output
-from .model import SEGMENT, LiquidBlock, LiquidTextGenerationModel
+from .model import SEGMENT, LiquidTextGenerationModel
 from .state import CellState, LiquidCache
 from .tokenizer import LEDTokenizerWrapper
 

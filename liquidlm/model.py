@@ -4,7 +4,6 @@ Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N hea
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -17,12 +16,14 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
-from .cells import AsyncLiquidCell, TimeMixer
+from .block import LiquidBlock, plain_weight
+from .cells import TimeMixer
 from .config import LiquidConfig
 from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
 from .events import Events, padding_last
 from .hooks import LiquidGenerationMixin
+from .labels import document_starts, shifted
 from .ngram import NGramEmbedding
 from .norm import Norm
 from .ops import IGNORED, linear_cross_entropy
@@ -32,64 +33,6 @@ from .timestamps import next_gaps
 
 SEGMENT = 4096
 """Tokens that go through all blocks together."""
-
-
-class GatedMLP(nn.Module):
-    """down(silu(gate x) ⊙ up x) (Shazeer 2020)."""
-
-    def __init__(self, hidden_size: int, intermediate_size: int):
-        super().__init__()
-        self.gate = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.up = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
-
-    def forward(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
-
-
-def plain_weight(layer: nn.Module) -> Float[Tensor, "o i"]:
-    """The matrix of a linear layer, where the matrix says all that the layer does."""
-    if type(layer) is not nn.Linear:
-        raise LiquidError(
-            f"here the weights of a plain linear layer are needed, not of a {type(layer).__name__}: merge"
-            " adapters into the model (peft: merge_and_unload()), and leave the output layer without any"
-        )
-    return layer.weight
-
-
-class LiquidBlock(nn.Module):
-    """x + out(mixer(norm x, time)); then x + MLP(norm x)."""
-
-    def __init__(self, config: LiquidConfig, kind: str):
-        super().__init__()
-        width, rate = config.hidden_size, config.dropout_rate
-        shared = {"conv_width": config.conv_width, "time_scale": config.time_scale}
-        self.mixer_norm = Norm(width, config.norm_eps)
-        if kind == "memory":
-            heads = {
-                "num_heads": config.num_heads,
-                "num_writes": config.num_writes,
-                "chunk_size": config.chunk_size,
-            }
-            self.mixer: TimeMixer = AsyncLiquidCell(width, rate, **heads, **shared)
-        else:
-            self.mixer = TimeMixer(width, rate, **shared)
-        self.out = nn.Linear(width, width, bias=False)
-        self.mlp_norm = Norm(width, config.norm_eps)
-        self.mlp = GatedMLP(width, cast(int, config.intermediate_size))
-        self.dropout = nn.Dropout(rate)
-        with torch.no_grad():  # the residual stream keeps its scale, however deep
-            for last in (self.out, self.mlp.down):
-                last.weight.mul_((2 * config.num_hidden_layers) ** -0.5)
-
-    def forward(
-        self, x: Float[Tensor, "b t h"], events: Events, state: CellState
-    ) -> tuple[Float[Tensor, "b t h"], CellState]:
-        u = self.mixer_norm(x)
-        with _products_in(u.dtype, u.device):
-            h, state = self.mixer.mix(u, events, state)
-        x = x + self.dropout(self.out(h.to(u.dtype)))
-        return x + self.dropout(self.mlp(self.mlp_norm(x))), state
 
 
 @dataclass
@@ -334,7 +277,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
 
         table, index, log_det, flow_loss = self._embed(input_ids, mask, t_span, cache, flow_ids)
         order, real = padding_last(mask)
-        starts = _document_starts(starts, position_ids, seq_idx, input_ids, real)
+        starts = document_starts(starts, position_ids, seq_idx, input_ids, real)
         if shift_labels is None and labels is not None:
             shift_labels = shifted(labels, real, starts)
             if timestamps is not None:
@@ -533,41 +476,6 @@ def segments(batch: int, length: int, device: torch.device) -> Iterator[slice]:
     tokens = SEGMENT if device.type == "cpu" else 16 * SEGMENT
     size = max(1, tokens // batch)
     return (slice(first, min(first + size, length)) for first in range(0, length, size))
-
-
-def _products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
-    """Where the weights themselves are of low precision: states stay float32, matrix products do not."""
-    low = dtype in (torch.bfloat16, torch.float16)
-    return torch.autocast(device.type, dtype) if low else nullcontext()
-
-
-def _document_starts(
-    starts: Tensor | None,
-    position_ids: Tensor | None,
-    seq_idx: Tensor | None,
-    input_ids: Tensor,
-    real: Tensor | None,
-) -> Tensor | None:
-    """Where documents start, by any of the ways to say it."""
-    marks = [] if starts is None else [starts]
-    if position_ids is not None:
-        marks.append((position_ids == 0).expand_as(input_ids))
-    if seq_idx is not None:
-        real = torch.ones_like(seq_idx, dtype=torch.bool) if real is None else real
-        columns = real * torch.arange(1, seq_idx.shape[1] + 1, device=seq_idx.device)
-        before = F.pad(columns, (1, -1)).cummax(1).values  # the last real token before; 0: none
-        marks.append((before > 0) & (seq_idx != seq_idx.gather(1, (before - 1).clamp(min=0))))
-    return torch.stack(marks).any(0) if marks else None
-
-
-def shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
-    """What should follow each token: the next label, but nothing beside padding or across documents."""
-    following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
-    if starts is not None:
-        following = following.masked_fill(F.pad(starts[:, 1:], (0, 1)), IGNORED)
-    if real is not None:
-        following = following.masked_fill(~(real & F.pad(real[:, 1:], (0, 1))), IGNORED)
-    return following
 
 
 AutoConfig.register(LiquidConfig.model_type, LiquidConfig)

@@ -19,7 +19,8 @@ from torch.distributed.tensor import DTensor
 
 from .errors import LiquidError
 from .events import Events
-from .model import LiquidOutput, LiquidTextGenerationModel, shifted
+from .labels import shifted
+from .model import LiquidOutput, LiquidTextGenerationModel
 from .ops import IGNORED
 from .state import CellState, LiquidStateLayer, fresh_time
 

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from .block import LiquidBlock, plain_weight
 from .cells import AsyncLiquidCell, TimeMixer
 from .cells.async_cell import leak_rate, write_strength
 from .errors import LiquidError
 from .events import LONGEST
-from .model import LiquidBlock, LiquidTextGenerationModel, plain_weight
+from .model import LiquidTextGenerationModel
 from .ngram import NGramEmbedding
 from .norm import Norm
 from .state import CellState, LiquidCache, LiquidStateLayer
