@@ -33,11 +33,14 @@ class ExportedStep(nn.Module):
     """(ids, gap, state…) ▶ (logits, state…): one token per row, in float32 or, if the model is, in float64.
 
     The gap is that before the token, in the unit of the timestamps; 0 at a document's first. A document
-    begins with a state of zeros.
+    begins with a state of zeros. The graph says what comes, not when: a time head and its block stay behind.
     """
 
     def __init__(self, model: LiquidTextGenerationModel):
         super().__init__()
+        model = copy.deepcopy(model).cpu().eval()
+        if model.time_head is not None:
+            model.blocks, model.time_norm, model.time_head = model.blocks[:-1], None, None
         self.step = LiquidStep(model)
         self.dtype = self.step.table.dtype
         self.empty = model.initial_states(1, self.dtype, model.device)
@@ -78,7 +81,7 @@ def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
     out = Path(out)
     if out.exists():
         raise LiquidError(f"{out} is there already: choose another --out")
-    module = ExportedStep(copy.deepcopy(model).cpu().eval()).eval()
+    module = ExportedStep(model).eval()
     worst = [0.0]
 
     def fill(folder: Path) -> None:

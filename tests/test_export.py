@@ -31,6 +31,7 @@ def build(**options) -> LiquidTextGenerationModel:
 def test_the_step_is_the_model_from_the_first_token_on(options) -> None:
     model = build(**options).double()
     step = ExportedStep(model)
+    assert len(step.empty) == model.config.num_hidden_layers  # no time head's block
     ids = torch.randint(3, 261, (2, 30), generator=torch.Generator().manual_seed(0))
     times = 40 * torch.rand(2, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).cumsum(1)
     gaps = times.diff(dim=1, prepend=times[:, :1])
