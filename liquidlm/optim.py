@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
+from .muon import Muon
+from .precision import bf16_is_faster
 from .processes import sharded_like, whole
 from .sharded_muon import ShardedMuon
 
@@ -79,6 +81,7 @@ def muon_and_adamw(
     weight_decay: float = 0.1,
     adam_share: float = 0.15,
     warmup: int = 30,
+    bf16: bool | None = None,
 ) -> Optimisers:
     """Muon (Jordan et al. 2024) for `matrices`, AdamW for the rest.
 
@@ -86,19 +89,26 @@ def muon_and_adamw(
         lr: Muon's peak learning rate; AdamW's is `adam_share` of it.
         weight_decay: of the matrices; the others have none.
         warmup: steps over which the learning rates rise.
+        bf16: whether Muon iterates in bfloat16; None: where the machine is faster with it (measured, 0.1 s).
     """
     if not 0 < lr < 10:
         raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
     matrices = list(matrices)
     sharded = [matrix for matrix in matrices if isinstance(matrix, DTensor)]
-    options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95}
+    if bf16 is None:
+        bf16 = bf16_is_faster(matrices[0].device)
+    options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95, "bf16": bf16}
     muon = ShardedMuon(sharded, **options) if sharded else Muon(matrices, **options)
     adamw = AdamW(others, lr=lr * adam_share, betas=ADAM_BETAS, weight_decay=0.0)
     return Optimisers([(muon, lr), (adamw, lr * adam_share)], warmup)
 
 
 def liquid_optimisers(
-    model: LiquidTextGenerationModel, lr: float = 0.02, weight_decay: float = 0.1, warmup: int = 30
+    model: LiquidTextGenerationModel,
+    lr: float = 0.02,
+    weight_decay: float = 0.1,
+    warmup: int = 30,
+    bf16: bool | None = None,
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
     a higher rate for the neurons' time constants, the n-grams' tables and the time head."""
@@ -109,9 +119,8 @@ def liquid_optimisers(
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
     chosen = set(map(id, [*matrices, *fast]))
-    optimisers = muon_and_adamw(
-        matrices, [p for p in model.parameters() if id(p) not in chosen], lr, weight_decay, warmup=warmup
-    )
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)
     rate = optimisers.parts[-1][1] * FAST_SHARE
     optimisers.parts.append((AdamW(fast, lr=rate, betas=ADAM_BETAS, weight_decay=0.0), rate))
     return optimisers

@@ -112,12 +112,14 @@ class Run:
         self.model = processes.shard(model)
         if processes.rank:  # the weights are the same, dropout is not
             torch.manual_seed(settings.seed + processes.rank)
-        self.optimisers = liquid_optimisers(self.model, settings.lr, settings.weight_decay, settings.warmup)
-        self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
-        self.state = self.model.new_state()
         if settings.bf16 is None:  # measured once, and kept with the run
             settings.bf16 = bool(processes.of_first(bf16_is_faster(self.device))[0])
         self.bf16 = settings.bf16
+        self.optimisers = liquid_optimisers(
+            self.model, settings.lr, settings.weight_decay, settings.warmup, self.bf16
+        )
+        self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
+        self.state = self.model.new_state()
         self.step, self.seconds = 0, 0.0
         self.rounds = Rounds()
         self.skipped = self.rolled_back = 0  # in a row

@@ -7,11 +7,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim import Muon
+
+from .muon import Muon
 
 
 class ShardedMuon(Muon):
-    """torch's Muon, each matrix in the care of one process.
+    """Muon, each matrix in the care of one process.
 
     Muon's Newton–Schulz iteration needs whole matrices. Of W processes, number i mod W owns matrix i and its
     momentum: in a step every owner is given its matrices and their gradients whole, updates them, and hands

@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers import error
 
-from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
+from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel, muon
+from liquidlm.muon import Muon, orthogonalized
 from liquidlm.optim import FAST, FAST_SHARE, Optimisers, liquid_optimisers
 
 SIZES: dict[str, Any] = {
@@ -31,6 +32,47 @@ def test_every_parameter_is_trained_once_and_some_faster():
     assert len(trained[2]) == 2 * len(model.blocks) + 1 + 3
     assert not any("rates" in name or "warp" in name for name in trained[0])
     assert (lr, slow, fast) == pytest.approx((0.02, 0.003, 0.003 * FAST_SHARE))
+
+
+def _two_of_each(*shapes):
+    torch.manual_seed(0)
+    first = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    return first, [torch.nn.Parameter(p.detach().clone()) for p in first]
+
+
+@pytest.mark.parametrize(("bf16", "apart"), [(True, 3e-4), (False, 2e-3)])
+@pytest.mark.parametrize("together", [1, 2**22])
+def test_muon_is_torchs(bf16, apart, together, monkeypatch):
+    """torch's iterates in bfloat16, which is all that may set them apart; learning rate 0.02, three steps."""
+    monkeypatch.setattr(muon, "TOGETHER", together)
+    theirs, ours = _two_of_each((16, 24), (24, 16), (16, 24), (16, 16), (24, 16), (8, 40))
+    options = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
+    optimisers = torch.optim.Muon(theirs, **options), Muon(ours, bf16=bf16, **options)
+    for _ in range(3):
+        for a, b in zip(theirs[:-1], ours[:-1], strict=True):  # the last has no gradient
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    assert max(error(a, b) for a, b in zip(ours, theirs, strict=True)) < apart
+    assert torch.equal(ours[-1], theirs[-1])
+    ours_state, state = (optimiser.state_dict()["state"] for optimiser in optimisers[::-1])
+    assert set(ours_state) == set(state) == set(range(5))
+    for number, slots in state.items():
+        assert torch.equal(ours_state[number]["momentum_buffer"], slots["momentum_buffer"])
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 20), (3, 20, 12), (1, 16, 16)])
+def test_orthogonalized_keeps_singular_vectors_and_levels_values(shape):
+    torch.manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64)
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    s = s.clamp(min=0.1)
+    made = orthogonalized(u * s[:, None] @ vt, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    levels = u.mT @ made @ vt.mT
+    values = levels.diagonal(dim1=1, dim2=2)
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.25
+    assert error(levels, torch.diag_embed(values)) < 1e-12
 
 
 def test_the_schedule_warms_up_and_ends_at_zero():
