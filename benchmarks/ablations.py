@@ -1,15 +1,17 @@
 """Our model with one choice at a time made otherwise: held-out bits per byte at equal steps.
 
-    python -m benchmarks.ablations [--variants NAME …] [--recipe muon --lr 0.02] [--workers 2]
+    python -m benchmarks.ablations [--variants NAME …] [--size tiny] [--recipe muon --lr 0.02] [--workers 2]
 
-400 steps of 8 × 256 tokens, width 256, four blocks; results already in results/ablations.json are kept.
+400 steps of 8 × 256 tokens, four blocks of width 256 or, "tiny", 128; results already in
+results/ablations.json are kept. Products are in bfloat16 where the machine is faster with them.
 """
 
 import argparse
 
 from benchmarks.learning import Trial, run_trials
 from benchmarks.texts import TEXTS
-from benchmarks.variants import VARIANTS
+from benchmarks.variants import SIZES, VARIANTS
+from liquidlm.precision import best_device, bf16_is_faster
 
 NAME = "ablations"
 
@@ -17,6 +19,7 @@ NAME = "ablations"
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--size", default="", choices=list(SIZES))
     parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
     parser.add_argument("--recipe", default="muon", choices=["muon", "adamw"])
     parser.add_argument("--lr", type=float, default=0.02)
@@ -27,8 +30,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args(argv)
     shape = {"steps": given.steps, "rows": given.rows, "length": given.length}
+    shape["bf16"], size = bf16_is_faster(best_device()), f"{given.size}/" if given.size else ""
     trials = [
-        Trial(given.text, name, given.recipe, given.lr, **shape, seed=seed)
+        Trial(given.text, size + name, given.recipe, given.lr, **shape, seed=seed)
         for seed in range(given.seeds)
         for name in given.variants
     ]
@@ -36,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     for trial in trials:
         found = results[trial.key]
         seconds = found.get("seconds", float("nan")) / trial.steps
-        print(f"{trial.model:30} seed {trial.seed} {found.get('bits_per_byte')} {seconds:.3f} s/step")
+        print(f"{trial.model:36} seed {trial.seed} {found.get('bits_per_byte')} {seconds:.3f} s/step")
 
 
 if __name__ == "__main__":

@@ -105,8 +105,8 @@ class Task:
         tokens: per training step, about.
         layers, width: of every model.
         whole: a row counts only if all its answers are right.
-        smoothing: of the labels in training. Where every answer is sure, cross-entropy no longer tells a state
-            that is nearly right from one that is right, which adds up over longer tests; smoothed it does.
+        smoothing: of the labels in training. Where every answer is sure, cross-entropy no longer tells a
+            state that is nearly right from one that is right, which adds up over longer tests; this does.
         ours: choices of our config for this task.
     """
 

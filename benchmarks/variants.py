@@ -3,26 +3,28 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.peers import MODELS, LanguageModel, Ours, build
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.cells import TimeMixer
+from liquidlm.cells import AsyncLiquidCell, TimeMixer
+from liquidlm.cells.async_cell import Reads
+from liquidlm.cells.conv import last_inputs
+from liquidlm.ops import delta_memory
 
-SIZES: dict[str, Any] = {"hidden_size": 256, "embedding_dim": 256, "latent_dim": 128, "num_hidden_layers": 4}
+Make = Callable[..., LiquidTextGenerationModel]
+SIZES: dict[str, dict[str, Any]] = {
+    "": {"hidden_size": 256, "embedding_dim": 256, "latent_dim": 128, "num_hidden_layers": 4},
+    "tiny": {"hidden_size": 128, "embedding_dim": 128, "latent_dim": 64, "num_hidden_layers": 4},
+}
 
 
-def liquid(vocab: int, **choices: Any) -> LiquidTextGenerationModel:
-    return LiquidTextGenerationModel(
-        LiquidConfig(**{"vocab_size": vocab, "dropout_rate": 0.0, **SIZES, **choices})
-    )
-
-
-def _pattern(kinds: str) -> Callable[[int], LiquidTextGenerationModel]:
+def _pattern(kinds: str) -> Callable[[Make], LiquidTextGenerationModel]:
     """T: time, M: memory."""
     types = [{"T": "time", "M": "memory"}[kind] for kind in kinds]
-    return lambda vocab: liquid(vocab, mixer_types=types, num_hidden_layers=len(types))
+    return lambda make: make(mixer_types=types, num_hidden_layers=len(types))
 
 
 class PlainEmbedding(nn.Module):
@@ -33,16 +35,16 @@ class PlainEmbedding(nn.Module):
         self.embedding = nn.Embedding(vocab, width)
         nn.init.normal_(self.embedding.weight, std=1.0)
 
-    def distinct(self, ids, mask, t_span, flow_loss=False):
+    def distinct(self, ids, mask, t_span, flow_loss=False, flow_ids=None):
         return self.embedding.weight, ids, None, None
 
     def check_ids(self, ids):
         assert int(ids.max()) < len(self.embedding.weight)
 
 
-def _plain_embedding(vocab: int, tied: bool = False) -> LiquidTextGenerationModel:
-    model = liquid(vocab)
-    model.embedding = PlainEmbedding(vocab, SIZES["hidden_size"])  # pyright: ignore
+def _plain_embedding(make: Make, tied: bool = False) -> LiquidTextGenerationModel:
+    model = make()
+    model.embedding = PlainEmbedding(model.config.vocab_size, model.config.hidden_size)  # pyright: ignore
     if tied:
         model.output_proj.weight = model.embedding.embedding.weight
         nn.init.normal_(model.output_proj.weight, std=0.02)
@@ -63,19 +65,15 @@ class Gated(nn.Module):
         return h.to(u.dtype) * F.silu(self.gate(u)), state
 
 
-def _gated(vocab: int) -> LiquidTextGenerationModel:
-    model = liquid(vocab)
+def _gated(make: Make) -> LiquidTextGenerationModel:
+    model = make()
     for block in model.blocks:
         block.mixer = Gated(block.mixer)  # pyright: ignore
     return model
 
 
-def _no_conv(vocab: int) -> LiquidTextGenerationModel:
-    return liquid(vocab, conv_width=1)
-
-
-def _memory_without_cell(vocab: int) -> LiquidTextGenerationModel:
-    model = liquid(vocab)
+def _memory_without_cell(make: Make) -> LiquidTextGenerationModel:
+    model = make()
     mixer: Any = model.blocks[1].mixer
     mixer.cell.requires_grad_(False)
 
@@ -88,31 +86,155 @@ def _memory_without_cell(vocab: int) -> LiquidTextGenerationModel:
     return model
 
 
-VARIANTS: dict[str, Callable[[int], LiquidTextGenerationModel]] = {
-    "liquid": liquid,
+class OwnConvolutions(AsyncLiquidCell):
+    """Queries, keys and values each with a convolution of their own, after their projections (as Yang et al.
+    2025 have it), in place of one before them all."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.taps = nn.Parameter(torch.randn(self.qkv.out_features, 1, self.conv.width) * 0.3)
+        with torch.no_grad():
+            self.taps[:, :, -1] += 1.0
+
+    def mix(self, x, events, state):
+        self.seen = torch.cat([state.conv.to(x.dtype), x], 1)
+        return super().mix(x, events, state)
+
+    def reads(self, u, events):
+        made = F.conv1d(self.qkv(self.seen).mT, self.taps.to(u.dtype), groups=len(self.taps)).mT
+        rest, qkv = super().reads(u, events), F.silu(made).unflatten(-1, (3, -1, self.head_width))
+        q, k, v = qkv.unbind(2)
+        return rest._replace(q=F.normalize(q, dim=-1), k=F.normalize(k, dim=-1), v=v)
+
+
+class SeparateWrite(AsyncLiquidCell):
+    """S = (I − η kkᵀ) S⁻ + ω k vᵀ with a write gate ω of its own beside the erase gate η; the same at the
+    start."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.share = nn.Linear(self.hidden_size, self.num_heads)
+        nn.init.normal_(self.share.weight, std=0.1 * self.hidden_size**-0.5)
+        nn.init.zeros_(self.share.bias)
+
+    def reads(self, u, events):
+        made = super().reads(u, events)
+        return made._replace(v=made.v * 2 * torch.sigmoid(self.share(u))[..., None])
+
+
+class Rotated(AsyncLiquidCell):
+    """Queries and keys turn by the phase Σ Ω(x)Δ, pair by pair: complex rates. The phase begins anew in every
+    call, and the memory that is handed on is turned back by what has passed."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        pairs = self.head_width // 2
+        self.pace = nn.Linear(self.hidden_size, self.num_heads)
+        nn.init.normal_(self.pace.weight, std=0.1 * self.hidden_size**-0.5)
+        nn.init.ones_(self.pace.bias)
+        self.log_speed = nn.Parameter(-torch.arange(pairs) / pairs * torch.tensor(1e5).log())
+
+    def context(self, u, events, state):
+        made = self.reads(u, events)
+        turn = F.softplus(self.pace(u).float()) * events.elapsed[..., None]
+        phase = turn.cumsum(1)[..., None] * self.log_speed.exp()
+        q, k = _turned(made.q, phase), _turned(made.k, phase)
+        turned = Reads(q, k, made.v, made.log_decay, made.write)
+        o, memory = delta_memory(*turned, state.memory, self.chunk_size)
+        assert memory is not None
+        memory = _turned(memory.mT, -phase[:, -1][:, :, None]).mT
+        return self.head_norm(o).flatten(2) * F.silu(self.gate(u)), memory
+
+
+def _turned(x: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
+    """The two halves of the last axis as real and imaginary parts, times e^{i phase}."""
+    a, b = x.float().chunk(2, -1)
+    return torch.cat([a * phase.cos() - b * phase.sin(), a * phase.sin() + b * phase.cos()], -1).to(x.dtype)
+
+
+class WindowAttention(nn.Module):
+    """Softmax attention over the last `window` events, rotary positions; the inputs of the last window are
+    its state."""
+
+    def __init__(self, mixer: TimeMixer, window: int = 256):
+        super().__init__()
+        self.window, self.heads = window, max(1, mixer.hidden_size // 64)
+        self.qkv = nn.Linear(mixer.hidden_size, 3 * mixer.hidden_size, bias=False)
+        self.fresh = mixer.initial_state
+
+    def initial_state(self, batch, dtype, device):
+        state = self.fresh(batch, dtype, device)
+        return state._replace(conv=state.conv[:, :1].expand(-1, self.window - 1, -1))
+
+    def mix(self, x, events, state):
+        past, length = self.window - 1, x.shape[1]
+        q, k, v = self.qkv(torch.cat([state.conv.to(x.dtype), x], 1)).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q[:, past:], k, v))
+        place, pairs = torch.arange(past + length), q.shape[-1] // 2
+        phase = place[:, None] * 1e4 ** (-torch.arange(pairs) / pairs)
+        back = place[past:, None] - place
+        empty = (state.conv.abs().sum(-1) == 0)[:, None, None]  # before a document's first
+        seen = (back >= 0) & (back < self.window) & ~F.pad(empty, (0, length))
+        out = F.scaled_dot_product_attention(_turned(q, phase[past:]), _turned(k, phase), v, attn_mask=seen)
+        tail = last_inputs(x, events, state.conv)
+        return out.transpose(1, 2).flatten(2), state._replace(conv=tail, time=events.last_time)
+
+
+def _with_memory(kind: type[AsyncLiquidCell]) -> Callable[[Make], LiquidTextGenerationModel]:
+    """Another matrix memory in the second block."""
+
+    def variant(make: Make) -> LiquidTextGenerationModel:
+        model = make()
+        block: Any = model.blocks[1]
+        block.mixer = kind(model.config.hidden_size, 0.0)
+        return model
+
+    return variant
+
+
+def _window_attention(make: Make) -> LiquidTextGenerationModel:
+    model = make()
+    block: Any = model.blocks[3]
+    block.mixer = WindowAttention(block.mixer)
+    return model
+
+
+VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
+    "liquid": lambda make: make(),
     "TTTT": _pattern("TTTT"),
     "MMMM": _pattern("MMMM"),
     "TMTM": _pattern("TMTM"),
     "TTTM": _pattern("TTTM"),
     "MTTT": _pattern("MTTT"),
     "plain embedding": _plain_embedding,
-    "plain tied embedding": lambda vocab: _plain_embedding(vocab, tied=True),
+    "plain tied embedding": lambda make: _plain_embedding(make, tied=True),
     "gated": _gated,
-    "no convolution": _no_conv,
+    "no convolution": lambda make: make(conv_width=1),
     "memory without time cell": _memory_without_cell,
-    "1 head": lambda vocab: liquid(vocab, num_heads=1),
-    "8 heads": lambda vocab: liquid(vocab, num_heads=8),
-    "no n-grams, MLP of 3 H": lambda vocab: liquid(vocab, ngram_rows=0, intermediate_size=768),
-    "three blocks, MLP of 3 H": lambda vocab: liquid(
-        vocab, num_hidden_layers=3, intermediate_size=768, ngram_dim=19
-    ),
-    "n-grams up to 5": lambda vocab: liquid(vocab, ngram_max=5, ngram_dim=18),
-    "8,192 rows of 48": lambda vocab: liquid(vocab, ngram_rows=8192, ngram_dim=48),
-    "MLP of H, n-grams of 32": lambda vocab: liquid(vocab, intermediate_size=256, ngram_dim=32),
-    "flow weight 0.01": lambda vocab: liquid(vocab, flow_loss_weight=0.01),
+    "own convolutions": _with_memory(OwnConvolutions),
+    "separate write": _with_memory(SeparateWrite),
+    "rotated": _with_memory(Rotated),
+    "window attention": _window_attention,
+    "1 head": lambda make: make(num_heads=1),
+    "8 heads": lambda make: make(num_heads=8),
+    "two writes": lambda make: make(num_writes=2),
+    "no n-grams, MLP of 3 H": lambda make: make(ngram_rows=0, intermediate_size=768),
+    "three blocks, MLP of 3 H": lambda make: make(num_hidden_layers=3, intermediate_size=768, ngram_dim=19),
+    "n-grams up to 5": lambda make: make(ngram_max=5, ngram_dim=18),
+    "8,192 rows of 48": lambda make: make(ngram_rows=8192, ngram_dim=48),
+    "MLP of H, n-grams of 32": lambda make: make(intermediate_size=256, ngram_dim=32),
+    "flow weight 0.01": lambda make: make(flow_loss_weight=0.01),
 }
 
 
 def build_variant(name: str, vocab: int, length: int) -> LanguageModel:
-    """A peer, or a variant of ours."""
-    return build(name, vocab, length) if name in MODELS else Ours(VARIANTS[name](vocab))
+    """A peer, or a variant of ours, of width 256 or of another size of SIZES ("tiny/1 head")."""
+    if name in MODELS:
+        return build(name, vocab, length)
+    size, _, variant = name.rpartition("/")
+
+    def make(**choices: Any) -> LiquidTextGenerationModel:
+        sizes = {"vocab_size": vocab, "dropout_rate": 0.0, **SIZES[size], **choices}
+        return LiquidTextGenerationModel(LiquidConfig(**sizes))
+
+    return Ours(VARIANTS[variant](make))

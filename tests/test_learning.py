@@ -5,9 +5,11 @@ import math
 
 import pytest
 import torch
+from helpers import error, randomise
 
 from benchmarks import learning, long_context, machine, pool, recall, texts
 from benchmarks.peers import MODELS, OUTPUTS, STEPWISE, build, recipe
+from benchmarks.variants import VARIANTS, build_variant
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.corpus import Document
 from liquidlm.data import IGNORED, tokenize_documents
@@ -187,3 +189,19 @@ def test_what_is_measured_is_not_run_again_and_what_failed_is(tmp_path, monkeypa
     assert "failed" in pool.run_pool("squares", "any", jobs, 2)["n=2"]
     assert pool.run_pool("squares", "any", jobs, 2)["n=2"] == {"n": 2, "square": 4}
     assert sorted(ran) == [1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_sees_no_future_and_goes_on_from_its_state(name):
+    model, ids = (
+        randomise(build_variant(f"tiny/{name}", 261, 64), scale=0.02).eval(),
+        torch.randint(4, 260, (2, 70)),
+    )
+    with torch.no_grad():
+        whole, _ = model.logits(ids)
+        first, state = model.logits(ids[:, :30])
+        rest, _ = model.logits(ids[:, 30:], state)
+        ids[:, 50] = 9
+        other, _ = model.logits(ids)
+    assert error(torch.cat([first, rest], 1), whole) < 2e-5
+    assert error(other[:, :50], whole[:, :50]) == 0 and error(other[:, 50:], whole[:, 50:]) > 1e-3
