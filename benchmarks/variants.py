@@ -135,6 +135,7 @@ class Rotated(AsyncLiquidCell):
         self.log_speed = nn.Parameter(-torch.arange(pairs) / pairs * torch.tensor(1e5).log())
 
     def context(self, u, events, state):
+        assert state.memory is not None
         made = self.reads(u, events)
         turn = F.softplus(self.pace(u).float()) * events.elapsed[..., None]
         phase = turn.cumsum(1)[..., None] * self.log_speed.exp()

@@ -42,10 +42,12 @@ class Muon(torch.optim.Muon):
 
     def _update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices of one shape."""
-        wanted = [self._momentum(matrix).lerp_(matrix.grad, 1 - group["momentum"]) for matrix in matrices]  # pyright: ignore[reportArgumentType]
-        if group["nesterov"]:
-            grads = [matrix.grad for matrix in matrices]
-            wanted = [grad.lerp(m, group["momentum"]) for grad, m in zip(grads, wanted, strict=True)]  # pyright: ignore[reportOptionalMemberAccess]
+        wanted, weight = [], group["momentum"]
+        for matrix in matrices:
+            grad, momentum = matrix.grad, self._momentum(matrix)
+            assert grad is not None
+            momentum.lerp_(grad, 1 - weight)
+            wanted.append(grad.lerp(momentum, weight) if group["nesterov"] else momentum)
         update = torch.stack(wanted)
         dtype = torch.bfloat16 if self.bf16 else torch.promote_types(update.dtype, torch.float32)
         update = orthogonalized(update.to(dtype), group["ns_coefficients"], group["ns_steps"], group["eps"])

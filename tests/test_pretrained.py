@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
+from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.folder import load_model, verify
 from liquidlm.pretrained import STORIES, shipped_models
 from recipes.stories import PROMPTS, sample
@@ -26,6 +28,17 @@ def test_a_shipped_model_is_whole_and_small(name: str) -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert tokenizer.decode(tokenizer.encode("It's a test.\n")) == "It's a test.\n"
     assert model.embedding.round_trip_survival() >= 0.999
+
+
+def test_the_recipe_makes_a_model_of_these_shapes() -> None:
+    recipe = tomllib.loads((Path(__file__).parents[1] / "recipes" / f"{STORIES}.toml").read_text())
+    model, tokenizer = load_model(STORIES)
+    config = LiquidConfig(vocab_size=tokenizer.vocab_size, **recipe["sizes"])
+    with torch.device("meta"):
+        made = LiquidTextGenerationModel(config)
+    assert {n: p.shape for n, p in made.named_parameters()} == {
+        n: p.shape for n, p in model.named_parameters()
+    }
 
 
 def test_the_first_command_writes_a_paragraph(tmp_path: Path) -> None:
