@@ -107,6 +107,8 @@ class Task:
         whole: a row counts only if all its answers are right.
         smoothing: of the labels in training. Where every answer is sure, cross-entropy no longer tells a
             state that is nearly right from one that is right, which adds up over longer tests; this does.
+        cooling: the learning rate falls with this power of what is left of the steps; what is to be exact
+            wants small last steps.
         ours: choices of our config for this task.
     """
 
@@ -120,6 +122,7 @@ class Task:
     width: int = 128
     whole: bool = False
     smoothing: float = 0.0
+    cooling: int = 1
     ours: dict[str, Any] = field(default_factory=dict)
 
 
@@ -157,13 +160,14 @@ TASKS = {
             steps=steps,
             tokens=2048,
             smoothing=0.1,
-            # An element's key is to be its own, whatever came before: in the first block, no convolution.
-            ours={"mixer_types": ["memory", "time"], "ngram_rows": 0, "conv_width": 1, "num_writes": writes},
+            cooling=2,
+            # The state is kept by the first block, whose keys know of no state, and read by the second.
+            ours={"mixer_types": ["memory", "time"], "ngram_rows": 0, **choices},
         )
-        for name, order, steps, writes in (
-            ("parity", 2, 2000, 1),
-            ("s3", 3, 6000, 2),
-            ("s5", 5, 3000, 4),
+        for name, order, steps, choices in (
+            ("parity", 2, 2000, {"conv_width": 1}),  # a key is its element's own, whatever came before
+            ("s3", 3, 4000, {"num_writes": 2}),
+            ("s5", 5, 4000, {"num_writes": 4}),
         )
     },
 }
@@ -202,8 +206,7 @@ def probe(given: Probe) -> dict[str, Any]:
         loss = loss_of(model, ids, targets, task.smoothing)
         loss.backward()
         clip_gradients(model.parameters())
-        # The rate falls with the square of what is left: states that last want small last steps.
-        optimisers.step(step, 1 - (1 - step / task.steps) ** 2)
+        optimisers.step(step, 1 - (1 - step / task.steps) ** task.cooling)
         average = loss.item() if step == 0 else 0.95 * average + 0.05 * loss.item()
         if (step + 1) % (task.steps // 10) == 0:
             print(f"{given.key}: step {step + 1} loss {average:.4f}", file=sys.stderr, flush=True)
