@@ -100,7 +100,10 @@ def test_the_sum_over_a_file_is_that_of_eval(
 def test_a_line_break_is_of_the_line_that_follows_it() -> None:
     """So that at a file's end one token less is counted than eval has, and a line can be said at once."""
     one, other = reader(), reader()
-    assert sum(line.bits for line in read(one, b"a\nb\n")) == sum(line.bits for line in read(other, b"a\nb"))
+    with_break, without = (read(a, text) for a, text in ((one, b"a\nb\n"), (other, b"a\nb")))
+    assert sum(line.bits for line in with_break) == pytest.approx(
+        sum(line.bits for line in without), rel=1e-6
+    )
     assert [line.bytes for line in read(reader(), b"a\nb\n")] == [1, 2]
 
 
