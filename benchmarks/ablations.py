@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args(argv)
-    shape = {"steps": given.steps, "rows": given.rows, "length": given.length}
-    shape["bf16"], size = bf16_is_faster(best_device()), f"{given.size}/" if given.size else ""
+    bf16, size = bf16_is_faster(best_device()), f"{given.size}/" if given.size else ""
+    shape = {"steps": given.steps, "rows": given.rows, "length": given.length, "bf16": bf16}
     trials = [
         Trial(given.text, size + name, given.recipe, given.lr, **shape, seed=seed)
         for seed in range(given.seeds)

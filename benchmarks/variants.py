@@ -219,23 +219,27 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "1 head": lambda make: make(num_heads=1),
     "8 heads": lambda make: make(num_heads=8),
     "two writes": lambda make: make(num_writes=2),
-    "no n-grams, MLP of 3 H": lambda make: make(ngram_rows=0, intermediate_size=768),
-    "three blocks, MLP of 3 H": lambda make: make(num_hidden_layers=3, intermediate_size=768, ngram_dim=19),
+    "no n-grams, MLP of 3 H": lambda make: make(mlp=3.0, ngram_rows=0),
+    "three blocks, MLP of 3 H": lambda make: make(mlp=3.0, num_hidden_layers=3, ngram_dim=19),
     "n-grams up to 5": lambda make: make(ngram_max=5, ngram_dim=18),
     "8,192 rows of 48": lambda make: make(ngram_rows=8192, ngram_dim=48),
-    "MLP of H, n-grams of 32": lambda make: make(intermediate_size=256, ngram_dim=32),
+    "MLP of H, n-grams of 32": lambda make: make(mlp=1.0, ngram_dim=32),
     "flow weight 0.01": lambda make: make(flow_loss_weight=0.01),
 }
 
 
 def build_variant(name: str, vocab: int, length: int) -> LanguageModel:
-    """A peer, or a variant of ours, of width 256 or of another size of SIZES ("tiny/1 head")."""
+    """A peer, or a variant of ours, of width 256 or of another size of SIZES ("tiny/1 head").
+
+    Variants that name rows of n-grams have as many parameters as ours at width 256 only.
+    """
     if name in MODELS:
         return build(name, vocab, length)
     size, _, variant = name.rpartition("/")
 
-    def make(**choices: Any) -> LiquidTextGenerationModel:
+    def make(mlp: float = 1.5, **choices: Any) -> LiquidTextGenerationModel:
         sizes = {"vocab_size": vocab, "dropout_rate": 0.0, **SIZES[size], **choices}
+        sizes["intermediate_size"] = round(mlp * sizes["hidden_size"])
         return LiquidTextGenerationModel(LiquidConfig(**sizes))
 
     return Ours(VARIANTS[variant](make))

@@ -18,19 +18,26 @@ class Muon(torch.optim.Muon):
         m ← μ m + (1 − μ) g,   W ← (1 − γλ) W − γ √max(1, rows/columns) · NS(μ m + (1 − μ) g)
 
     torch iterates in bfloat16, matrix by matrix. A processor without bfloat16 products does them some fifty
-    times slower than float32's: on such a CPU nearly all of a training step was Muon's.
+    times slower than float32's: on such a CPU most of a training step was Muon's.
 
     Args:
+        lr, weight_decay, momentum: γ, λ, μ.
         bf16: iterate in bfloat16; else in float32 (float64 matrices in float64).
-        options: torch's.
     """
 
-    def __init__(self, matrices: Iterable[Any], *, bf16: bool, **options: Any):
-        super().__init__(matrices, **options)
+    def __init__(
+        self, matrices: Iterable[Any], *, lr: float, weight_decay: float, momentum: float, bf16: bool
+    ):
+        super().__init__(matrices, lr=lr, weight_decay=weight_decay, momentum=momentum)
         self.bf16 = bf16
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all matrices that have a gradient. A closure makes the gradients and returns the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             alike: dict[Any, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
@@ -39,6 +46,7 @@ class Muon(torch.optim.Muon):
             for matrices in alike.values():
                 for some in _portions(matrices):
                     self._update(some, group)
+        return loss
 
     def _update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices of one shape."""
@@ -47,7 +55,7 @@ class Muon(torch.optim.Muon):
             grad, momentum = matrix.grad, self._momentum(matrix)
             assert grad is not None
             momentum.lerp_(grad, 1 - weight)
-            wanted.append(grad.lerp(momentum, weight) if group["nesterov"] else momentum)
+            wanted.append(grad.lerp(momentum, weight))
         update = torch.stack(wanted)
         dtype = torch.bfloat16 if self.bf16 else torch.promote_types(update.dtype, torch.float32)
         update = orthogonalized(update.to(dtype), group["ns_coefficients"], group["ns_steps"], group["eps"])

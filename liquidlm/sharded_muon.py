@@ -42,7 +42,7 @@ class ShardedMuon(Muon):
         return number % self.count
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
         for number, matrix in enumerate(self.matrices):
             value, grad = matrix.full_tensor(), matrix.grad.full_tensor()  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
             if number in self.owned:
