@@ -24,7 +24,7 @@ from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
 from liquidlm.data import StreamBatches, Weighted, cut_into_spans
 from liquidlm.optim import clip_gradients
-from liquidlm.precision import autocast
+from liquidlm.precision import autocast, best_device
 
 POINTS = 8
 """Times that the held-out text is tried in a run."""
@@ -67,7 +67,8 @@ def learn(trial: Trial) -> dict[str, Any]:
     """
     torch.manual_seed(trial.seed)
     text = load(trial.text)
-    model = build_variant(trial.model, text.tokenizer.vocab_size, trial.length).train()
+    device = best_device()
+    model = build_variant(trial.model, text.tokenizer.vocab_size, trial.length).train().to(device)
     optimisers = recipe(model, trial.recipe, trial.lr)
     train = text.train
     if trial.span:
@@ -80,8 +81,8 @@ def learn(trial: Trial) -> dict[str, Any]:
         batch = batches.next_batch()
         if bool(batch.starts[:, 0].all()):  # the rows have jumped
             state = None
-        with autocast(batch.input_ids.device, trial.bf16):
-            loss, state = model(batch.input_ids, batch.targets, state)
+        with autocast(device, trial.bf16):
+            loss, state = model(batch.input_ids.to(device), batch.targets.to(device), state)
         loss.backward()
         clip_gradients(model.parameters())
         optimisers.step(step, step / trial.steps)
@@ -106,7 +107,7 @@ def learn(trial: Trial) -> dict[str, Any]:
 
 def weights_file(trial: Trial) -> Path:
     """Where the weights of a run that is reported are kept; the repository does not carry them."""
-    name = f"{trial.text}-{trial.model}-{trial.steps}-{trial.seed}.safetensors"
+    name = f"{trial.text}-{trial.model.replace('/', '-')}-{trial.steps}-{trial.seed}.safetensors"
     return Path(__file__).parents[1] / "runs" / "benchmarks" / name
 
 
@@ -119,13 +120,13 @@ def bits_per_byte(model: LanguageModel, rows: HeldOut, length: int, bf16: bool) 
     has at least half a window of context.
     """
     model.eval()
-    total, state = 0.0, None
+    total, state, device = 0.0, None, best_device()
     for ids, targets in pieces(rows, length, model.carries):
         counted = int((targets >= 0).sum())
         if not counted and not model.carries:
             continue
-        with autocast(ids.device, bf16):
-            loss, state = model(ids, targets, state)
+        with autocast(device, bf16):
+            loss, state = model(ids.to(device), targets.to(device), state)
         total += loss.item() * counted if counted else 0.0
     model.train()
     return total / math.log(2) / rows.text_bytes

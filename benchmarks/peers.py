@@ -25,6 +25,15 @@ OUTPUTS = ("output_proj", "lm_head", "output")
 """Names of output layers."""
 STEPWISE = ("cfc", "ltc")
 """Peers that call a Python cell per token: their packages have no form that is parallel over time."""
+SIZES: dict[str, dict[str, dict[str, int]]] = {
+    "base": {
+        OURS: {"width": 512, "layers": 9},
+        "llama": {"width": 512, "layers": 8},
+        "lstm": {"width": 640, "layers": 2},
+        "mingru": {"width": 496, "layers": 7},
+    }
+}
+"""Of "base/llama" and the others: models of about 25 million parameters beside the vocabulary's."""
 
 
 class LanguageModel(nn.Module, ABC):
@@ -301,11 +310,12 @@ MODELS: dict[str, Callable[..., LanguageModel]] = {
 
 
 def build(name: str, vocab: int, length: int, **sizes: Any) -> LanguageModel:
-    """A model of MODELS over a vocabulary, for sequences of up to `length` tokens.
+    """A model of MODELS, or one in a size of SIZES ("base/llama"), for sequences of up to `length` tokens.
 
     `sizes` (width, layers) replace those that make all alike.
     """
-    return MODELS[name](vocab, length, **sizes)
+    size, _, kind = name.rpartition("/")
+    return MODELS[kind](vocab, length, **(SIZES[size][kind] if size else {}), **sizes)
 
 
 def parameters(model: nn.Module) -> int:

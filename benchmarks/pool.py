@@ -49,7 +49,11 @@ def _in_child(module: str, job: Figures, threads: int) -> Figures:
     )
     if done.returncode:
         return {"failed": f"exit code {done.returncode}"}
-    return {**json.loads(done.stdout.splitlines()[-1]), "threads": threads, "commit": machine()["commit"]}
+    return {
+        **json.loads(done.stdout.splitlines()[-1]),
+        "threads": threads,
+        **{name: machine()[name] for name in ("gpu", "commit")},
+    }
 
 
 def report(run: Callable[[Figures], Figures]) -> None:

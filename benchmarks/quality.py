@@ -7,7 +7,8 @@ First the seconds of a training step, all models in turn, alone on the machine w
 the steps that fit into the time; the runs are then measured in steps, and may share the machine. Every model
 is given the same tokens per step and the recipe (optimiser, learning rate, and for those that do not carry a
 state the length of a row) that was best in a short sweep, its learning rate decayed to 0 in each run. What
-results/quality.json has already is not run again.
+results/quality.json has already is not run again. `--base` compares models of 25 million parameters in large
+steps, for a GPU, in results/quality_base.json.
 """
 
 import argparse
@@ -26,13 +27,22 @@ from benchmarks.texts import TEXTS, load
 from benchmarks.timing import interleaved, medians
 from benchmarks.training_step import TrainingStep, bf16_is_faster
 
-NAME = "quality"
 COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
 OPTIMISERS = [("adamw", 0.001), ("adamw", 0.003), ("adamw", 0.01), ("muon", 0.02)]
-TOKENS = 2048
-"""Tokens per step."""
 CARRIED, ALONE = [256], [1024, 256]
 """Tokens in a row: where the state is carried from step to step, and where each row stands alone."""
+
+
+class Contest(NamedTuple):
+    """Models of one size: where their results are kept, and tokens per step."""
+
+    name: str
+    size: str
+    tokens: int
+
+
+SMALL = Contest("quality", "", 2048)
+BASE = Contest("quality_base", "base/", 16384)
 
 
 class Recipe(NamedTuple):
@@ -49,13 +59,15 @@ def recipes(model: str) -> list[Recipe]:
     return [Recipe(*optimiser, length) for length in lengths for optimiser in OPTIMISERS]
 
 
-def measure_speed(text: str, names: list[str], rounds: int = 5) -> dict[str, dict[str, Any]]:
+def measure_speed(
+    contest: Contest, text: str, names: list[str], rounds: int = 5
+) -> dict[str, dict[str, Any]]:
     """{model: {"bf16", "seconds": {"optimiser length": of a step}}}; for all together if one is missing."""
-    known = read_results(NAME).get("speed", {}).get(text, {})
+    known = read_results(contest.name).get("speed", {}).get(text, {})
     if set(names) <= set(known):
         return known
     vocab, stream = load(text).tokenizer.vocab_size, load(text).train.tokens
-    ids = torch.from_numpy(stream[:TOKENS].astype("int64"))
+    ids = torch.from_numpy(stream[: contest.tokens].astype("int64"))
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         found[name] = {"bf16": bf16_is_faster(name, vocab), "seconds": {}}
@@ -69,28 +81,36 @@ def measure_speed(text: str, names: list[str], rounds: int = 5) -> dict[str, dic
     for key, seconds in medians(interleaved(dict(steps), rounds)).items():
         name, rest = key.split(" ", 1)
         found[name]["seconds"][rest] = seconds
-    return add_results(NAME, "speed", text, found)["speed"][text]
+    return add_results(contest.name, "speed", text, found)["speed"][text]
 
 
-def trial(text: str, model: str, recipe: Recipe, speed: dict[str, Any], minutes: float, **more: Any) -> Trial:
+def trial(
+    contest: Contest,
+    text: str,
+    model: str,
+    recipe: Recipe,
+    speed: dict[str, Any],
+    minutes: float,
+    **more: Any,
+) -> Trial:
     """A run of as many steps as fit into so many minutes."""
     steps = max(2, round(60 * minutes / speed["seconds"][f"{recipe.optimiser} {recipe.length}"]))
-    shape = {"rows": TOKENS // recipe.length, "length": recipe.length, "bf16": speed["bf16"]}
+    shape = {"rows": contest.tokens // recipe.length, "length": recipe.length, "bf16": speed["bf16"]}
     return Trial(text, model, recipe.optimiser, recipe.lr, steps, **shape, **more)
 
 
 def sweep(
-    text: str, models: list[str], speed: dict[str, Any], minutes: float, workers: int
+    contest: Contest, text: str, models: list[str], speed: dict[str, Any], minutes: float, workers: int
 ) -> dict[str, Recipe]:
     """Per model the recipe with the lowest bits per byte after a short run, on the text to choose by. It
     reads the documents from their beginnings, where the runs that are reported read spans of them all."""
     tried = {model: recipes(model) for model in models}
     trials = {
-        (model, recipe): trial(text, model, recipe, speed[model], minutes, span=0)
+        (model, recipe): trial(contest, text, model, recipe, speed[model], minutes, span=0)
         for model in models
         for recipe in tried[model]
     }
-    results = run_trials(NAME, trials.values(), workers)
+    results = run_trials(contest.name, trials.values(), workers)
     best = {}
     for model in models:
         scores = {recipe: _score(results[trials[model, recipe].key]) for recipe in tried[model]}
@@ -109,7 +129,8 @@ def _score(result: dict[str, Any]) -> float:
 
 def table(text: str, runs: dict[str, list[dict[str, Any]]]) -> str:
     """Bits per byte, mean over seeds; steps, tokens, and how much higher than ours."""
-    own = statistics.mean(run["bits_per_byte"] for run in runs[OURS]) if OURS in runs else float("nan")
+    ours = [run["bits_per_byte"] for model, mine in runs.items() if model.endswith(OURS) for run in mine]
+    own = statistics.mean(ours) if ours else float("nan")
     lines = [f"{text}: bits per byte, test; steps; tokens; parameters; recipe"]
     for model, mine in runs.items():
         scores = [run["bits_per_byte"] for run in mine]
@@ -131,13 +152,13 @@ def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any]
     for model, (first, *_) in runs.items():
         steps = [step for step, _, _ in first["curve"][1:-1]]  # the last is on other text
         bits = [score for _, _, score in first["curve"][1:-1]]
-        colour = f"C{list(MODELS).index(model)}"
+        colour = f"C{list(MODELS).index(model.split('/')[-1])}"
         seconds = speed[model]["seconds"][f"{first['recipe']} {first['length']}"]
         minutes = [step * seconds / 60 for step in steps]
         by_time.plot(minutes, bits, marker="o", label=model, color=colour)
         tokens = [step * first["rows"] * first["length"] / 1e6 for step in steps]
         by_tokens.semilogx(tokens, bits, marker="o", label=model, color=colour)
-    by_time.set(title=text, xlabel="minutes of training on two cores", ylabel="bits per byte, validation")
+    by_time.set(title=text, xlabel="minutes of training", ylabel="bits per byte, validation")
     by_tokens.set(xlabel="million tokens of training")
     for axis in (by_time, by_tokens):
         axis.grid(alpha=0.3)
@@ -148,6 +169,7 @@ def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any]
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
+    parser.add_argument("--base", action="store_true", help="models of 25 million parameters, for a GPU")
     parser.add_argument("--models", nargs="+", default=COMPARED, choices=list(MODELS))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--sweep-minutes", type=float, default=1.0)
@@ -155,23 +177,34 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at a time, sharing the cores")
     parser.add_argument("--matched", choices=list(MODELS), help="ours, with this peer's number of steps")
     given = parser.parse_args(argv)
-    speed = measure_speed(given.text, given.models)
-    best = sweep(given.text, given.models, speed, given.sweep_minutes, given.workers)
+    contest = BASE if given.base else SMALL
+    models, ours = [contest.size + model for model in given.models], contest.size + OURS
+    speed = measure_speed(contest, given.text, models)
+    best = sweep(contest, given.text, models, speed, given.sweep_minutes, given.workers)
     trials = {
         model: [
-            trial(given.text, model, best[model], speed[model], given.minutes, seed=seed, judge="test")
+            trial(
+                contest,
+                given.text,
+                model,
+                best[model],
+                speed[model],
+                given.minutes,
+                seed=seed,
+                judge="test",
+            )
             for seed in range(given.seeds)
         ]
-        for model in given.models
+        for model in models
     }
     if given.matched:
-        (peer, *_), own = trials[given.matched], trials[OURS]
-        trials = {OURS: [replace(each, steps=peer.steps) for each in own]}
-    results = run_trials(NAME, itertools.chain(*trials.values()), given.workers)
+        (peer, *_), own = trials[contest.size + given.matched], trials[ours]
+        trials = {ours: [replace(each, steps=peer.steps) for each in own]}
+    results = run_trials(contest.name, itertools.chain(*trials.values()), given.workers)
     runs = {model: [results[each.key] for each in mine] for model, mine in trials.items()}
     print(table(given.text, runs))
     if not given.matched:
-        draw(given.text, runs, speed, RESULTS / f"{NAME}_{given.text}.png")
+        draw(given.text, runs, speed, RESULTS / f"{contest.name}_{given.text}.png")
 
 
 if __name__ == "__main__":

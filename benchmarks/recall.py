@@ -25,6 +25,7 @@ from benchmarks.peers import MODELS, OURS, LanguageModel, build, parameters, rec
 from benchmarks.pool import report, run_pool
 from liquidlm.data import IGNORED
 from liquidlm.optim import clip_gradients
+from liquidlm.precision import best_device
 
 NAME = "recall"
 Examples = tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]
@@ -36,8 +37,8 @@ def mqar(rows: int, length: int, pairs: int, generator: torch.Generator, vocab: 
     random even places among random tokens; its value is asked."""
     keys = _distinct(rows, pairs, vocab // 2 - 1, generator) + 1
     values = _distinct(rows, pairs, vocab // 2, generator) + vocab // 2
-    ids = torch.randint(0, vocab, (rows, length), generator=generator)
-    targets = torch.full((rows, length), IGNORED)
+    ids = torch.randint(0, vocab, (rows, length), generator=generator, device=generator.device)
+    targets = torch.full_like(ids, IGNORED)
     ids[:, : 2 * pairs] = torch.stack([keys, values], 2).flatten(1)
     places = 2 * pairs + 2 * _distinct(rows, pairs, (length - 2 * pairs) // 2, generator)
     ids.scatter_(1, places, keys)
@@ -47,25 +48,27 @@ def mqar(rows: int, length: int, pairs: int, generator: torch.Generator, vocab: 
 
 def passkey(rows: int, length: int, digits: int, generator: torch.Generator, vocab: int = 64) -> Examples:
     """A number somewhere in a text that repeats itself, asked at its end (Mohtashami & Jaggi 2023)."""
-    filler = torch.randint(20, vocab, (96,), generator=torch.Generator().manual_seed(1))
-    offset = torch.randint(0, 96, (rows, 1), generator=generator)
-    ids = filler[(offset + torch.arange(length)) % 96]
-    key = torch.randint(0, 10, (rows, digits), generator=generator)
+    device = generator.device
+    filler = torch.randint(20, vocab, (96,), generator=torch.Generator().manual_seed(1)).to(device)
+    offset = torch.randint(0, 96, (rows, 1), generator=generator, device=device)
+    ids = filler[(offset + torch.arange(length, device=device)) % 96]
+    key = torch.randint(0, 10, (rows, digits), generator=generator, device=device)
     room = length - 2 * digits - 2
-    place = (torch.rand(rows, 1, generator=generator) * room).long()
-    ids.scatter_(1, place, torch.full((rows, 1), 10))
-    ids.scatter_(1, place + 1 + torch.arange(digits), key)
+    place = (torch.rand(rows, 1, generator=generator, device=device) * room).long()
+    ids.scatter_(1, place, 10)
+    ids.scatter_(1, place + 1 + torch.arange(digits, device=device), key)
     ids[:, -digits - 1] = 11
     ids[:, -digits:] = key
-    targets = torch.full((rows, length), IGNORED)
+    targets = torch.full_like(ids, IGNORED)
     targets[:, -digits - 1 : -1] = key
     return ids, targets
 
 
 def copying(rows: int, length: int, _: int, generator: torch.Generator, vocab: int = 28) -> Examples:
     """(length − 1)/2 random letters, a mark, and the letters again."""
-    letters = torch.randint(2, vocab, (rows, (length - 1) // 2), generator=generator)
-    ids = torch.cat([letters, torch.ones(rows, 1, dtype=torch.long), letters], 1)
+    shape = rows, (length - 1) // 2
+    letters = torch.randint(2, vocab, shape, generator=generator, device=generator.device)
+    ids = torch.cat([letters, torch.ones_like(letters[:, :1]), letters], 1)
     targets = torch.full_like(ids, IGNORED)
     targets[:, -letters.shape[1] - 1 : -1] = letters
     return ids, targets
@@ -78,10 +81,10 @@ def word_problem(order: int) -> Callable[..., Examples]:
     table = torch.tensor([[index[tuple(a[i] for i in b)] for b in group] for a in group])
 
     def examples(rows: int, length: int, _: int, generator: torch.Generator) -> Examples:
-        ids = torch.randint(0, len(group), (rows, length), generator=generator)
-        product, targets = ids[:, 0], [ids[:, 0]]
+        ids = torch.randint(0, len(group), (rows, length), generator=generator, device=generator.device)
+        product, targets, products = ids[:, 0], [ids[:, 0]], table.to(ids.device)
         for column in ids[:, 1:].unbind(1):
-            product = table[product, column]
+            product = products[product, column]
             targets.append(product)
         return ids, torch.stack(targets, 1)
 
@@ -90,7 +93,7 @@ def word_problem(order: int) -> Callable[..., Examples]:
 
 def _distinct(rows: int, count: int, limit: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
     """Per row `count` different numbers under `limit`."""
-    return torch.rand(rows, limit, generator=generator).argsort(1)[:, :count]
+    return torch.rand(rows, limit, generator=generator, device=generator.device).argsort(1)[:, :count]
 
 
 @dataclass(frozen=True)
@@ -185,14 +188,16 @@ def probe(given: Probe) -> dict[str, Any]:
     torch.manual_seed(given.seed)
     longest, choices = max(length for length, _ in task.tested), task.ours if given.model == OURS else {}
     sizes = {"width": task.width, "layers": task.layers, **choices}
-    model = build(given.model, task.vocab, longest, **sizes).train()
-    optimisers, generator = recipe(model, given.recipe, given.lr), torch.Generator().manual_seed(given.seed)
+    device = best_device()
+    model = build(given.model, task.vocab, longest, **sizes).train().to(device)
+    optimisers, generator = recipe(model, given.recipe, given.lr), torch.Generator(device)
+    generator.manual_seed(given.seed)
     seconds, average = time.perf_counter(), 0.0
     for step in range(task.steps):
         # Lengths grow over the first half of the training, then all of them come.
         reach = min(1.0, 2 * (step + 1) / task.steps) * len(task.trained)
         known = task.trained[: max(1, math.ceil(reach))]
-        length, load = known[int(torch.randint(0, len(known), (), generator=generator))]
+        length, load = known[int(torch.randint(0, len(known), (), generator=generator, device=device))]
         ids, targets = task.examples(min(64, max(1, task.tokens // length)), length, load, generator)
         loss, _ = model(ids, targets)
         loss.backward()
@@ -210,7 +215,7 @@ def probe(given: Probe) -> dict[str, Any]:
 def accuracy(model: LanguageModel, task: Task, length: int, load: int) -> float:
     """Share of right answers in 64 rows, in 20 where a row has over 2¹⁵ tokens, in 8 over 2¹⁸."""
     model.eval()
-    generator = torch.Generator().manual_seed(123)
+    generator = torch.Generator(best_device()).manual_seed(123)
     rows = 64 if length <= 2**15 else 20 if length <= 2**18 else 8
     right: list[Tensor] = []
     for first in range(0, rows, 4):

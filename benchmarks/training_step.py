@@ -33,7 +33,7 @@ from benchmarks.timing import (
 )
 from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
 from liquidlm.optim import clip_gradients
-from liquidlm.precision import autocast
+from liquidlm.precision import autocast, best_device
 
 NAME = "training_step"
 MARGIN = 1.5
@@ -52,8 +52,9 @@ class TrainingStep:
         self, name: str, vocab: int, ids: Int[Tensor, "b t"], bf16: bool, optimiser: str | None = None
     ):
         torch.manual_seed(0)
-        self.model = build(name, vocab, ids.shape[1]).train()
-        self.ids, self.bf16 = ids, bf16
+        device = best_device()
+        self.model = build(name, vocab, ids.shape[1]).train().to(device)
+        self.ids, self.bf16 = ids.to(device), bf16
         usual = "muon" if name == OURS else "adamw"
         optimisers = recipe(self.model, optimiser or usual, 1e-3)
         self._update = lambda: optimisers.step(step=0, progress=0.0)
@@ -68,6 +69,8 @@ class TrainingStep:
         """Clipping and optimiser."""
         clip_gradients(self.model.parameters())
         self._update()
+        if self.ids.is_cuda:
+            torch.cuda.synchronize()
 
     def __call__(self) -> None:
         self.gradient()

@@ -233,9 +233,9 @@ def build_variant(name: str, vocab: int, length: int) -> LanguageModel:
 
     Variants that name rows of n-grams have as many parameters as ours at width 256 only.
     """
-    if name in MODELS:
-        return build(name, vocab, length)
     size, _, variant = name.rpartition("/")
+    if variant in MODELS:
+        return build(name, vocab, length)
 
     def make(mlp: float = 1.5, **choices: Any) -> LiquidTextGenerationModel:
         sizes = {"vocab_size": vocab, "dropout_rate": 0.0, **SIZES[size], **choices}
