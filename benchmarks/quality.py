@@ -8,7 +8,7 @@ the steps that fit into the time; the runs are then measured in steps, and may s
 is given the same tokens per step and the recipe (optimiser, learning rate, and for those that do not carry a
 state the length of a row) that was best in a short sweep, its learning rate decayed to 0 in each run. What
 results/quality.json has already is not run again. `--base` compares models of 25 million parameters in large
-steps, for a GPU, in results/quality_base.json.
+steps, for a GPU, by the recipes that were best for the small ones, in results/quality_base.json.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def measure_speed(
     ids = torch.from_numpy(stream[: contest.tokens].astype("int64"))
     found: dict[str, dict[str, Any]] = {}
     for name in names:
-        found[name] = {"bf16": bf16_is_faster(name, vocab), "seconds": {}}
+        found[name] = {"bf16": bf16_is_faster(name, vocab, contest.tokens), "seconds": {}}
     steps = {
         f"{name} {optimiser} {length}": TrainingStep(
             name, vocab, ids.view(-1, length), found[name]["bf16"], optimiser
@@ -100,17 +100,18 @@ def trial(
 
 
 def sweep(
-    contest: Contest, text: str, models: list[str], speed: dict[str, Any], minutes: float, workers: int
+    text: str, models: list[str], speed: dict[str, Any], minutes: float, workers: int
 ) -> dict[str, Recipe]:
     """Per model the recipe with the lowest bits per byte after a short run, on the text to choose by. It
-    reads the documents from their beginnings, where the runs that are reported read spans of them all."""
+    reads the documents from their beginnings, where the runs that are reported read spans of them all. Models
+    of another size take the recipe of the small ones."""
     tried = {model: recipes(model) for model in models}
     trials = {
-        (model, recipe): trial(contest, text, model, recipe, speed[model], minutes, span=0)
+        (model, recipe): trial(SMALL, text, model, recipe, speed[model], minutes, span=0)
         for model in models
         for recipe in tried[model]
     }
-    results = run_trials(contest.name, trials.values(), workers)
+    results = run_trials(SMALL.name, trials.values(), workers)
     best = {}
     for model in models:
         scores = {recipe: _score(results[trials[model, recipe].key]) for recipe in tried[model]}
@@ -180,7 +181,9 @@ def main(argv: list[str] | None = None) -> None:
     contest = BASE if given.base else SMALL
     models, ours = [contest.size + model for model in given.models], contest.size + OURS
     speed = measure_speed(contest, given.text, models)
-    best = sweep(contest, given.text, models, speed, given.sweep_minutes, given.workers)
+    small = speed if contest is SMALL else measure_speed(SMALL, given.text, given.models)
+    chosen = sweep(given.text, given.models, small, given.sweep_minutes, given.workers)
+    best = {contest.size + model: recipe for model, recipe in chosen.items()}
     trials = {
         model: [
             trial(
