@@ -52,7 +52,7 @@ def _in_child(module: str, job: Figures, threads: int) -> Figures:
     return {
         **json.loads(done.stdout.splitlines()[-1]),
         "threads": threads,
-        **{name: machine()[name] for name in ("gpu", "commit")},
+        **{name: machine()[name] for name in ("processor", "gpu", "commit")},
     }
 
 

@@ -59,9 +59,7 @@ def recipes(model: str) -> list[Recipe]:
     return [Recipe(*optimiser, length) for length in lengths for optimiser in OPTIMISERS]
 
 
-def measure_speed(
-    contest: Contest, text: str, names: list[str], rounds: int = 5
-) -> dict[str, dict[str, Any]]:
+def measure_speed(contest: Contest, text: str, names: list[str], rounds: int = 5) -> dict[str, Any]:
     """{model: {"bf16", "seconds": {"optimiser length": of a step}}}; for all together if one is missing."""
     known = read_results(contest.name).get("speed", {}).get(text, {})
     if set(names) <= set(known):
@@ -168,7 +166,7 @@ def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    parser = argparse.ArgumentParser(prog=SMALL.name, description=__doc__)
     parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
     parser.add_argument("--base", action="store_true", help="models of 25 million parameters, for a GPU")
     parser.add_argument("--models", nargs="+", default=COMPARED, choices=list(MODELS))

@@ -5,12 +5,12 @@
     python -m recipes.stories ship runs/stories       # into liquidlm/pretrained/stories
 
 Its text: two samples of TinyStories (Eldan & Li 2023; CDLA-Sharing 1.0), of which every twentieth story is
-held out to choose by and the next to judge by, and the English novels in the public domain of the same
-folder's training part. A story that comes twice is taken once; the config says how often all are told for
-each time that the novels are.
+held out to choose by and the next to judge by, and English novels in the public domain that are told
+simply. A story that comes twice is taken once; then all are told three times as often as the novels.
 """
 
 import json
+import random
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +29,22 @@ from liquidlm.tokenizer import LEDTokenizerWrapper
 
 CARD = Path(__file__).with_name("stories-card.md")
 TEXT = Path("runs/stories-text")
+TIMES = 3
+"""How often a story is told for each time that a novel is."""
 SHIPPED = Path(__file__).parents[1] / "liquidlm" / "pretrained" / STORIES
+NOVELS = {
+    "Barclay_Postern_1911": "Barclay, Through the Postern Gate",
+    "Burnett_Garden_1911": "Burnett, The Secret Garden",
+    "Burnett_Lord_1886": "Burnett, Little Lord Fauntleroy",
+    "Doyle_Lost_1912": "Doyle, The Lost World",
+    "Ford_Girl_1907": "Ford, An English Girl",
+    "Haggard_She_1887": "Haggard, She",
+    "Lee_Brown_1884": "Lee, Miss Brown",
+    "Morris_Wood_1894": "Morris, The Wood beyond the World",
+    "Stevenson_Catriona_1893": "Stevenson, Catriona",
+    "Stevenson_Treasure_1883": "Stevenson, Treasure Island",
+}
+"""Files of novels-en, and what they are."""
 HELD_OUT_NOVEL = "Doyle_Hound_1902.txt"
 PROMPTS = ["Once upon a time", "Tom and his dog went to the park.", "The old man looked at the sea"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -37,8 +52,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 @app.command()
 def prepare(out: Path = TEXT) -> None:
-    """Write train.jsonl, valid.jsonl and test.jsonl of the stories, and novels.jsonl, a document per line."""
-    parts = stories() | {"novels": list(read_documents(FOLDER / "novels-en" / "train"))}
+    """Write train.jsonl, valid.jsonl and test.jsonl, a document per line."""
+    parts = stories()
+    novels = read_documents([FOLDER / "novels-en" / "train" / f"{name}.txt" for name in NOVELS])
+    parts["train"] = [*parts["train"] * TIMES, *novels]
+    random.Random(0).shuffle(parts["train"])
     out.mkdir(parents=True, exist_ok=True)
     for name, documents in parts.items():
         lines = [json.dumps({"text": document.text}, ensure_ascii=False) + "\n" for document in documents]
@@ -52,6 +70,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
     model, tokenizer = load_model(run)
     model.half().float()  # what is shipped is what is judged
     card = CARD.read_text().format(
+        novels="; ".join(NOVELS.values()),
         **_facts(run),
         **_figures(model, tokenizer),
         samples="\n\n".join(_quoted(sample(model, tokenizer, prompt)) for prompt in PROMPTS),

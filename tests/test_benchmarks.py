@@ -27,8 +27,10 @@ def results(tmp_path, monkeypatch):
 def test_every_registered_benchmark_can_be_called(module):
     if find_spec(f"benchmarks.{module}") is None:
         pytest.skip(f"benchmarks/{module}.py is not there")
-    assert callable(importlib.import_module(f"benchmarks.{module}").main)
     assert run.summary(module)
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"benchmarks.{module}").main(["--help"])
+    assert end.value.code == 0
 
 
 def test_the_list_names_every_benchmark(capsys):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import error, randomise
 
-from benchmarks import learning, long_context, machine, pool, recall, texts
+from benchmarks import learning, long_context, machine, pool, quality, recall, texts
 from benchmarks.peers import MODELS, OUTPUTS, STEPWISE, build, recipe
 from benchmarks.variants import VARIANTS, build_variant
 from liquidlm import LEDTokenizerWrapper
@@ -174,6 +174,47 @@ def test_a_run_learns_and_says_how_well(monkeypatch):
 
 
 # ---- pool
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_every_model_gets_the_steps_that_fit_and_the_recipe_that_was_best(base, monkeypatch, capsys):
+    asked = []
+
+    def measured(contest, text, names):
+        seconds = (
+            {"llama": 0.5, "liquidlm": 1.0}
+            if contest is quality.SMALL
+            else {"base/llama": 2.0, "base/liquidlm": 4.0}
+        )
+        keys = [f"{name} {length}" for name in ("adamw", "muon") for length in (256, 1024)]
+        return {name: {"bf16": True, "seconds": dict.fromkeys(keys, seconds[name])} for name in names}
+
+    def run(name, trials, workers):
+        trials = list(trials)
+        asked.append((name, trials))
+        # The higher the rate the better, but for llama, whose shorter rows are: 256 and 0.001.
+        score = {t.key: 1 - t.lr if t.model != "llama" else t.length + t.lr for t in trials}
+        return {
+            t.key: {"bits_per_byte": score[t.key], "parameters": 1, "curve": [], "recipe": t.recipe}
+            | {"steps": t.steps, "rows": t.rows, "length": t.length, "lr": t.lr}
+            for t in trials
+        }
+
+    monkeypatch.setattr(quality, "measure_speed", measured)
+    monkeypatch.setattr(quality, "run_trials", run)
+    monkeypatch.setattr(quality, "draw", lambda *_: None)
+    quality.main(["--models", "liquidlm", "llama", "--minutes", "2", *(["--base"] if base else [])])
+    (swept, tried), (name, final) = asked
+    assert swept == "quality" and {t.judge for t in tried} == {"valid"} and len(tried) == 4 + 8
+    size, tokens, longer = ("base/", 16384, 4) if base else ("", 2048, 1)
+    assert name == ("quality_base" if base else "quality")
+    shapes = [(t.model, t.recipe, t.lr, t.steps, t.rows, t.length, t.judge) for t in final]
+    rows = tokens // 256
+    assert shapes == [
+        (size + "liquidlm", "muon", 0.02, 120 // longer, rows, 256, "test"),
+        (size + "llama", "adamw", 0.001, 240 // longer, rows, 256, "test"),
+    ]
+    assert f"{size}llama" in capsys.readouterr().out
 
 
 def test_what_is_measured_is_not_run_again_and_what_failed_is(tmp_path, monkeypatch):
