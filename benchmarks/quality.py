@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.learning import Trial, run_trials
-from benchmarks.machine import RESULTS, add_results, read_results
+from benchmarks.machine import RESULTS, add_results, machine, read_results
 from benchmarks.peers import MODELS, OURS, build
 from benchmarks.texts import TEXTS, load
 from benchmarks.timing import interleaved, medians
@@ -60,15 +60,17 @@ def recipes(model: str) -> list[Recipe]:
 
 
 def measure_speed(contest: Contest, text: str, names: list[str], rounds: int = 5) -> dict[str, Any]:
-    """{model: {"bf16", "seconds": {"optimiser length": of a step}}}; for all together if one is missing."""
+    """{model: {"bf16", "seconds": {"optimiser length": of a step}, and the kind of processor}}; for all
+    together if one is missing, or was measured on another kind."""
+    place = {name: machine()[name] for name in ("instructions", "gpu")}
     known = read_results(contest.name).get("speed", {}).get(text, {})
-    if set(names) <= set(known):
+    if all(place.items() <= known.get(name, {}).items() for name in names):
         return known
     vocab, stream = load(text).tokenizer.vocab_size, load(text).train.tokens
     ids = torch.from_numpy(stream[: contest.tokens].astype("int64"))
     found: dict[str, dict[str, Any]] = {}
     for name in names:
-        found[name] = {"bf16": bf16_is_faster(name, vocab, contest.tokens), "seconds": {}}
+        found[name] = {"bf16": bf16_is_faster(name, vocab, contest.tokens), "seconds": {}, **place}
     steps = {
         f"{name} {optimiser} {length}": TrainingStep(
             name, vocab, ids.view(-1, length), found[name]["bf16"], optimiser
@@ -179,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
     contest = BASE if given.base else SMALL
     models, ours = [contest.size + model for model in given.models], contest.size + OURS
     speed = measure_speed(contest, given.text, models)
-    small = speed if contest is SMALL else measure_speed(SMALL, given.text, given.models)
+    small = speed if contest is SMALL else read_results(SMALL.name)["speed"][given.text]
     chosen = sweep(given.text, given.models, small, given.sweep_minutes, given.workers)
     best = {contest.size + model: recipe for model, recipe in chosen.items()}
     trials = {

@@ -95,6 +95,7 @@ TEXTS = {
     "novels-en": (_novels_en, None),
     "wikitext-2": (_wikitext, None),
     "tinystories": (stories, 4000),
+    **{f"tinystories-{size}": (stories, size) for size in (500, 1000, 2000, 8000)},
     "tinyshakespeare": (_shakespeare, None),
 }
 """Name ▶ how its documents are found, and the size of its BPE vocabulary (None: bytes)."""

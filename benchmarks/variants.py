@@ -13,6 +13,7 @@ from liquidlm.cells import AsyncLiquidCell, TimeMixer
 from liquidlm.cells.async_cell import Reads
 from liquidlm.cells.conv import last_inputs
 from liquidlm.ops import delta_memory
+from liquidlm.precision import full_precision
 
 Make = Callable[..., LiquidTextGenerationModel]
 SIZES: dict[str, dict[str, Any]] = {
@@ -200,6 +201,28 @@ def _window_attention(make: Make) -> LiquidTextGenerationModel:
     return model
 
 
+class ThroughFlow(nn.Module):
+    """norm ▶ z ▶ inverse of the embedding's flow ▶ what the table of embeddings is compared with."""
+
+    def __init__(self, model: LiquidTextGenerationModel):
+        super().__init__()
+        config, self.norm = model.config, model.norm
+        self.flow = model.embedding.flow
+        self.to_latent = nn.Linear(config.hidden_size, config.latent_dim, bias=False)
+        self.scale = nn.Parameter(torch.tensor(config.embedding_dim**-0.5))
+
+    def forward(self, x):
+        with full_precision(self.to_latent(self.norm(x))) as z:
+            return (self.scale * self.flow.inverse(z)).to(x.dtype)
+
+
+def _through_flow(make: Make) -> LiquidTextGenerationModel:
+    model = make()
+    model.norm = ThroughFlow(model)  # pyright: ignore
+    model.output_proj.weight = model.embedding.embedding.weight
+    return model
+
+
 VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "liquid": lambda make: make(),
     "TTTT": _pattern("TTTT"),
@@ -209,6 +232,7 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "MTTT": _pattern("MTTT"),
     "plain embedding": _plain_embedding,
     "plain tied embedding": lambda make: _plain_embedding(make, tied=True),
+    "output through the inverse flow": _through_flow,
     "gated": _gated,
     "no convolution": lambda make: make(conv_width=1),
     "memory without time cell": _memory_without_cell,
