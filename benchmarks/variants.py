@@ -12,6 +12,7 @@ from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.cells import AsyncLiquidCell, TimeMixer
 from liquidlm.cells.async_cell import Reads
 from liquidlm.cells.conv import last_inputs
+from liquidlm.embedding import FIRST_GAIN
 from liquidlm.ops import delta_memory
 from liquidlm.precision import full_precision
 
@@ -29,26 +30,24 @@ def _pattern(kinds: str) -> Callable[[Make], LiquidTextGenerationModel]:
 
 
 class PlainEmbedding(nn.Module):
-    """ids ▶ embedding, with the interface of our embedding stage."""
+    """ids ▶ gain ⊙ embedding, with the interface of our embedding stage and its gain."""
 
     def __init__(self, vocab: int, width: int):
         super().__init__()
         self.embedding = nn.Embedding(vocab, width)
-        nn.init.normal_(self.embedding.weight, std=1.0)
+        self.gain = nn.Parameter(torch.full((width,), FIRST_GAIN))
 
     def distinct(self, ids, mask, t_span, flow_loss=False, flow_ids=None):
-        return self.embedding.weight, ids, None, None
+        return self.gain * self.embedding.weight, ids, None, None
 
     def check_ids(self, ids):
         assert int(ids.max()) < len(self.embedding.weight)
 
 
-def _plain_embedding(make: Make, tied: bool = False) -> LiquidTextGenerationModel:
+def _plain_embedding(make: Make) -> LiquidTextGenerationModel:
     model = make()
     model.embedding = PlainEmbedding(model.config.vocab_size, model.config.hidden_size)  # pyright: ignore
-    if tied:
-        model.output_proj.weight = model.embedding.embedding.weight
-        nn.init.normal_(model.output_proj.weight, std=0.02)
+    model.output_proj.weight = model.embedding.embedding.weight
     return model
 
 
@@ -217,9 +216,10 @@ class ThroughFlow(nn.Module):
 
 
 def _through_flow(make: Make) -> LiquidTextGenerationModel:
-    model = make()
+    model = make(tie_word_embeddings=False)
     model.norm = ThroughFlow(model)  # pyright: ignore
     model.output_proj.weight = model.embedding.embedding.weight
+    model.config.tie_word_embeddings = True  # for the table's rate
     return model
 
 
@@ -231,7 +231,7 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "TTTM": _pattern("TTTM"),
     "MTTT": _pattern("MTTT"),
     "plain embedding": _plain_embedding,
-    "plain tied embedding": lambda make: _plain_embedding(make, tied=True),
+    "untied": lambda make: make(tie_word_embeddings=False),
     "output through the inverse flow": _through_flow,
     "gated": _gated,
     "no convolution": lambda make: make(conv_width=1),

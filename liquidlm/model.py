@@ -84,7 +84,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
     gradient_checkpointing = False
     _is_stateful = True
     _no_split_modules = ["LiquidBlock"]  # noqa: RUF012 - transformers' declaration
-    _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012
+    _tied_weights_keys = {"output_proj.weight": "embedding.embedding.weight"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -124,7 +124,11 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             sizes = (config.hidden_size, config.vocab_size, config.time_components)
             self.time_head = TimeHead(*sizes, resolution)
         with torch.no_grad():
-            self.output_proj.weight.mul_(0.3)
+            if config.tie_word_embeddings:  # the table's rows are N(0, 1), logits are to begin as small
+                self.output_proj.weight = self.embedding.embedding.weight
+                self.norm.weight.fill_(config.embedding_dim**-0.5)
+            else:
+                self.output_proj.weight.mul_(0.3)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

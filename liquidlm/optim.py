@@ -111,13 +111,16 @@ def liquid_optimisers(
     bf16: bool | None = None,
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
-    a higher rate for the neurons' time constants, the n-grams' tables and the time head."""
+    a higher rate for the neurons' time constants, the n-grams' tables, the time head and an output layer that
+    is the embedding's table, whose rows are large."""
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
+    if model.config.tie_word_embeddings:
+        fast.append(model.output_proj.weight)
     chosen = set(map(id, [*matrices, *fast]))
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)

@@ -61,6 +61,9 @@ def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationMo
     if settings.timestamps:
         sizes |= clock(texts.train)
     sizes |= settings.sizes
+    if "hidden_size" in settings.sizes:  # E is H in every size, and Z half of it
+        width = int(sizes["hidden_size"])
+        sizes = {**sizes, "embedding_dim": width, "latent_dim": max(1, width // 2), **settings.sizes}
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 
 

@@ -106,7 +106,8 @@ import liquidlm.model
 
 liquidlm.model.SEGMENT = 40  # a pass is several segments: each block is called more than once
 torch.set_default_dtype(torch.float64)
-sizes = {"hidden_size": 32, "num_hidden_layers": 4, "embedding_dim": 16}
+sizes = {"hidden_size": 32, "num_hidden_layers": 4}
+sizes["embedding_dim"] = 32 if sys.argv[2] == "recompute" else 16  # 32: the output layer is the table
 sizes["latent_dim"] = 16 if sys.argv[2] == "no reduction" else 8  # then there is an empty parameter
 settings = TrainSettings(paths=[sys.argv[1]], steps=10, sizes=sizes, context=32, batch_size=6, bf16=False,
                          recompute=sys.argv[2] == "recompute")
@@ -117,7 +118,8 @@ with processes() as together:
     alone, shared = (Run(settings, texts, unused, of) for of in (one, together))
     errors = {"loss": 0.0, "gradient": 0.0, "state": 0.0, "gradients": 0}
     for _ in range(3):
-        errors["loss"] = max(errors["loss"], abs(alone._backward(1)[0] - shared._backward(1)[0]))
+        expected, loss = alone._backward(1)[0], shared._backward(1)[0]
+        errors["loss"] = max(errors["loss"], abs(loss / expected - 1))
         for mine, theirs in zip(shared.model.parameters(), alone.model.parameters(), strict=True):
             assert (mine.grad is None) == (theirs.grad is None)
             if mine.grad is not None and mine.numel():
@@ -137,7 +139,7 @@ def test_loss_gradients_and_states_are_those_of_one_process(text: Path, tmp_path
     for errors in program(EXACTLY, 2, tmp_path, text, memory):
         print(errors)
         assert errors["gradients"] > 100
-        assert max(errors["gradient"], errors["state"]) < 1e-12 and errors["loss"] < 1e-9
+        assert max(errors["gradient"], errors["state"], errors["loss"]) < 1e-12
 
 
 def test_two_processes_train_as_one(one: Path, two: Path) -> None:
@@ -255,7 +257,8 @@ liquidlm.model.SEGMENT = int(sys.argv[1])  # tokens that go through the blocks t
 dist.init_process_group("gloo")
 rank, count = dist.get_rank(), dist.get_world_size()
 torch.manual_seed(0)
-sizes = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 4}
+sizes = {"vocab_size": 64, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 4}
+sizes["embedding_dim"] = 16 if sys.argv[1] == "20" else 12  # 16: the output layer is the table
 small = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "dropout_rate": 0.0}
 small["time_components"] = 3
 model = randomise(LiquidTextGenerationModel(LiquidConfig(**sizes, **small))).double()

@@ -1,0 +1,112 @@
+"""The output layer that is the embedding's table."""
+
+import pytest
+import torch
+from helpers import error, randomise
+from safetensors import safe_open
+
+from liquidlm import LiquidConfig, LiquidTextGenerationModel
+from liquidlm.errors import LiquidError
+from liquidlm.optim import liquid_optimisers
+from liquidlm.step import LiquidStep
+
+SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 2}
+SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}
+
+
+def build(**options):
+    """Random parameters, float64."""
+    torch.manual_seed(0)
+    config = LiquidConfig(**{**SIZES, **SMALL, "dropout_rate": 0.0, **options})
+    return randomise(LiquidTextGenerationModel(config)).double().eval()
+
+
+def tokens(length=20):
+    return torch.randint(3, 64, (2, length), generator=torch.Generator().manual_seed(0))
+
+
+def test_it_is_where_the_widths_are_one_unless_told_otherwise():
+    for model, tied in (
+        (build(), True),
+        (build(tie_word_embeddings=False), False),
+        (build(embedding_dim=12), False),
+    ):
+        assert model.config.tie_word_embeddings is tied
+        assert (model.output_proj.weight is model.embedding.embedding.weight) is tied
+
+
+def test_other_widths_are_an_error_that_names_them():
+    with pytest.raises(LiquidError, match=r"embedding_dim \(12\).*hidden_size \(16\)"):
+        LiquidConfig(**{**SIZES, "embedding_dim": 12}, tie_word_embeddings=True)
+
+
+def test_logits_begin_as_small_as_without():
+    torch.manual_seed(0)
+    sizes = {**SIZES, **SMALL, "hidden_size": 64, "embedding_dim": 64, "vocab_size": 500}
+    for tied in (True, False):
+        model = LiquidTextGenerationModel(LiquidConfig(**sizes, tie_word_embeddings=tied)).eval()
+        assert 0.1 < model(torch.randint(0, 500, (4, 50))).logits.std() < 1.5
+
+
+def test_the_table_has_the_gradients_of_both_uses():
+    model, twin = build(), build(tie_word_embeddings=False)
+    weights = model.state_dict()
+    twin.load_state_dict(weights)
+    for each in (model, twin):
+        each(tokens(), labels=tokens()).loss.backward()
+    table, one, other = (
+        m.grad for m in (model.output_proj.weight, twin.embedding.embedding.weight, twin.output_proj.weight)
+    )
+    assert one.abs().max() > 1e-4 and other.abs().max() > 1e-4
+    assert error(table, one + other) < 1e-12
+
+
+def test_it_is_saved_once_and_tied_again_when_read(tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert "embedding.embedding.weight" in file.keys() and "output_proj.weight" not in file.keys()  # noqa: SIM118
+    read = LiquidTextGenerationModel.from_pretrained(tmp_path, dtype=torch.float64)
+    assert read.output_proj.weight is read.embedding.embedding.weight
+    assert error(read(tokens()).logits, model(tokens()).logits) < 1e-12
+
+
+def test_models_that_were_not_tied_are_read_as_they_are(tmp_path):
+    model = build(tie_word_embeddings=False)
+    model.save_pretrained(tmp_path)
+    read = LiquidTextGenerationModel.from_pretrained(tmp_path, dtype=torch.float64)
+    assert read.output_proj.weight is not read.embedding.embedding.weight
+    assert error(read(tokens()).logits, model(tokens()).logits) < 1e-12
+
+
+def test_the_vocabulary_grows_for_both():
+    model, ids = build(), tokens()
+    before = model(ids).logits
+    model.resize_token_embeddings(70, mean_resizing=False)
+    assert (
+        model.output_proj.weight is model.embedding.embedding.weight and len(model.output_proj.weight) == 70
+    )
+    assert error(model(ids).logits[..., :64], before) < 1e-12
+
+
+def test_the_lean_step_is_the_model():
+    model, ids = build(), tokens()
+    with torch.no_grad():
+        state, whole = model(ids[:, :15]).state, model(ids).logits[:, 15:]
+        step = LiquidStep(model)
+        steps = torch.stack([step(token, state) for token in ids[:, 15:].unbind(1)], 1)
+    assert error(steps, whole) < 1e-12
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_table_learns_at_the_fast_rate_where_it_is_the_output_layer(tied):
+    model = build(tie_word_embeddings=tied)
+    (_, slow), (_, fast) = liquid_optimisers(model, 0.02).parts[1:]
+    rates = {
+        id(parameter): rate
+        for optimiser, rate in liquid_optimisers(model, 0.02).parts
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+    }
+    assert len(rates) == len(list(model.parameters()))
+    assert rates[id(model.embedding.embedding.weight)] == (fast if tied else slow) and fast == 10 * slow
