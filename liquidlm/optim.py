@@ -1,7 +1,7 @@
 """Optimisers and their schedule: Muon for the blocks' matrices, AdamW for the rest."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +120,7 @@ def liquid_optimisers(
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
     if model.config.tie_word_embeddings:
-        fast.append(model.output_proj.weight)
+        fast.append(cast(nn.Parameter, model.output_proj.weight))
     chosen = set(map(id, [*matrices, *fast]))
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)
