@@ -1,7 +1,7 @@
 """Optimisers and their schedule: Muon for the blocks' matrices, AdamW for the rest."""
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ FAST = ("log_tau", "synapse.bias", "ngrams.table.weight", *TIME_HEAD)
 to which few tokens of a step have a gap to show: AdamW's, at a rate of their own."""
 FAST_SHARE = 10.0
 """That rate over the others': slow units have five decades to go, and what is rare few steps."""
+TABLE_SHARE = 40.0
+"""The same of an output layer that is the embedding's table, whose rows are N(0, 1): far larger than others."""
 
 
 class Optimisers:
@@ -111,21 +113,23 @@ def liquid_optimisers(
     bf16: bool | None = None,
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
-    a higher rate for the neurons' time constants, the n-grams' tables, the time head and an output layer that
-    is the embedding's table, whose rows are large."""
+    higher rates for the neurons' time constants, the n-grams' tables and the time head, and for an output
+    layer that is the embedding's table."""
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
-    if model.config.tie_word_embeddings:
-        fast.append(cast(nn.Parameter, model.output_proj.weight))
-    chosen = set(map(id, [*matrices, *fast]))
+    table = [model.output_proj.weight] if model.config.tie_word_embeddings else []
+    chosen = set(map(id, [*matrices, *fast, *table]))
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)
-    rate = optimisers.parts[-1][1] * FAST_SHARE
-    optimisers.parts.append((AdamW(fast, lr=rate, betas=ADAM_BETAS, weight_decay=0.0), rate))
+    slow = optimisers.parts[-1][1]
+    for some, share in ((fast, FAST_SHARE), (table, TABLE_SHARE)):
+        if some:
+            adamw = AdamW(some, lr=slow * share, betas=ADAM_BETAS, weight_decay=0.0)
+            optimisers.parts.append((adamw, slow * share))
     return optimisers
 
 
