@@ -25,7 +25,7 @@ to which few tokens of a step have a gap to show: AdamW's, at a rate of their ow
 FAST_SHARE = 10.0
 """That rate over the others': slow units have five decades to go, and what is rare few steps."""
 TABLE_SHARE = 40.0
-"""The same of an output layer that is the embedding's table, whose rows are N(0, 1): far larger than others."""
+"""The same of an output layer that is the embedding's table, whose rows are N(0, 1): larger than others'."""
 
 
 class Optimisers:
