@@ -1,7 +1,8 @@
 """The models that training is compared with: ours and its peers, of one size, behind one interface.
 
-All have untied embedding and output layer and as many parameters as ours to within 5 %, most at width 256;
-each is its own package's, initialised as its makers do, without caches.
+All have untied embedding and output layer (ours is tied where a probe says so) and as many parameters as
+ours to within 5 %, most at width 256; each is its own package's, initialised as its makers do, and has no
+cache.
 """
 
 from abc import ABC, abstractmethod

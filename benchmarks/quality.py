@@ -22,10 +22,11 @@ import torch
 
 from benchmarks.learning import Trial, run_trials
 from benchmarks.machine import RESULTS, add_results, machine, read_results
-from benchmarks.peers import MODELS, OURS, build
+from benchmarks.peers import MODELS, OURS, SIZES, build
 from benchmarks.texts import TEXTS, load
 from benchmarks.timing import interleaved, medians
 from benchmarks.training_step import TrainingStep, bf16_is_faster
+from liquidlm.precision import best_device
 
 COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
 OPTIMISERS = [("adamw", 0.001), ("adamw", 0.003), ("adamw", 0.01), ("muon", 0.02)]
@@ -69,11 +70,12 @@ def measure_speed(contest: Contest, text: str, names: list[str], rounds: int = 5
     vocab, stream = load(text).tokenizer.vocab_size, load(text).train.tokens
     ids = torch.from_numpy(stream[: contest.tokens].astype("int64"))
     found: dict[str, dict[str, Any]] = {}
+    device = best_device()
     for name in names:
-        found[name] = {"bf16": bf16_is_faster(name, vocab, contest.tokens), "seconds": {}, **place}
+        found[name] = {"bf16": bf16_is_faster(name, vocab, contest.tokens, device), "seconds": {}, **place}
     steps = {
         f"{name} {optimiser} {length}": TrainingStep(
-            name, vocab, ids.view(-1, length), found[name]["bf16"], optimiser
+            name, vocab, ids.view(-1, length), found[name]["bf16"], optimiser, device
         )
         for name in names
         for optimiser, _, length in recipes(name)
@@ -171,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=SMALL.name, description=__doc__)
     parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
     parser.add_argument("--base", action="store_true", help="models of 25 million parameters, for a GPU")
-    parser.add_argument("--models", nargs="+", default=COMPARED, choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), metavar="NAME")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--sweep-minutes", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=1)
@@ -179,6 +181,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--matched", choices=list(MODELS), help="ours, with this peer's number of steps")
     given = parser.parse_args(argv)
     contest = BASE if given.base else SMALL
+    if given.models is None:
+        given.models = list(SIZES["base"]) if given.base else COMPARED
     models, ours = [contest.size + model for model in given.models], contest.size + OURS
     speed = measure_speed(contest, given.text, models)
     small = speed if contest is SMALL else read_results(SMALL.name)["speed"][given.text]

@@ -157,11 +157,7 @@ TASKS = {
             [(n, 0) for n in (64, 128, 256, 512, 1024)],
             steps=steps,
             tokens=2048,
-            ours={
-                "mixer_types": ["memory", "memory"],
-                "ngram_rows": 0,
-                **choices,
-            },
+            ours={"mixer_types": ["memory", "memory"], "ngram_rows": 0, **choices},
         )
         for name, order, steps, choices in (
             # An element's key is to be its own, whatever came before: no convolution.

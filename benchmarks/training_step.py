@@ -33,29 +33,35 @@ from benchmarks.timing import (
 )
 from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
 from liquidlm.optim import clip_gradients
-from liquidlm.precision import autocast, best_device
+from liquidlm.precision import autocast
 
 NAME = "training_step"
 MARGIN = 1.5
 """Nats over ln V that a loss may have at the start; Mamba-2's initialisation in transformers has 1.2."""
 
+CPU = torch.device("cpu")
 Figures = dict[str, Any]
 
 
 class TrainingStep:
     """One training step of one model, as often as called: forward, backward, clipping, optimiser.
 
-    `optimiser` is a recipe of peers.recipe; by default the model's usual one.
+    `optimiser` is a recipe of peers.recipe; by default the model's usual one. On the CPU, or on `device`.
     """
 
     def __init__(
-        self, name: str, vocab: int, ids: Int[Tensor, "b t"], bf16: bool, optimiser: str | None = None
+        self,
+        name: str,
+        vocab: int,
+        ids: Int[Tensor, "b t"],
+        bf16: bool,
+        optimiser: str | None = None,
+        device: torch.device = CPU,
     ):
         torch.manual_seed(0)
-        device = best_device()
         self.model = build(name, vocab, ids.shape[1]).train().to(device)
         self.ids, self.bf16 = ids.to(device), bf16
-        usual = "muon" if name == OURS else "adamw"
+        usual = "muon" if name.endswith(OURS) else "adamw"
         optimisers = recipe(self.model, optimiser or usual, 1e-3)
         self._update = lambda: optimisers.step(step=0, progress=0.0)
 
@@ -121,10 +127,10 @@ def check_loss(name: str, vocab: int) -> float:
     return loss
 
 
-def bf16_is_faster(name: str, vocab: int, tokens: int = 1024) -> bool:
+def bf16_is_faster(name: str, vocab: int, tokens: int = 1024, device: torch.device = CPU) -> bool:
     """Whether a step of so many tokens, for STEPWISE 16, is faster under bfloat16 autocast."""
     ids = random_ids(vocab, 1, 16) if name in STEPWISE else random_ids(vocab, tokens // 256, 256)
-    steps = {str(bf16): TrainingStep(name, vocab, ids, bf16) for bf16 in (False, True)}
+    steps = {str(bf16): TrainingStep(name, vocab, ids, bf16, device=device) for bf16 in (False, True)}
     seconds = medians(interleaved(dict(steps), 3))
     return seconds["True"] < seconds["False"]
 

@@ -112,7 +112,7 @@ class LiquidConfig(PreTrainedConfig):
 
     def _check_sizes(self):
         for name in (
-            *("vocab_size", "embedding_dim", "latent_dim", "hidden_size", "num_hidden_layers", "conv_width"),
+            *("vocab_size", "hidden_size", "embedding_dim", "latent_dim", "num_hidden_layers", "conv_width"),
             *("num_writes", "intermediate_size", "chunk_size", "loss_chunk", "flow_hidden_dim", "num_flows"),
             *("ode_steps", "ngram_dim"),
         ):

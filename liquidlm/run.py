@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .config import LiquidConfig
 from .data import IGNORED, StreamBatches, TokenCorpus, Weighted
-from .errors import LiquidError
+from .errors import LiquidError, first_line
 from .evaluate import Evaluation, evaluate
 from .folder import (
     checkpoint_folder,
@@ -60,10 +60,9 @@ def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationMo
     sizes: dict[str, int | float] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
     if settings.timestamps:
         sizes |= clock(texts.train)
+    if width := int(settings.sizes.get("hidden_size", 0)):  # E is H in every size, and Z half of it
+        sizes |= {"embedding_dim": width, "latent_dim": max(1, width // 2)}
     sizes |= settings.sizes
-    if "hidden_size" in settings.sizes:  # E is H in every size, and Z half of it
-        width = int(sizes["hidden_size"])
-        sizes = {**sizes, "embedding_dim": width, "latent_dim": max(1, width // 2), **settings.sizes}
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 
 
@@ -273,7 +272,12 @@ class Run:
         for name in PROGRESS:
             setattr(self, name, progress[name])
         self.rounds = Rounds(**progress["rounds"])
-        self._load_weights(checkpoint)
+        try:
+            self._load_weights(checkpoint)
+        except (IndexError, KeyError, RuntimeError, ValueError) as error:
+            raise LiquidError(
+                f"{checkpoint} does not fit the model of this version ({first_line(error)}): start a new run"
+            ) from error
         if rank < len(random):  # a process more than there were has a random state of its own already
             torch.set_rng_state(random[rank].clone())
             if cuda_random is not None and self.device.type == "cuda":

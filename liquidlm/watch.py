@@ -10,7 +10,8 @@ from .processes import whole
 
 
 def gradient_norms(model: LiquidTextGenerationModel) -> dict[str, float]:
-    """The norm of each part's gradient: embedding stage, blocks, last norm, output layer."""
+    """The norm of each part's gradient: embedding stage, blocks, last norm, output layer (a tied table's
+    in both)."""
     return {
         f"gradient/{name}": whole(
             torch.nn.utils.get_total_norm([p.grad for p in part.parameters() if p.grad is not None])

@@ -28,7 +28,7 @@ bf16 = false
 [sizes]
 hidden_size = 32
 num_hidden_layers = 2
-embedding_dim = 16
+embedding_dim = 32  # so it is tied
 latent_dim = 8
 """
 

@@ -37,7 +37,7 @@ from liquidlm.train import resume, train
 from liquidlm.training_text import _head, prepare
 
 ALONE = Processes(torch.device("cpu"))
-TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 32, "latent_dim": 8}  # so it is tied
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_many_such_steps_go_back_to_the_last_checkpoint(
     def noted(run: Run) -> str:
         name = roll_back(run)
         saved = load_file(tmp_path / "run" / "checkpoints" / name / "model.safetensors")
-        taken.extend(torch.equal(saved[key], value) for key, value in run.model.state_dict().items())
+        taken.extend(torch.equal(saved[key], value) for key, value in run.model.named_parameters())
         return name
 
     monkeypatch.setattr(Run, "roll_back", noted)
@@ -356,11 +356,11 @@ def test_a_truncated_model_without_checksums_is_an_error_too(text: Path, tmp_pat
 def test_weights_that_are_missing_are_an_error_not_a_random_model(text: Path, tmp_path: Path) -> None:
     train(settings(text, steps=2), tmp_path)
     (tmp_path / "checksums.json").unlink()
-    kept = {name: value for name, value in weights(tmp_path).items() if name != "output_proj.weight"}
+    kept = {name: value for name, value in weights(tmp_path).items() if name != "embedding.gain"}
     from safetensors.torch import save_file
 
     save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(LiquidError, match="output_proj"):
+    with pytest.raises(LiquidError, match=r"embedding\.gain"):
         load_model(tmp_path)
 
 
@@ -383,6 +383,15 @@ def test_a_checkpoint_of_an_earlier_version_is_one_clear_error(text: Path, tmp_p
     (newest / "run.json").write_text(json.dumps(progress))
     with pytest.raises(LiquidError, match="earlier version"):
         Run(chosen, prepare(chosen), tmp_path, ALONE).load(newest)
+
+
+def test_a_checkpoint_of_a_model_of_another_shape_is_one_clear_error(text: Path, tmp_path: Path) -> None:
+    chosen = settings(text, steps=2, sizes={**TINY, "tie_word_embeddings": False})
+    train(chosen, tmp_path)
+    chosen.sizes = TINY  # as if this version made another model of the same settings
+    run = Run(chosen, prepare(chosen), tmp_path, ALONE)
+    with pytest.raises(LiquidError, match=r"does not fit the model of this version .*start a new run"):
+        run.load(checkpoints(tmp_path)[0])
 
 
 def test_other_text_cannot_be_resumed_with(text: Path, tmp_path: Path) -> None:
