@@ -139,7 +139,7 @@ def test_loss_gradients_and_states_are_those_of_one_process(text: Path, tmp_path
     for errors in program(EXACTLY, 2, tmp_path, text, memory):
         print(errors)
         assert errors["gradients"] > 100
-        assert max(errors["gradient"], errors["state"], errors["loss"]) < 1e-12
+        assert max(errors["gradient"], errors["state"]) < 1e-12 and errors["loss"] < 1e-9
 
 
 def test_two_processes_train_as_one(one: Path, two: Path) -> None:
