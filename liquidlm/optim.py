@@ -121,7 +121,7 @@ def liquid_optimisers(
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
-    table = [model.output_proj.weight] if model.config.tie_word_embeddings else []
+    table = [p for p in model.output_proj.parameters() if model.config.tie_word_embeddings]
     chosen = set(map(id, [*matrices, *fast, *table]))
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)
