@@ -178,8 +178,8 @@ class MinGRU(nn.Module):
 
 def _liquidlm(vocab: int, length: int, width: int = WIDTH, layers: int = 4, **choices: Any) -> LanguageModel:
     sizes: dict[str, Any] = {"hidden_size": width, "embedding_dim": width, "latent_dim": width // 2}
-    sizes |= {"num_hidden_layers": layers, "dropout_rate": 0.0, "tie_word_embeddings": False}
-    return Ours(LiquidTextGenerationModel(LiquidConfig(vocab_size=vocab, **{**sizes, **choices})))
+    config = LiquidConfig(vocab_size=vocab, num_hidden_layers=layers, dropout_rate=0.0, **sizes, **choices)
+    return Ours(LiquidTextGenerationModel(config))
 
 
 def _common(vocab: int, width: int) -> dict[str, Any]:

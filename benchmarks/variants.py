@@ -45,7 +45,7 @@ class PlainEmbedding(nn.Module):
 
 
 def _plain_embedding(make: Make) -> LiquidTextGenerationModel:
-    model = make()
+    model = make(tie_word_embeddings=True)
     model.embedding = PlainEmbedding(model.config.vocab_size, model.config.hidden_size)  # pyright: ignore
     model.output_proj.weight = model.embedding.embedding.weight
     return model
@@ -216,7 +216,7 @@ class ThroughFlow(nn.Module):
 
 
 def _through_flow(make: Make) -> LiquidTextGenerationModel:
-    model = make(tie_word_embeddings=False)
+    model = make()
     model.norm = ThroughFlow(model)  # pyright: ignore
     model.output_proj.weight = model.embedding.embedding.weight
     model.config.tie_word_embeddings = True  # for the table's rate
@@ -230,8 +230,8 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "TMTM": _pattern("TMTM"),
     "TTTM": _pattern("TTTM"),
     "MTTT": _pattern("MTTT"),
-    "plain embedding": _plain_embedding,
-    "untied": lambda make: make(tie_word_embeddings=False),
+    "plain tied embedding with gain": _plain_embedding,
+    "tied": lambda make: make(tie_word_embeddings=True),
     "output through the inverse flow": _through_flow,
     "gated": _gated,
     "no convolution": lambda make: make(conv_width=1),

@@ -131,9 +131,7 @@ def train(
             help="Compute activations anew in the backward pass: far less memory, a third more time.",
         ),
     ] = False,
-    hidden_size: Annotated[
-        int | None, typer.Option(help="Width, in place of the size's; the embedding's too.")
-    ] = None,
+    hidden_size: Annotated[int | None, typer.Option(help="Width, in place of the size's.")] = None,
     layers: Annotated[int | None, typer.Option(help="Blocks, in place of the size's.")] = None,
     embedding_dim: Annotated[
         int | None, typer.Option(help="Width of the embedding, in place of the size's.")

@@ -18,8 +18,8 @@ class LiquidConfig(PreTrainedConfig):
 
     Args:
         vocab_size, embedding_dim, latent_dim, hidden_size: V, E, Z, H: ids ▶ E, flow E ▶ Z, then width H.
-        tie_word_embeddings: the output layer is the embedding's table, which takes E = H; by default where
-            that is so. A token met in the text can then be written without ever having been a target.
+        tie_word_embeddings: the output layer is the embedding's table, which takes E = H: a token met in the
+            text can be written without ever having been a target. Fewer tokens survive the flow then.
         num_hidden_layers: blocks.
         mixer_types: per block "time" (liquid time cell alone) or "memory" (matrix memory and time cell);
             by default "memory" in the second of every four blocks.
@@ -83,15 +83,13 @@ class LiquidConfig(PreTrainedConfig):
     bos_token_id: int | None = 0
     pad_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
-    tie_word_embeddings: bool | None = None
+    tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
         if self.intermediate_size is None:
             self.intermediate_size = math.ceil(self.hidden_size * 3 / 2 / 32) * 32
-        if self.tie_word_embeddings is None:
-            self.tie_word_embeddings = self.embedding_dim == self.hidden_size
         if self.ngram_dim is None:
             self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
         self._check_sizes()

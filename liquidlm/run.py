@@ -60,8 +60,6 @@ def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationMo
     sizes: dict[str, int | float] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
     if settings.timestamps:
         sizes |= clock(texts.train)
-    if width := int(settings.sizes.get("hidden_size", 0)):  # E is H in every size, and Z half of it
-        sizes |= {"embedding_dim": width, "latent_dim": max(1, width // 2)}
     sizes |= settings.sizes
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 

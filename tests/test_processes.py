@@ -28,8 +28,9 @@ bf16 = false
 [sizes]
 hidden_size = 32
 num_hidden_layers = 2
-embedding_dim = 32  # so it is tied
+embedding_dim = 32
 latent_dim = 8
+tie_word_embeddings = true
 """
 
 
@@ -107,7 +108,8 @@ import liquidlm.model
 liquidlm.model.SEGMENT = 40  # a pass is several segments: each block is called more than once
 torch.set_default_dtype(torch.float64)
 sizes = {"hidden_size": 32, "num_hidden_layers": 4}
-sizes["embedding_dim"] = 32 if sys.argv[2] == "recompute" else 16  # 32: the output layer is the table
+tied = sys.argv[2] == "recompute"
+sizes |= {"embedding_dim": 32 if tied else 16, "tie_word_embeddings": tied}
 sizes["latent_dim"] = 16 if sys.argv[2] == "no reduction" else 8  # then there is an empty parameter
 settings = TrainSettings(paths=[sys.argv[1]], steps=10, sizes=sizes, context=32, batch_size=6, bf16=False,
                          recompute=sys.argv[2] == "recompute")
@@ -258,7 +260,8 @@ dist.init_process_group("gloo")
 rank, count = dist.get_rank(), dist.get_world_size()
 torch.manual_seed(0)
 sizes = {"vocab_size": 64, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 4}
-sizes["embedding_dim"] = 16 if sys.argv[1] == "20" else 12  # 16: the output layer is the table
+tied = sys.argv[1] == "20"
+sizes |= {"embedding_dim": 16 if tied else 12, "tie_word_embeddings": tied}
 small = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "dropout_rate": 0.0}
 small["time_components"] = 3
 model = randomise(LiquidTextGenerationModel(LiquidConfig(**sizes, **small))).double()

@@ -8,19 +8,17 @@ from safetensors import safe_open
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.errors import LiquidError
 from liquidlm.optim import TABLE_SHARE, liquid_optimisers
-from liquidlm.run import build_model
-from liquidlm.settings import TrainSettings
 from liquidlm.step import LiquidStep
-from liquidlm.training_text import prepare
 
 SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 2}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}
+TIED = {"tie_word_embeddings": True}
 
 
 def build(**options):
     """Random parameters, float64."""
     torch.manual_seed(0)
-    config = LiquidConfig(**{**SIZES, **SMALL, "dropout_rate": 0.0, **options})
+    config = LiquidConfig(**{**SIZES, **SMALL, **TIED, "dropout_rate": 0.0, **options})
     return randomise(LiquidTextGenerationModel(config)).double().eval()
 
 
@@ -28,37 +26,16 @@ def tokens(length=20):
     return torch.randint(3, 64, (2, length), generator=torch.Generator().manual_seed(0))
 
 
-def test_it_is_where_the_widths_are_one_unless_told_otherwise():
-    for model, tied in (
-        (build(), True),
-        (build(tie_word_embeddings=False), False),
-        (build(embedding_dim=12), False),
-    ):
-        assert model.config.tie_word_embeddings is tied
+def test_it_is_where_it_is_asked_for():
+    assert LiquidConfig(**SIZES).tie_word_embeddings is False
+    for tied in (True, False):
+        model = build(tie_word_embeddings=tied)
         assert (model.output_proj.weight is model.embedding.embedding.weight) is tied
 
 
 def test_other_widths_are_an_error_that_names_them():
     with pytest.raises(LiquidError, match=r"embedding_dim \(12\).*hidden_size \(16\)"):
         LiquidConfig(**{**SIZES, "embedding_dim": 12}, tie_word_embeddings=True)
-
-
-@pytest.mark.parametrize(
-    ("given", "sizes"),
-    [
-        ({}, (256, 256, 128)),
-        ({"hidden_size": 48}, (48, 48, 24)),
-        ({"hidden_size": 48, "embedding_dim": 32}, (48, 32, 24)),
-        ({"embedding_dim": 192}, (256, 192, 128)),
-    ],
-)
-def test_a_width_given_for_training_is_the_embeddings_too(given, sizes, tmp_path):
-    file = tmp_path / "text.txt"
-    file.write_text("The liquid relaxes between events. " * 100)
-    settings = TrainSettings([str(file)], steps=1, sizes={"num_hidden_layers": 1, "ngram_rows": 0, **given})
-    config = build_model(settings, prepare(settings)).config
-    assert (config.hidden_size, config.embedding_dim, config.latent_dim) == sizes
-    assert config.tie_word_embeddings is (config.hidden_size == config.embedding_dim)
 
 
 def test_logits_begin_as_small_as_without():

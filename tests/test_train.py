@@ -37,7 +37,8 @@ from liquidlm.train import resume, train
 from liquidlm.training_text import _head, prepare
 
 ALONE = Processes(torch.device("cpu"))
-TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 32, "latent_dim": 8}  # so it is tied
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 32, "latent_dim": 8}
+TINY |= {"tie_word_embeddings": True}
 
 
 @pytest.fixture(scope="module")
