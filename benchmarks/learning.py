@@ -26,6 +26,7 @@ from liquidlm.data import StreamBatches, Weighted, cut_into_spans
 from liquidlm.optim import clip_gradients
 from liquidlm.precision import autocast, best_device
 
+CPU = torch.device("cpu")
 POINTS = 8
 """Times that the held-out text is tried in a run."""
 
@@ -91,7 +92,7 @@ def learn(trial: Trial) -> dict[str, Any]:
         if (step + 1) * POINTS // trial.steps > step * POINTS // trial.steps:
             last = step + 1 == trial.steps
             rows = getattr(text, trial.judge) if last else text.glance
-            curve.append([step + 1, seconds, bits_per_byte(model, rows, trial.length, trial.bf16)])
+            curve.append([step + 1, seconds, bits_per_byte(model, rows, trial.length, trial.bf16, device)])
             print(f"{trial.key}: {curve[-1]}", file=sys.stderr, flush=True)
     if trial.judge == "test":
         weights_file(trial).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,9 @@ def weights_file(trial: Trial) -> Path:
 
 
 @torch.no_grad()
-def bits_per_byte(model: LanguageModel, rows: HeldOut, length: int, bf16: bool) -> float:
+def bits_per_byte(
+    model: LanguageModel, rows: HeldOut, length: int, bf16: bool, device: torch.device = CPU
+) -> float:
     """Bits per byte of the held-out rows.
 
     A model that carries its state reads each row from end to end. Any other sees windows of `length`, the
@@ -120,7 +123,7 @@ def bits_per_byte(model: LanguageModel, rows: HeldOut, length: int, bf16: bool) 
     has at least half a window of context.
     """
     model.eval()
-    total, state, device = 0.0, None, best_device()
+    total, state = 0.0, None
     for ids, targets in pieces(rows, length, model.carries):
         counted = int((targets >= 0).sum())
         if not counted and not model.carries:

@@ -49,10 +49,11 @@ def _in_child(module: str, job: Figures, threads: int) -> Figures:
     )
     if done.returncode:
         return {"failed": f"exit code {done.returncode}"}
+    here = machine()
     return {
         **json.loads(done.stdout.splitlines()[-1]),
         "threads": threads,
-        **{name: machine()[name] for name in ("processor", "gpu", "commit")},
+        **{name: here[name] for name in ("processor", "gpu", "commit")},
     }
 
 

@@ -63,7 +63,8 @@ def recipes(model: str) -> list[Recipe]:
 def measure_speed(contest: Contest, text: str, names: list[str], rounds: int = 5) -> dict[str, Any]:
     """{model: {"bf16", "seconds": {"optimiser length": of a step}, and the kind of processor}}; for all
     together if one is missing, or was measured on another kind."""
-    place = {name: machine()[name] for name in ("instructions", "gpu")}
+    here = machine()
+    place = {name: here[name] for name in ("instructions", "gpu")}
     known = read_results(contest.name).get("speed", {}).get(text, {})
     if all(place.items() <= known.get(name, {}).items() for name in names):
         return known

@@ -28,6 +28,7 @@ from liquidlm.optim import clip_gradients
 from liquidlm.precision import best_device
 
 NAME = "recall"
+CPU = torch.device("cpu")
 Examples = tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]
 """Ids, and at each position what is asked there; −100 where nothing is."""
 
@@ -209,15 +210,15 @@ def probe(given: Probe) -> dict[str, Any]:
         if (step + 1) % (task.steps // 10) == 0:
             print(f"{given.key}: step {step + 1} loss {average:.4f}", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - seconds
-    tests = {f"{n}/{load}": accuracy(model, task, n, load) for n, load in task.tested}
+    tests = {f"{n}/{load}": accuracy(model, task, n, load, device) for n, load in task.tested}
     return {"accuracy": tests, "parameters": parameters(model), "seconds": seconds, "training_loss": average}
 
 
 @torch.no_grad()
-def accuracy(model: LanguageModel, task: Task, length: int, load: int) -> float:
+def accuracy(model: LanguageModel, task: Task, length: int, load: int, device: torch.device = CPU) -> float:
     """Share of right answers in 64 rows, in 20 where a row has over 2¹⁵ tokens, in 8 over 2¹⁸."""
     model.eval()
-    generator = torch.Generator(best_device()).manual_seed(123)
+    generator = torch.Generator(device).manual_seed(123)
     rows = 64 if length <= 2**15 else 20 if length <= 2**18 else 8
     right: list[Tensor] = []
     for first in range(0, rows, 4):

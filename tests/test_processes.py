@@ -108,7 +108,7 @@ import liquidlm.model
 liquidlm.model.SEGMENT = 40  # a pass is several segments: each block is called more than once
 torch.set_default_dtype(torch.float64)
 sizes = {"hidden_size": 32, "num_hidden_layers": 4}
-tied = sys.argv[2] == "recompute"
+tied = sys.argv[2] == "tied"
 sizes |= {"embedding_dim": 32 if tied else 16, "tie_word_embeddings": tied}
 sizes["latent_dim"] = 16 if sys.argv[2] == "no reduction" else 8  # then there is an empty parameter
 settings = TrainSettings(paths=[sys.argv[1]], steps=10, sizes=sizes, context=32, batch_size=6, bf16=False,
@@ -120,8 +120,7 @@ with processes() as together:
     alone, shared = (Run(settings, texts, unused, of) for of in (one, together))
     errors = {"loss": 0.0, "gradient": 0.0, "state": 0.0, "gradients": 0}
     for _ in range(3):
-        expected, loss = alone._backward(1)[0], shared._backward(1)[0]
-        errors["loss"] = max(errors["loss"], abs(loss / expected - 1))
+        errors["loss"] = max(errors["loss"], abs(alone._backward(1)[0] - shared._backward(1)[0]))
         for mine, theirs in zip(shared.model.parameters(), alone.model.parameters(), strict=True):
             assert (mine.grad is None) == (theirs.grad is None)
             if mine.grad is not None and mine.numel():
@@ -135,13 +134,14 @@ with processes() as together:
 """
 
 
-@pytest.mark.parametrize("memory", ["keep", "recompute", "no reduction"])
+@pytest.mark.parametrize("memory", ["keep", "recompute", "no reduction", "tied"])
 def test_loss_gradients_and_states_are_those_of_one_process(text: Path, tmp_path: Path, memory: str) -> None:
     """In float64, over three batches and the states carried between them."""
     for errors in program(EXACTLY, 2, tmp_path, text, memory):
         print(errors)
         assert errors["gradients"] > 100
-        assert max(errors["gradient"], errors["state"]) < 1e-12 and errors["loss"] < 1e-9
+        assert max(errors["gradient"], errors["state"]) < 1e-12
+        assert errors["loss"] < (4e-9 if memory == "tied" else 1e-9)  # the tied model's is larger
 
 
 def test_two_processes_train_as_one(one: Path, two: Path) -> None:
