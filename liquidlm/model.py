@@ -19,7 +19,7 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 from .block import LiquidBlock, plain_weight
 from .cells import TimeMixer
 from .config import LiquidConfig
-from .embedding import OptimizedLiquidEmbeddingMFR
+from .embedding import OptimizedLiquidEmbeddingMFR, and_unmet
 from .errors import LiquidError
 from .events import Events, padding_last
 from .hooks import LiquidGenerationMixin
@@ -447,6 +447,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             self.embedding.check_ids(input_ids)
             return table, input_ids, None, None
         flow_loss = self.training and self.config.flow_loss_weight > 0
+        if flow_loss and self.config.tie_word_embeddings:
+            flow_ids = and_unmet(input_ids if flow_ids is None else flow_ids, self.embedding.vocab_size)
         return self.embedding.distinct(
             input_ids, mask, self._t_span(t_span), flow_loss=flow_loss, flow_ids=flow_ids
         )

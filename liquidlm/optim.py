@@ -1,5 +1,6 @@
 """Optimisers and their schedule: Muon for the blocks' matrices, AdamW for the rest."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,10 @@ to which few tokens of a step have a gap to show: AdamW's, at a rate of their ow
 FAST_SHARE = 10.0
 """That rate over the others': slow units have five decades to go, and what is rare few steps."""
 TABLE_SHARE = 40.0
-"""The same of an output layer that is the embedding's table, whose rows are N(0, 1): larger than others'."""
+"""The same of the embedding's table, tied or not: its rows are N(0, 1), larger than others', and a step sees
+few of them."""
+OUTPUT_SHARE = 4.0
+"""The same of an output layer of its own."""
 
 
 class Optimisers:
@@ -63,15 +67,18 @@ class Optimisers:
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave."""
+        """Go on from what `tensors` gave; an IndexError or ValueError if that was for other parameters."""
         for number, (optimiser, _) in enumerate(self.parts):
             trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
                 part, index, name = key.split(".")
                 if int(part) == number:
+                    parameter = trained[int(index)]
+                    if value.ndim and value.shape != parameter.shape:
+                        raise ValueError(f"{key} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
                     if not isinstance(optimiser, ShardedMuon):
-                        value = sharded_like(value, trained[int(index)])
+                        value = sharded_like(value, parameter)
                     state.setdefault(int(index), {})[name] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
@@ -113,22 +120,23 @@ def liquid_optimisers(
     bf16: bool | None = None,
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
-    higher rates for the neurons' time constants, the n-grams' tables and the time head, and for an output
-    layer that is the embedding's table."""
+    higher rates for the neurons' time constants, the n-grams' tables and the time head, the embedding's
+    table, and the output layer."""
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
-    table = [p for p in model.output_proj.parameters() if model.config.tie_word_embeddings]
-    chosen = set(map(id, [*matrices, *fast, *table]))
+    table, output = [model.embedding.embedding.weight], list(model.output_proj.parameters())
+    quick = {TABLE_SHARE: table, OUTPUT_SHARE: [p for p in output if p is not table[0]], FAST_SHARE: fast}
+    chosen = set(map(id, [*matrices, *itertools.chain(*quick.values())]))
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)
     slow = optimisers.parts[-1][1]
-    for some, share in ((fast, FAST_SHARE), (table, TABLE_SHARE)):
-        if some:
-            adamw = AdamW(some, lr=slow * share, betas=ADAM_BETAS, weight_decay=0.0)
+    for share, parameters in quick.items():
+        if parameters:
+            adamw = AdamW(parameters, lr=slow * share, betas=ADAM_BETAS, weight_decay=0.0)
             optimisers.parts.append((adamw, slow * share))
     return optimisers
 

@@ -8,7 +8,7 @@ from helpers import error, normal
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel, muon
 from liquidlm.muon import Muon, orthogonalized
-from liquidlm.optim import FAST, FAST_SHARE, Optimisers, liquid_optimisers
+from liquidlm.optim import FAST, FAST_SHARE, OUTPUT_SHARE, TABLE_SHARE, Optimisers, liquid_optimisers
 
 SIZES: dict[str, Any] = {
     "vocab_size": 20,
@@ -19,19 +19,39 @@ SIZES: dict[str, Any] = {
 }
 
 
-def test_every_parameter_is_trained_once_and_some_faster():
-    model = LiquidTextGenerationModel(LiquidConfig(**{**SIZES, "time_components": 2}))
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_parameter_is_trained_once_at_the_rate_of_its_kind(tied):
+    sizes = {**SIZES, "time_components": 2, "tie_word_embeddings": tied, "embedding_dim": 16}
+    model = LiquidTextGenerationModel(LiquidConfig(**sizes))
     names = {id(p): name for name, p in model.named_parameters()}
-    (muon, lr), (adamw, slow), (quick, fast) = liquid_optimisers(model, lr=0.02).parts
-    trained = [
-        [names.pop(id(p)) for g in part.param_groups for p in g["params"]] for part in (muon, adamw, quick)
-    ]
+    trained = {
+        rate: [names.pop(id(p)) for group in part.param_groups for p in group["params"]]
+        for part, rate in liquid_optimisers(model, lr=0.02).parts
+    }
     assert not names
-    assert all(name.startswith("blocks.") and name.endswith("weight") for name in trained[0])
-    assert all(name.endswith(FAST) for name in trained[2])
-    assert len(trained[2]) == 2 * len(model.blocks) + 1 + 3
-    assert not any("rates" in name or "warp" in name for name in trained[0])
-    assert (lr, slow, fast) == pytest.approx((0.02, 0.003, 0.003 * FAST_SHARE))
+    shares = [1, TABLE_SHARE, *[OUTPUT_SHARE] * (not tied), FAST_SHARE]
+    by_muon, others, table, *output, fast = trained.values()
+    assert list(trained) == pytest.approx([0.02] + [0.003 * share for share in shares])
+    assert all(name.startswith("blocks.") and name.endswith("weight") for name in by_muon)
+    assert not any("rates" in name or "warp" in name for name in by_muon)
+    assert table == ["embedding.embedding.weight"] and output == [["output_proj.weight"]] * (not tied)
+    assert all(name.endswith(FAST) for name in fast)
+    assert len(fast) == 2 * len(model.blocks) + 1 + 3
+    assert "embedding.gain" in others and "norm.weight" in others
+
+
+def test_the_state_of_other_parameters_is_refused():
+    first, other = (
+        Optimisers([(torch.optim.AdamW([torch.nn.Parameter(torch.ones(*shape))], lr=0.1), 0.1)])
+        for shape in ((3, 4), (4, 3))
+    )
+    for optimisers in (first, other):
+        for group in optimisers.parts[0][0].param_groups:
+            group["params"][0].grad = torch.ones_like(group["params"][0])
+        optimisers.step(0, 0.0)
+    first.load_tensors(first.tensors())
+    with pytest.raises(ValueError, match=r"is \(4, 3\), not \(3, 4\)"):
+        first.load_tensors(other.tensors())
 
 
 SHAPES = [(16, 24), (24, 16), (16, 24), (16, 16), (24, 16), (8, 40)]
