@@ -14,7 +14,7 @@ FLOW_LOSS_IDS = 1024
 """The flow's training term is taken over at most so many of a batch's ids, drawn anew each time."""
 
 UNMET_IDS = 256
-"""Where the output layer is the embedding's table, so many ids of the vocabulary are put to those of a batch."""
+"""So many ids of the vocabulary are put to those of a batch where the output layer is the embedding's table."""
 
 FIRST_GAIN = 0.1
 """Scale of x at the start: the residual stream of an untrained model is soon the blocks' own."""
@@ -194,7 +194,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
 
 def and_unmet(ids: Int[Tensor, "..."], vocab_size: int) -> Int[Tensor, " n"]:
     """The ids, and UNMET_IDS drawn from the vocabulary: a tied output layer moves the row of every token,
-    and the flow is to follow those that are seldom or never read, too. Whoever has the same ids draws the same."""
+    and the flow is to follow those that are never read, too. Whoever has the same ids draws the same."""
     draw = torch.Generator().manual_seed(int(ids.sum()))
     others = torch.randint(vocab_size, (UNMET_IDS,), generator=draw)
     return torch.cat([ids.flatten(), others.to(ids)])

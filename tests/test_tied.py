@@ -118,4 +118,4 @@ def test_whoever_has_the_same_ids_draws_the_same_of_the_vocabulary():
     assert torch.equal(drawn, embedding.and_unmet(ids.clone(), 64))
     assert torch.equal(drawn[: ids.numel()], ids.flatten())
     assert not torch.equal(drawn[ids.numel() :], embedding.and_unmet(ids + 1, 64)[ids.numel() :])
-    assert 0 <= int(drawn.min()) and int(drawn.max()) < 64
+    assert int(drawn.min()) >= 0 and int(drawn.max()) < 64
