@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.data import IGNORED
@@ -22,6 +22,7 @@ from liquidlm.optim import Optimisers, liquid_optimisers, muon_and_adamw
 
 WIDTH = 256
 OURS = "liquidlm"
+TABLE_SHARE = 10.0
 OUTPUTS = ("output_proj", "lm_head", "output")
 """Names of output layers."""
 STEPWISE = ("cfc", "ltc")
@@ -328,7 +329,8 @@ def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
     """The optimisers of a training recipe, on the schedule of `liquidlm train`.
 
     "muon": Muon for the matrices of the layers, AdamW for the rest, as `liquidlm train`; "adamw": AdamW for
-    all, with weight decay 0.1 on those matrices.
+    all, with weight decay 0.1 on those matrices; "adamw-table": the same, and TABLE_SHARE times the rate for
+    the embedding's table, where that begins at N(0, 1) as torch's does and ours.
     """
     if name == "muon" and isinstance(model, Ours):
         return liquid_optimisers(model.model, lr)
@@ -344,5 +346,11 @@ def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
     matrices, others = ([p for p in trained if (id(p) in inner) == chosen] for chosen in (True, False))
     if name == "muon":
         return muon_and_adamw(matrices, others, lr)
+    parts: list[tuple[Optimizer, float]] = []
+    if name == "adamw-table":
+        assert isinstance(model, RecurrentStack)
+        table, fast = model.embedding.weight, lr * TABLE_SHARE
+        others = [p for p in others if p is not table]
+        parts.append((AdamW([table], lr=fast, betas=(0.9, 0.98), weight_decay=0.0), fast))
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    return Optimisers([(AdamW(groups, lr=lr, betas=(0.9, 0.98)), lr)])
+    return Optimisers([(AdamW(groups, lr=lr, betas=(0.9, 0.98)), lr), *parts])

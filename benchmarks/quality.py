@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.learning import Trial, run_trials
 from benchmarks.machine import RESULTS, add_results, machine, read_results
-from benchmarks.peers import MODELS, OURS, SIZES, build
+from benchmarks.peers import MODELS, OURS, SIZES, RecurrentStack, build
 from benchmarks.texts import TEXTS, load
 from benchmarks.timing import interleaved, medians
 from benchmarks.training_step import TrainingStep, bf16_is_faster
@@ -30,6 +30,8 @@ from liquidlm.precision import best_device
 
 COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
 OPTIMISERS = [("adamw", 0.001), ("adamw", 0.003), ("adamw", 0.01), ("muon", 0.02)]
+TABLE = [("adamw-table", 0.003), ("adamw-table", 0.01)]
+"""Tried as well where the embedding's table begins at N(0, 1) and learns at one rate with all else."""
 CARRIED, ALONE = [256], [1024, 256]
 """Tokens in a row: where the state is carried from step to step, and where each row stands alone."""
 
@@ -56,8 +58,15 @@ class Recipe(NamedTuple):
 
 def recipes(model: str) -> list[Recipe]:
     """What the sweep tries."""
-    lengths = CARRIED if build(model, 8, ALONE[0]).carries else ALONE
-    return [Recipe(*optimiser, length) for length in lengths for optimiser in OPTIMISERS]
+    built = build(model, 8, ALONE[0])
+    lengths = CARRIED if built.carries else ALONE
+    optimisers = [*OPTIMISERS, *(TABLE if isinstance(built, RecurrentStack) else [])]
+    return [Recipe(*optimiser, length) for length in lengths for optimiser in optimisers]
+
+
+def timed(optimiser: str) -> str:
+    """The optimiser whose steps take as long: a rate of the table's own costs nothing."""
+    return optimiser.removesuffix("-table")
 
 
 def measure_speed(contest: Contest, text: str, names: list[str], rounds: int = 5) -> dict[str, Any]:
@@ -79,7 +88,9 @@ def measure_speed(contest: Contest, text: str, names: list[str], rounds: int = 5
             name, vocab, ids.view(-1, length), found[name]["bf16"], optimiser, device
         )
         for name in names
-        for optimiser, _, length in recipes(name)
+        for optimiser, length in dict.fromkeys(
+            (timed(optimiser), length) for optimiser, _, length in recipes(name)
+        )
     }
     for key, seconds in medians(interleaved(dict(steps), rounds)).items():
         name, rest = key.split(" ", 1)
@@ -97,7 +108,7 @@ def trial(
     **more: Any,
 ) -> Trial:
     """A run of as many steps as fit into so many minutes."""
-    steps = max(2, round(60 * minutes / speed["seconds"][f"{recipe.optimiser} {recipe.length}"]))
+    steps = max(2, round(60 * minutes / speed["seconds"][f"{timed(recipe.optimiser)} {recipe.length}"]))
     shape = {"rows": contest.tokens // recipe.length, "length": recipe.length, "bf16": speed["bf16"]}
     return Trial(text, model, recipe.optimiser, recipe.lr, steps, **shape, **more)
 
@@ -157,7 +168,7 @@ def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any]
         steps = [step for step, _, _ in first["curve"][1:-1]]  # the last is on other text
         bits = [score for _, _, score in first["curve"][1:-1]]
         colour = f"C{list(MODELS).index(model.split('/')[-1])}"
-        seconds = speed[model]["seconds"][f"{first['recipe']} {first['length']}"]
+        seconds = speed[model]["seconds"][f"{timed(first['recipe'])} {first['length']}"]
         minutes = [step * seconds / 60 for step in steps]
         by_time.plot(minutes, bits, marker="o", label=model, color=colour)
         tokens = [step * first["rows"] * first["length"] / 1e6 for step in steps]

@@ -14,7 +14,7 @@ FLOW_LOSS_IDS = 1024
 """The flow's training term is taken over at most so many of a batch's ids, drawn anew each time."""
 
 UNMET_IDS = 256
-"""So many ids of the vocabulary are put to those of a batch where the output layer is the embedding's table."""
+"""So many of the vocabulary are put to the ids of a batch where the output layer is the embedding's table."""
 
 FIRST_GAIN = 0.1
 """Scale of x at the start: the residual stream of an untrained model is soon the blocks' own."""
