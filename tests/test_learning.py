@@ -155,6 +155,17 @@ def test_a_recipe_trains_every_parameter_once(name, optimiser):
         assert by_muon and not by_muon & set(map(id, outside))
 
 
+@pytest.mark.parametrize("name", ["lstm", "mingru"])
+def test_a_table_can_learn_faster_than_the_rest(name):
+    model = build(name, 11, 32, width=64, layers=2)
+    parts = recipe(model, "adamw-table", 0.01).parts
+    rates = {id(p): rate for part, rate in parts for group in part.param_groups for p in group["params"]}
+    assert rates.pop(id(model.embedding.weight)) == pytest.approx(0.1)
+    assert rates == {id(p): 0.01 for p in model.parameters() if p is not model.embedding.weight}
+    tried = {(tried.optimiser, tried.lr) for tried in quality.recipes(name)}
+    assert ("adamw-table", 0.01) in tried and quality.timed("adamw-table") == "adamw"
+
+
 def test_a_run_learns_and_says_how_well(monkeypatch):
     tokenizer = LEDTokenizerWrapper.bytes()
     corpus = tokenize_documents([Document("to be or not to be, " * 40, "a")], tokenizer)
