@@ -49,7 +49,8 @@ def learn(timed: bool, steps: int, seed: int = 0, rows: int = 64) -> LiquidTextG
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     sizes = {"hidden_size": 64, "embedding_dim": 16, "latent_dim": 8, "num_hidden_layers": 2, "num_heads": 2}
-    config = LiquidConfig(vocab_size=VOCAB, dropout_rate=0.0, ngram_rows=0, **sizes)  # pyright: ignore
+    sizes |= {"ngram_rows": 0, "intermediate_size": 96}
+    config = LiquidConfig(vocab_size=VOCAB, dropout_rate=0.0, **sizes)  # pyright: ignore
     model = LiquidTextGenerationModel(config).train()
     optimisers = liquid_optimisers(model, 0.01)
     for step in range(steps):

@@ -80,10 +80,12 @@ class MixtureModel(MarkModel):
 class Ours(MixtureModel):
     def __init__(self, scale: float):
         super().__init__(scale)
-        sizes: dict[str, Any] = {"hidden_size": 60, "embedding_dim": 16, "latent_dim": 8, "ngram_rows": 0}
+        sizes: dict[str, Any] = {"hidden_size": 60, "embedding_dim": 16, "latent_dim": 8}
         config = LiquidConfig(
             vocab_size=MARKS,
             num_hidden_layers=2,
+            intermediate_size=96,
+            ngram_rows=0,
             time_components=COMPONENTS,
             time_scale=scale,
             dropout_rate=0.1,

@@ -133,7 +133,7 @@ TASKS = {
         width=256,
         # One memory of 256 × 256 in place of four of 64 × 64. Pairs are drawn anew: their n-grams are noise.
         # Untied, as the peers are, every token would have to be learned for itself.
-        ours={"num_heads": 1, "ngram_rows": 0, "tie_word_embeddings": True},
+        ours={"num_heads": 1, "ngram_rows": 0, "intermediate_size": 384, "tie_word_embeddings": True},
     ),
     "passkey": Task(
         passkey,
@@ -158,7 +158,7 @@ TASKS = {
             [(n, 0) for n in (64, 128, 256, 512, 1024)],
             steps=steps,
             tokens=2048,
-            ours={"mixer_types": ["memory", "memory"], "ngram_rows": 0, **choices},
+            ours={"mixer_types": ["memory", "memory"], "ngram_rows": 0, "intermediate_size": 192, **choices},
         )
         for name, order, steps, choices in (
             # An element's key is to be its own, whatever came before: no convolution.

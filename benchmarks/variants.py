@@ -243,7 +243,8 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "1 head": lambda make: make(num_heads=1),
     "8 heads": lambda make: make(num_heads=8),
     "two writes": lambda make: make(num_writes=2),
-    "no n-grams, MLP of 3 H": lambda make: make(mlp=3.0, ngram_rows=0),
+    "no n-grams": lambda make: make(ngram_rows=0),
+    "n-grams": lambda make: make(ngram_rows=16384),
     "three blocks, MLP of 3 H": lambda make: make(mlp=3.0, num_hidden_layers=3, ngram_dim=19),
     "n-grams up to 5": lambda make: make(ngram_max=5, ngram_dim=18),
     "8,192 rows of 48": lambda make: make(ngram_rows=8192, ngram_dim=48),
@@ -261,9 +262,10 @@ def build_variant(name: str, vocab: int, length: int) -> LanguageModel:
     if variant in MODELS:
         return build(name, vocab, length)
 
-    def make(mlp: float = 1.5, **choices: Any) -> LiquidTextGenerationModel:
+    def make(mlp: float | None = None, **choices: Any) -> LiquidTextGenerationModel:
         sizes = {"vocab_size": vocab, "dropout_rate": 0.0, **SIZES[size], **choices}
-        sizes["intermediate_size"] = round(mlp * sizes["hidden_size"])
+        if mlp is not None:
+            sizes["intermediate_size"] = round(mlp * sizes["hidden_size"])
         return LiquidTextGenerationModel(LiquidConfig(**sizes))
 
     return Ours(VARIANTS[variant](make))

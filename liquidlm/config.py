@@ -9,6 +9,9 @@ from transformers import PreTrainedConfig
 from .errors import LiquidError
 
 MIXERS = ("time", "memory")
+NGRAM_ROWS, NGRAM_VOCABULARY = 16384, 512
+"""Rows of n-grams by default where the vocabulary is at most so large: they stand for words where tokens are
+letters. Of tokens that are words already, a few together are learned by heart (docs/experiments.md)."""
 
 
 @no_type_check  # strict checks the fields, and lets transformers' own pass
@@ -19,15 +22,17 @@ class LiquidConfig(PreTrainedConfig):
     Args:
         vocab_size, embedding_dim, latent_dim, hidden_size: V, E, Z, H: ids ▶ E, flow E ▶ Z, then width H.
         tie_word_embeddings: the output layer is the embedding's table, which takes E = H: a token met in the
-            text can be written without ever having been a target. Fewer tokens survive the flow then.
+            text can be written without ever having been a target.
         num_hidden_layers: blocks.
         mixer_types: per block "time" (liquid time cell alone) or "memory" (matrix memory and time cell);
             by default "memory" in the second of every four blocks.
-        intermediate_size: width of the gated MLP; by default 3/2 H rounded up to a multiple of 32.
+        intermediate_size: width of the gated MLP; by default 3/2 H with n-grams and 3 H without, rounded up
+            to a multiple of 32.
         num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.
         num_writes: writes to a memory per event; more than 1 tracks more kinds of state and takes longer.
         ngram_rows, ngram_dim, ngram_max: tables of the last 2, 3, … ngram_max tokens together, so many rows
-            of so many numbers each (by default 3/32 H rounded up to a multiple of 8); 0 rows for none.
+            of so many numbers each (by default 3/32 H rounded up to a multiple of 8); 0 rows for none. By
+            default NGRAM_ROWS for bytes and other vocabularies of at most NGRAM_VOCABULARY, else none.
         conv_width: events that the short convolution sees.
         chunk_size: tokens per chunk of the memory's parallel form.
         loss_chunk: tokens whose logits exist at a time while training.
@@ -60,7 +65,7 @@ class LiquidConfig(PreTrainedConfig):
     intermediate_size: int | None = None
     num_heads: int | None = None
     num_writes: int = 1
-    ngram_rows: int = 16384
+    ngram_rows: int | None = None
     ngram_dim: int | None = None
     ngram_max: int = 4
     conv_width: int = 4
@@ -88,8 +93,10 @@ class LiquidConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
+        if self.ngram_rows is None:
+            self.ngram_rows = NGRAM_ROWS if self.vocab_size <= NGRAM_VOCABULARY else 0
         if self.intermediate_size is None:
-            self.intermediate_size = math.ceil(self.hidden_size * 3 / 2 / 32) * 32
+            self.intermediate_size = math.ceil(self.hidden_size * (1.5 if self.ngram_rows else 3) / 32) * 32
         if self.ngram_dim is None:
             self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
         self._check_sizes()

@@ -111,7 +111,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             adaptive_factor=config.ode_adaptive,
             method=config.ode_method,
         )
-        ngrams = (config.ngram_rows, cast(int, config.ngram_dim), config.ngram_max)
+        ngrams = (cast(int, config.ngram_rows), cast(int, config.ngram_dim), config.ngram_max)
         self.ngrams = NGramEmbedding(config.hidden_size, *ngrams) if config.ngram_rows else None
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)

@@ -126,6 +126,18 @@ print(model.generate(ids, max_new_tokens=8, do_sample=False).tolist())
     assert done.stdout.strip() == str(expected.tolist())
 
 
+@pytest.mark.parametrize(("vocabulary", "rows", "width"), [(261, 16384, 96), (512, 16384, 96), (513, 0, 192)])
+def test_n_grams_are_of_letters_by_default_and_else_the_mlp_is_wider(vocabulary, rows, width, tmp_path):
+    config = LiquidConfig(vocab_size=vocabulary, hidden_size=64)
+    assert (config.ngram_rows, config.intermediate_size) == (rows, width)
+    config.vocab_size = 1000
+    config.save_pretrained(tmp_path)
+    read = LiquidConfig.from_pretrained(tmp_path)
+    assert (read.ngram_rows, read.intermediate_size) == (rows, width)  # a model keeps what it was made with
+    assert LiquidConfig(vocab_size=4000, ngram_rows=40).ngram_rows == 40
+    assert LiquidConfig(vocab_size=261, ngram_rows=0).ngram_rows == 0
+
+
 def test_the_config_goes_round(tmp_path):
     config = LiquidConfig(**SIZES, **SMALL, mixer_types=["memory", "time", "time", "memory"], time_scale=0.25)
     config.save_pretrained(tmp_path)
