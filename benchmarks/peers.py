@@ -22,7 +22,8 @@ from liquidlm.optim import Optimisers, liquid_optimisers, muon_and_adamw
 
 WIDTH = 256
 OURS = "liquidlm"
-TABLE_SHARE = 10.0
+PEER_TABLE_SHARE = 10.0
+"""The rate of an embedding's table over that of the rest, in the recipe "adamw-table"."""
 OUTPUTS = ("output_proj", "lm_head", "output")
 """Names of output layers."""
 STEPWISE = ("cfc", "ltc")
@@ -35,7 +36,7 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
         "mingru": {"width": 496, "layers": 7},
     }
 }
-"""Of "base/llama" and the others: models of about 25 million parameters beside the vocabulary's."""
+"""Of "base/llama" and the others: about 25 million parameters beside the vocabulary's, of bytes."""
 
 
 class LanguageModel(nn.Module, ABC):
@@ -329,8 +330,8 @@ def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
     """The optimisers of a training recipe, on the schedule of `liquidlm train`.
 
     "muon": Muon for the matrices of the layers, AdamW for the rest, as `liquidlm train`; "adamw": AdamW for
-    all, with weight decay 0.1 on those matrices; "adamw-table": the same, and TABLE_SHARE times the rate for
-    the embedding's table, where that begins at N(0, 1) as torch's does and ours.
+    all, with weight decay 0.1 on those matrices; "adamw-table": the same, and PEER_TABLE_SHARE times the
+    rate for the embedding's table, where that begins at N(0, 1) as torch's does and ours.
     """
     if name == "muon" and isinstance(model, Ours):
         return liquid_optimisers(model.model, lr)
@@ -349,7 +350,7 @@ def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
     parts: list[tuple[Optimizer, float]] = []
     if name == "adamw-table":
         assert isinstance(model, RecurrentStack)
-        table, fast = model.embedding.weight, lr * TABLE_SHARE
+        table, fast = model.embedding.weight, lr * PEER_TABLE_SHARE
         others = [p for p in others if p is not table]
         parts.append((AdamW([table], lr=fast, betas=(0.9, 0.98), weight_decay=0.0), fast))
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

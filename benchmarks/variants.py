@@ -219,7 +219,7 @@ def _through_flow(make: Make) -> LiquidTextGenerationModel:
     model = make()
     model.norm = ThroughFlow(model)  # pyright: ignore
     model.output_proj.weight = model.embedding.embedding.weight
-    model.config.tie_word_embeddings = True  # for the table's rate
+    model.config.tie_word_embeddings = True  # its flow follows the whole table
     return model
 
 
@@ -245,10 +245,12 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "two writes": lambda make: make(num_writes=2),
     "no n-grams": lambda make: make(ngram_rows=0),
     "n-grams": lambda make: make(ngram_rows=16384),
-    "three blocks, MLP of 3 H": lambda make: make(mlp=3.0, num_hidden_layers=3, ngram_dim=19),
-    "n-grams up to 5": lambda make: make(ngram_max=5, ngram_dim=18),
+    "three blocks, MLP of 3 H": lambda make: make(
+        mlp=3.0, num_hidden_layers=3, ngram_rows=16384, ngram_dim=19
+    ),
+    "n-grams up to 5": lambda make: make(ngram_rows=16384, ngram_max=5, ngram_dim=18),
     "8,192 rows of 48": lambda make: make(ngram_rows=8192, ngram_dim=48),
-    "MLP of H, n-grams of 32": lambda make: make(mlp=1.0, ngram_dim=32),
+    "MLP of H, n-grams of 32": lambda make: make(mlp=1.0, ngram_rows=16384, ngram_dim=32),
     "flow weight 0.01": lambda make: make(flow_loss_weight=0.01),
 }
 

@@ -78,7 +78,8 @@ def train(
         str, typer.Option(help="`bytes`, `bpe:N` (learned from the text), a folder, or a hub id.")
     ] = "bytes",
     size: Annotated[
-        str, typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters.")
+        str,
+        typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters (33 with a BPE)."),
     ] = "small",
     weights: Annotated[
         list[float] | None,

@@ -142,6 +142,9 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
             if len(some) > FLOW_LOSS_IDS:
                 some = some[torch.randperm(len(some), device=ids.device)[:FLOW_LOSS_IDS]]
             loss = self.flow.loss(rows[some], z[some], log_det[some]) if len(some) else 0.0 * z.sum()
+        if len(of_flow):  # the flow's own ids go no further
+            used, index = index.unique(return_inverse=True)
+            z = z[used]
         return self._evolve(z, t_span), index, log_det_at, loss
 
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
@@ -195,6 +198,6 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
 def and_unmet(ids: Int[Tensor, "..."], vocab_size: int) -> Int[Tensor, " n"]:
     """The ids, and UNMET_IDS drawn from the vocabulary: a tied output layer moves the row of every token,
     and the flow is to follow those that are never read, too. Whoever has the same ids draws the same."""
-    draw = torch.Generator().manual_seed(int(ids.sum()))
-    others = torch.randint(vocab_size, (UNMET_IDS,), generator=draw)
+    draw = torch.Generator("cpu").manual_seed(int(ids.sum()))
+    others = torch.randint(vocab_size, (UNMET_IDS,), generator=draw, device="cpu")
     return torch.cat([ids.flatten(), others.to(ids)])

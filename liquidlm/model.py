@@ -259,7 +259,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             logits_to_keep: only the logits of the last so many positions, or of these positions.
             num_items_in_batch: what the summed loss is divided by; by default the number of labels.
             flow_ids: the ids that the flow's term is taken over, which then counts whole: those of a batch of
-                which this call sees a part. By default those of input_ids.
+                which this call sees a part. By default those of input_ids. Where the output layer is the
+                embedding's table, some of the vocabulary beside them.
 
         Raises:
             LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
@@ -448,7 +449,8 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             return table, input_ids, None, None
         flow_loss = self.training and self.config.flow_loss_weight > 0
         if flow_loss and self.config.tie_word_embeddings:
-            flow_ids = and_unmet(input_ids if flow_ids is None else flow_ids, self.embedding.vocab_size)
+            seen = input_ids if mask is None else input_ids[mask != 0]
+            flow_ids = and_unmet(seen if flow_ids is None else flow_ids, self.config.vocab_size)
         return self.embedding.distinct(
             input_ids, mask, self._t_span(t_span), flow_loss=flow_loss, flow_ids=flow_ids
         )

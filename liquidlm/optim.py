@@ -1,6 +1,5 @@
 """Optimisers and their schedule: Muon for the blocks' matrices, AdamW for the rest."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -67,9 +66,12 @@ class Optimisers:
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave; an IndexError or ValueError if that was for other parameters."""
+        """Go on from what `tensors` gave; an IndexError or ValueError where that has more parameters or other
+        shapes."""
         for number, (optimiser, _) in enumerate(self.parts):
-            trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+            sharded = isinstance(optimiser, ShardedMuon)  # its groups hold but what this process updates
+            groups = [optimiser.matrices] if sharded else [g["params"] for g in optimiser.param_groups]
+            trained = [parameter for group in groups for parameter in group]
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
                 part, index, name = key.split(".")
@@ -77,9 +79,8 @@ class Optimisers:
                     parameter = trained[int(index)]
                     if value.ndim and value.shape != parameter.shape:
                         raise ValueError(f"{key} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
-                    if not isinstance(optimiser, ShardedMuon):
-                        value = sharded_like(value, parameter)
-                    state.setdefault(int(index), {})[name] = value
+                    own = value if sharded else sharded_like(value, parameter)
+                    state.setdefault(int(index), {})[name] = own
             optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
@@ -129,12 +130,13 @@ def liquid_optimisers(
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
     table, output = [model.embedding.embedding.weight], list(model.output_proj.parameters())
-    quick = {TABLE_SHARE: table, OUTPUT_SHARE: [p for p in output if p is not table[0]], FAST_SHARE: fast}
-    chosen = set(map(id, [*matrices, *itertools.chain(*quick.values())]))
+    output = [p for p in output if p is not table[0]]
+    quick = [(table, TABLE_SHARE), (output, OUTPUT_SHARE), (fast, FAST_SHARE)]
+    chosen = {id(p) for some in (matrices, table, output, fast) for p in some}
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)
     slow = optimisers.parts[-1][1]
-    for share, parameters in quick.items():
+    for parameters, share in quick:
         if parameters:
             adamw = AdamW(parameters, lr=slow * share, betas=ADAM_BETAS, weight_decay=0.0)
             optimisers.parts.append((adamw, slow * share))

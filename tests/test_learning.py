@@ -142,8 +142,13 @@ def test_a_model_that_carries_goes_on_where_it_was(name):
     assert (torch.cat([first, rest], 1) - whole).abs().max() < 1e-4 * whole.abs().max()
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in STEPWISE])
+@pytest.mark.parametrize(
+    ("name", "optimiser"),
+    [
+        *((name, optimiser) for name in MODELS if name not in STEPWISE for optimiser in ("adamw", "muon")),
+        *(("lstm", "adamw-table"), ("mingru", "adamw-table")),
+    ],
+)
 def test_a_recipe_trains_every_parameter_once(name, optimiser):
     model = build(name, 11, 32, width=64, layers=2)
     groups = [group for part, _ in recipe(model, optimiser, 0.01).parts for group in part.param_groups]
@@ -255,3 +260,6 @@ def test_a_variant_sees_no_future_and_goes_on_from_its_state(name):
         other, _ = model.logits(ids)
     assert error(torch.cat([first, rest], 1), whole) < 2e-5
     assert error(other[:, :50], whole[:, :50]) == 0 and error(other[:, 50:], whole[:, 50:]) > 1e-3
+    loss, _ = model.train()(ids, ids)
+    loss.backward()
+    assert bool(loss.isfinite()) and sum(p.grad is not None for p in model.parameters()) > 20

@@ -24,14 +24,14 @@ def test_every_parameter_is_trained_once_at_the_rate_of_its_kind(tied):
     sizes = {**SIZES, "time_components": 2, "tie_word_embeddings": tied, "embedding_dim": 16}
     model = LiquidTextGenerationModel(LiquidConfig(**sizes))
     names = {id(p): name for name, p in model.named_parameters()}
-    trained = {
-        rate: [names.pop(id(p)) for group in part.param_groups for p in group["params"]]
-        for part, rate in liquid_optimisers(model, lr=0.02).parts
-    }
+    rates, trained = [], []
+    for part, rate in liquid_optimisers(model, lr=0.02).parts:
+        rates.append(rate)
+        trained.append([names.pop(id(p)) for group in part.param_groups for p in group["params"]])
     assert not names
     shares = [1, TABLE_SHARE, *[OUTPUT_SHARE] * (not tied), FAST_SHARE]
-    by_muon, others, table, *output, fast = trained.values()
-    assert list(trained) == pytest.approx([0.02] + [0.003 * share for share in shares])
+    by_muon, others, table, *output, fast = trained
+    assert rates == pytest.approx([0.02] + [0.003 * share for share in shares])
     assert all(name.startswith("blocks.") and name.endswith("weight") for name in by_muon)
     assert not any("rates" in name or "warp" in name for name in by_muon)
     assert table == ["embedding.embedding.weight"] and output == [["output_proj.weight"]] * (not tied)
@@ -52,6 +52,8 @@ def test_the_state_of_other_parameters_is_refused():
     first.load_tensors(first.tensors())
     with pytest.raises(ValueError, match=r"is \(4, 3\), not \(3, 4\)"):
         first.load_tensors(other.tensors())
+    with pytest.raises(IndexError):
+        first.load_tensors({key.replace("0.0.", "0.1."): value for key, value in first.tensors().items()})
 
 
 SHAPES = [(16, 24), (24, 16), (16, 24), (16, 16), (24, 16), (8, 40)]
