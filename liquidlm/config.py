@@ -123,7 +123,7 @@ class LiquidConfig(PreTrainedConfig):
         ):
             if (size := getattr(self, name)) < 1:
                 raise LiquidError(f"{name} must be at least 1, not {size}")
-        if self.ngram_rows < 0 or self.ngram_max < 2:
+        if (self.ngram_rows or 0) < 0 or self.ngram_max < 2:
             raise LiquidError(
                 f"ngram_rows must be at least 0 and ngram_max at least 2, not {self.ngram_rows} and"
                 f" {self.ngram_max}"
