@@ -9,9 +9,11 @@ from transformers import PreTrainedConfig
 from .errors import LiquidError
 
 MIXERS = ("time", "memory")
-NGRAM_ROWS, NGRAM_VOCABULARY = 16384, 512
-"""Rows of n-grams by default where the vocabulary is at most so large: they stand for words where tokens are
-letters. Of tokens that are words already, a few together are learned by heart (docs/experiments.md)."""
+LETTERS = 512
+"""A vocabulary of at most so many tokens, as bytes are, counts as letters; a larger one as words."""
+NGRAM_ROWS = 16384
+"""Rows of n-grams by default where tokens are letters: they stand for words. Of tokens that are words a few
+together are learned by heart (docs/experiments.md)."""
 
 
 @no_type_check  # strict checks the fields, and lets transformers' own pass
@@ -32,7 +34,7 @@ class LiquidConfig(PreTrainedConfig):
         num_writes: writes to a memory per event; more than 1 tracks more kinds of state and takes longer.
         ngram_rows, ngram_dim, ngram_max: tables of the last 2, 3, … ngram_max tokens together, so many rows
             of so many numbers each (by default 3/32 H rounded up to a multiple of 8); 0 rows for none. By
-            default NGRAM_ROWS for bytes and other vocabularies of at most NGRAM_VOCABULARY, else none.
+            default NGRAM_ROWS for bytes and other vocabularies of at most LETTERS tokens, else none.
         conv_width: events that the short convolution sees.
         chunk_size: tokens per chunk of the memory's parallel form.
         loss_chunk: tokens whose logits exist at a time while training.
@@ -94,7 +96,7 @@ class LiquidConfig(PreTrainedConfig):
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
         if self.ngram_rows is None:
-            self.ngram_rows = NGRAM_ROWS if self.vocab_size <= NGRAM_VOCABULARY else 0
+            self.ngram_rows = NGRAM_ROWS if self.vocab_size <= LETTERS else 0
         if self.intermediate_size is None:
             self.intermediate_size = math.ceil(self.hidden_size * (1.5 if self.ngram_rows else 3) / 32) * 32
         if self.ngram_dim is None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
+from .config import LETTERS
 from .errors import LiquidError
 from .model import LiquidTextGenerationModel
 from .muon import Muon
@@ -25,10 +26,10 @@ to which few tokens of a step have a gap to show: AdamW's, at a rate of their ow
 FAST_SHARE = 10.0
 """That rate over the others': slow units have five decades to go, and what is rare few steps."""
 TABLE_SHARE = 40.0
-"""The same of the embedding's table, tied or not: its rows are N(0, 1), larger than others', and a step sees
-few of them."""
+"""The same of the embedding's table where tokens are words or parts of them, and a step sees few of its rows,
+or where it is the output layer too: its rows are N(0, 1), larger than other vectors."""
 OUTPUT_SHARE = 4.0
-"""The same of an output layer of its own."""
+"""The same of an output layer of its own for such a vocabulary. Of bytes, untied, both learn as the rest."""
 
 
 class Optimisers:
@@ -121,16 +122,17 @@ def liquid_optimisers(
     bf16: bool | None = None,
 ) -> Optimisers:
     """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
-    higher rates for the neurons' time constants, the n-grams' tables and the time head, the embedding's
-    table, and the output layer."""
+    higher rates for the neurons' time constants, the n-grams' tables and the time head, and of a large
+    vocabulary the embedding's table and the output layer."""
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
     fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
-    table, output = [model.embedding.embedding.weight], list(model.output_proj.parameters())
-    output = [p for p in output if p is not table[0]]
+    words, tied = model.config.vocab_size > LETTERS, model.config.tie_word_embeddings
+    table = [model.embedding.embedding.weight] if words or tied else []
+    output = list(model.output_proj.parameters()) if words and not tied else []
     quick = [(table, TABLE_SHARE), (output, OUTPUT_SHARE), (fast, FAST_SHARE)]
     chosen = {id(p) for some in (matrices, table, output, fast) for p in some}
     others = [p for p in model.parameters() if id(p) not in chosen]

@@ -19,9 +19,16 @@ SIZES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_every_parameter_is_trained_once_at_the_rate_of_its_kind(tied):
-    sizes = {**SIZES, "time_components": 2, "tie_word_embeddings": tied, "embedding_dim": 16}
+@pytest.mark.parametrize(("tied", "vocabulary"), [(True, 20), (True, 600), (False, 512), (False, 513)])
+def test_every_parameter_is_trained_once_at_the_rate_of_its_kind(tied, vocabulary):
+    sizes = {
+        **SIZES,
+        "vocab_size": vocabulary,
+        "ngram_rows": 40,
+        "time_components": 2,
+        "tie_word_embeddings": tied,
+        "embedding_dim": 16,
+    }
     model = LiquidTextGenerationModel(LiquidConfig(**sizes))
     names = {id(p): name for name, p in model.named_parameters()}
     rates, trained = [], []
@@ -29,12 +36,15 @@ def test_every_parameter_is_trained_once_at_the_rate_of_its_kind(tied):
         rates.append(rate)
         trained.append([names.pop(id(p)) for group in part.param_groups for p in group["params"]])
     assert not names
-    shares = [1, TABLE_SHARE, *[OUTPUT_SHARE] * (not tied), FAST_SHARE]
-    by_muon, others, table, *output, fast = trained
+    words = vocabulary > 512
+    quick = [(["embedding.embedding.weight"], TABLE_SHARE)] * (words or tied)
+    quick += [(["output_proj.weight"], OUTPUT_SHARE)] * (words and not tied)
+    by_muon, others, *between, fast = trained
+    assert between == [names for names, _ in quick]
+    shares = [1, *(share for _, share in quick), FAST_SHARE]
     assert rates == pytest.approx([0.02] + [0.003 * share for share in shares])
     assert all(name.startswith("blocks.") and name.endswith("weight") for name in by_muon)
     assert not any("rates" in name or "warp" in name for name in by_muon)
-    assert table == ["embedding.embedding.weight"] and output == [["output_proj.weight"]] * (not tied)
     assert all(name.endswith(FAST) for name in fast)
     assert len(fast) == 2 * len(model.blocks) + 1 + 3
     assert "embedding.gain" in others and "norm.weight" in others
