@@ -180,7 +180,8 @@ class MinGRU(nn.Module):
 
 def _liquidlm(vocab: int, length: int, width: int = WIDTH, layers: int = 4, **choices: Any) -> LanguageModel:
     sizes: dict[str, Any] = {"hidden_size": width, "embedding_dim": width, "latent_dim": width // 2}
-    config = LiquidConfig(vocab_size=vocab, num_hidden_layers=layers, dropout_rate=0.0, **sizes, **choices)
+    sizes |= {"num_hidden_layers": layers, "dropout_rate": 0.0, **choices}
+    config = LiquidConfig(vocab_size=vocab, **sizes)
     return Ours(LiquidTextGenerationModel(config))
 
 

@@ -10,10 +10,12 @@ from torch import nn
 from benchmarks.peers import MODELS, LanguageModel, Ours, build
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.cells import AsyncLiquidCell, TimeMixer
-from liquidlm.cells.async_cell import Reads
+from liquidlm.cells.async_cell import IDLE, Reads, leak_rate
 from liquidlm.cells.conv import last_inputs
+from liquidlm.cells.neuron import inverse_softplus, spread_time_constants
 from liquidlm.embedding import FIRST_GAIN
 from liquidlm.ops import delta_memory
+from liquidlm.ops.memory import segment_sums
 from liquidlm.precision import full_precision
 
 Make = Callable[..., LiquidTextGenerationModel]
@@ -153,6 +155,47 @@ def _turned(x: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
     return torch.cat([a * phase.cos() - b * phase.sin(), a * phase.sin() + b * phase.cos()], -1).to(x.dtype)
 
 
+class ChannelLeak(AsyncLiquidCell):
+    """A leak for every channel of a head's keys in place of one for the head: S⁻ = diag(e^{−a(x)Δ}) S (Kimi
+    Team 2025). At the start every head's are spread over the decades of the time constants."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.leak = nn.Linear(self.hidden_size, self.hidden_size)
+        nn.init.normal_(self.leak.weight, std=0.1 * self.hidden_size**-0.5)
+        slow = spread_time_constants(self.head_width).repeat(self.num_heads)
+        with torch.no_grad():
+            self.leak.bias.copy_(inverse_softplus(IDLE + 1 / slow))
+
+    def reads(self, u, events):
+        rate = leak_rate(self.leak(u).float()).unflatten(-1, (self.num_heads, -1))
+        log_decay = (-rate * events.elapsed[..., None, None]).masked_fill(
+            events.start[..., None, None], float("-inf")
+        )
+        return super().reads(u, events)._replace(log_decay=log_decay)
+
+    def context(self, u, events, state):
+        assert state.memory is not None
+        o, memory = channel_memory(*self.reads(u, events), state.memory)
+        return self.head_norm(o).flatten(2) * F.silu(self.gate(u)), memory
+
+
+def channel_memory(q, k, v, log_decay, write, state, size: int = 16):
+    """`delta_memory` with a decay per channel, (B, T, N, K), in chunks of `size`; every D_ij is made."""
+    parts = (x.to(state.dtype).transpose(1, 2).split(size, 2) for x in (q, k, v, log_decay, write[..., None]))
+    out = []
+    for q_, k_, v_, g, eta in zip(*parts, strict=True):
+        between = segment_sums(g.mT).exp().movedim(2, -1)  # (B, N, C, C, K)
+        since, until = g.cumsum(2).exp(), between[:, :, -1]
+        keys = torch.einsum("bnik,bnijk,bnjk->bnij", k_, between, k_).tril(-1)
+        reads = torch.einsum("bnik,bnijk,bnjk->bnij", q_, between, k_)
+        surprise = eta * (v_ - (since * k_) @ state)
+        writes = torch.linalg.solve_triangular(eta * keys, surprise, upper=False, unitriangular=True)
+        out.append((since * q_) @ state + reads @ writes)
+        state = since[:, :, -1, :, None] * state + (until * k_).mT @ writes
+    return torch.cat(out, 2).transpose(1, 2), state
+
+
 class WindowAttention(nn.Module):
     """Softmax attention over the last `window` events, rotary positions; the inputs of the last window are
     its state."""
@@ -239,6 +282,7 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "own convolutions": _with_memory(OwnConvolutions),
     "separate write": _with_memory(SeparateWrite),
     "rotated": _with_memory(Rotated),
+    "leak per channel": _with_memory(ChannelLeak),
     "window attention": _window_attention,
     "1 head": lambda make: make(num_heads=1),
     "8 heads": lambda make: make(num_heads=8),
@@ -252,6 +296,7 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "8,192 rows of 48": lambda make: make(ngram_rows=8192, ngram_dim=48),
     "MLP of H, n-grams of 32": lambda make: make(mlp=1.0, ngram_rows=16384, ngram_dim=32),
     "flow weight 0.01": lambda make: make(flow_loss_weight=0.01),
+    "latent as wide as the embedding": lambda make: make(latent=1.0),
 }
 
 
@@ -264,8 +309,12 @@ def build_variant(name: str, vocab: int, length: int) -> LanguageModel:
     if variant in MODELS:
         return build(name, vocab, length)
 
-    def make(mlp: float | None = None, **choices: Any) -> LiquidTextGenerationModel:
+    def make(
+        mlp: float | None = None, latent: float | None = None, **choices: Any
+    ) -> LiquidTextGenerationModel:
         sizes = {"vocab_size": vocab, "dropout_rate": 0.0, **SIZES[size], **choices}
+        if latent is not None:
+            sizes["latent_dim"] = round(latent * sizes["embedding_dim"])
         if mlp is not None:
             sizes["intermediate_size"] = round(mlp * sizes["hidden_size"])
         return LiquidTextGenerationModel(LiquidConfig(**sizes))

@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import error, randomise
 
 from benchmarks import learning, long_context, machine, pool, quality, recall, texts
 from benchmarks.peers import MODELS, OUTPUTS, STEPWISE, build, recipe
-from benchmarks.variants import VARIANTS, build_variant
+from benchmarks.variants import VARIANTS, build_variant, channel_memory
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.corpus import Document
 from liquidlm.data import IGNORED, tokenize_documents
@@ -71,7 +72,7 @@ class Knowing(torch.nn.Module):
 
     def logits(self, ids, state=None):
         answer = (ids.cumsum(1) + (ids[:, :1] == self.wrong)) % 2
-        return torch.nn.functional.one_hot(answer, 2).float(), None
+        return F.one_hot(answer, 2).float(), None
 
 
 def test_accuracy_is_the_share_of_right_answers():
@@ -263,3 +264,21 @@ def test_a_variant_sees_no_future_and_goes_on_from_its_state(name):
     loss, _ = model.train()(ids, ids)
     loss.backward()
     assert bool(loss.isfinite()) and sum(p.grad is not None for p in model.parameters()) > 20
+
+
+def test_a_memory_that_leaks_per_channel_is_the_recurrence():
+    draw = torch.Generator().manual_seed(5)
+    shape = 2, 37, 3
+    q, v, k = (torch.randn(*shape, n, dtype=torch.float64, generator=draw) for n in (5, 4, 5))
+    k, eta = F.normalize(k, dim=-1), 2 * torch.rand(shape, dtype=torch.float64, generator=draw)
+    g = -3 * torch.rand(*shape, 5, dtype=torch.float64, generator=draw)
+    g[:, 3], g[:, 7], g[:, 20] = 0.0, float("-inf"), -1e4
+    first = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=draw)
+    state, out = first, []
+    for i in range(shape[1]):
+        state = g[:, i, :, :, None].exp() * state
+        surprise = v[:, i] - (state * k[:, i, :, :, None]).sum(2)
+        state = state + eta[:, i, :, None, None] * k[:, i, :, :, None] * surprise[:, :, None]
+        out.append((state * q[:, i, :, :, None]).sum(2))
+    reads, last = channel_memory(q, k, v, g, eta, first)
+    assert error(reads, torch.stack(out, 1)) < 1e-12 and error(last, state) < 1e-12
