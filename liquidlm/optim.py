@@ -134,7 +134,7 @@ def liquid_optimisers(
     table = [model.embedding.embedding.weight] if words or tied else []
     output = list(model.output_proj.parameters()) if words and not tied else []
     quick = [(table, TABLE_SHARE), (output, OUTPUT_SHARE), (fast, FAST_SHARE)]
-    chosen = {id(p) for some in (matrices, table, output, fast) for p in some}
+    chosen = {id(p) for some in (matrices, *(parameters for parameters, _ in quick)) for p in some}
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimisers = muon_and_adamw(matrices, others, lr, weight_decay, warmup=warmup, bf16=bf16)
     slow = optimisers.parts[-1][1]
