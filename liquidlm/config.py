@@ -50,7 +50,7 @@ class LiquidConfig(PreTrainedConfig):
         time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
         memory_scale: the gap, in the same unit, that the text's memories forget in as much as over one event;
             for text of which many tokens are at one time. None: they forget by gaps alone, over time_scale.
-        dropout_rate: of the context encoders, both branches of a block, and the n-grams looked up.
+        dropout_rate: of the context encoders and of both branches of a block.
     """
 
     model_type = "liquidlm"

@@ -112,9 +112,7 @@ class LiquidTextGenerationModel(PreTrainedModel, LiquidGenerationMixin):
             method=config.ode_method,
         )
         ngrams = (cast(int, config.ngram_rows), cast(int, config.ngram_dim), config.ngram_max)
-        self.ngrams = (
-            NGramEmbedding(config.hidden_size, *ngrams, config.dropout_rate) if config.ngram_rows else None
-        )
+        self.ngrams = NGramEmbedding(config.hidden_size, *ngrams) if config.ngram_rows else None
         self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)

@@ -25,20 +25,12 @@ class NGramEmbedding(nn.Module):
         rows: per n.
         dim: numbers per row.
         longest: N, at least 2.
-        dropout_rate: of the numbers that are looked up. Tables learn by heart sooner than products do.
 
     Raises:
         LiquidError: sizes that cannot be.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        rows: int = 16384,
-        dim: int = 24,
-        longest: int = 4,
-        dropout_rate: float = 0.0,
-    ):
+    def __init__(self, hidden_size: int, rows: int = 16384, dim: int = 24, longest: int = 4):
         super().__init__()
         if rows < 1 or dim < 1 or longest < 2:
             raise LiquidError(
@@ -47,7 +39,6 @@ class NGramEmbedding(nn.Module):
             )
         self.rows, self.longest = rows, longest
         self.table = nn.Embedding(rows * (longest - 1), dim)
-        self.dropout = nn.Dropout(dropout_rate)
         self.proj = nn.Linear(dim * (longest - 1), hidden_size, bias=False)
         nn.init.zeros_(self.table.weight)
         nn.init.normal_(self.proj.weight, std=0.1)
@@ -64,8 +55,7 @@ class NGramEmbedding(nn.Module):
         if events.segment is not None:
             number = F.pad(events.segment, (self.longest - 1, 0)).unfold(1, self.longest, 1).flip(-1)
             grams = grams * (number == number[..., :1])
-        rows = self.dropout(self.table(self.slots(grams)))
-        return self.proj(rows.flatten(-2)), self.after(ids, events, past)
+        return self.proj(self.table(self.slots(grams)).flatten(-2)), self.after(ids, events, past)
 
     def after(self, ids: Int[Tensor, "b t"], events: Events, past: Int[Tensor, "b w"]) -> Int[Tensor, "b w"]:
         """The past after these tokens."""

@@ -92,19 +92,6 @@ def test_padding_at_the_end_is_not_kept() -> None:
     assert past.tolist() == [(ids[0, 2:5] + 1).tolist(), [0, 0, int(ids[1, 0]) + 1]]
 
 
-def test_dropout_is_of_what_is_looked_up_and_in_training_alone() -> None:
-    ngrams = randomise(NGramEmbedding(H, 7, 5, 4, dropout_rate=0.25).double())
-    ids = torch.randint(0, V, (1, 5)).expand(4000, -1)
-    now = events(torch.zeros(4000, 5, dtype=torch.bool))
-    drawn, _ = ngrams.train()(ids, now, ngrams.no_past(4000, CPU))
-    whole, _ = ngrams.eval()(ids, now, ngrams.no_past(4000, CPU))
-    torch.testing.assert_close(whole, whole[:1].expand_as(whole), rtol=0, atol=1e-12)
-    assert (drawn[0] - drawn[1]).abs().max() > 0.01
-    torch.testing.assert_close(
-        drawn.mean(0), whole[0], rtol=0, atol=5 * drawn.std(0).max().item() / 4000**0.5
-    )
-
-
 def test_hashes_spread() -> None:
     """At least as many rows are hit as chance would hit, and long tokens' ids do not overflow."""
     ngrams = NGramEmbedding(H, 1000, 2, 3)
