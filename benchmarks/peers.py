@@ -1,10 +1,10 @@
 """The models that training is compared with: ours and its peers, of one size, behind one interface.
 
-All have untied embedding and output layer (ours is tied where a probe says so) and as many parameters as
-ours to within 5 %, most at width 256; each is its own package's, initialised as its makers do, and has no
-cache.
+All have untied embedding and output layer (all are tied where a probe says so) and as many parameters as ours
+to within 5 %, most at width 256; each is its own package's, initialised as its makers do, and has no cache.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -118,22 +118,41 @@ class CausalLM(Peer):
 
 
 class RecurrentStack(Peer):
-    """Embedding ▶ recurrent layers ▶ output layer; a layer maps (B,T,H) and a state to the same."""
+    """Embedding ▶ recurrent layers (▶ norm) ▶ output layer; a layer maps (B,T,H) and a state to the same.
+
+    Tied, the output layer is the embedding's table; it begins as an output layer, and is read √H times as
+    large, as an embedding begins (Vaswani et al. 2017).
+    """
 
     carries = True
 
-    def __init__(self, vocab: int, width: int, layers: list[nn.Module]):
+    def __init__(
+        self,
+        vocab: int,
+        width: int,
+        layers: list[nn.Module],
+        tied: bool = False,
+        norm: nn.RMSNorm | None = None,
+    ):
         super().__init__()
         self.embedding = nn.Embedding(vocab, width)
         self.layers = nn.ModuleList(layers)
+        self.norm = norm or nn.Identity()
         self.output = nn.Linear(width, vocab, bias=False)
+        self.gain = 1.0
+        if tied:
+            self.gain = math.sqrt(width)
+            nn.init.normal_(self.embedding.weight, std=1 / self.gain)
+            self.output.weight = self.embedding.weight
+            if norm is not None:
+                nn.init.constant_(norm.weight, 1 / self.gain)  # a token is not its own first guess
 
     def hidden(self, ids, state=None):
-        x, after = self.embedding(ids), []
+        x, after = self.gain * self.embedding(ids), []
         for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
             x, new = layer(x, before)
             after.append(tuple(part.detach() for part in new) if isinstance(new, tuple) else new.detach())
-        return x, after
+        return self.norm(x), after
 
 
 class LSTM(nn.Module):
@@ -178,31 +197,33 @@ class MinGRU(nn.Module):
         return x + self.mlp(self.norms[2](x)), (past[:, past.shape[1] - taps :], all_h[:, -1])
 
 
-def _liquidlm(vocab: int, length: int, width: int = WIDTH, layers: int = 4, **choices: Any) -> LanguageModel:
+def _liquidlm(
+    vocab: int, length: int, width: int = WIDTH, layers: int = 4, tied: bool = False, **choices: Any
+) -> LanguageModel:
     sizes: dict[str, Any] = {"hidden_size": width, "embedding_dim": width, "latent_dim": width // 2}
-    sizes |= {"num_hidden_layers": layers, "dropout_rate": 0.0, **choices}
+    sizes |= {"num_hidden_layers": layers, "dropout_rate": 0.0, "tie_word_embeddings": tied, **choices}
     config = LiquidConfig(vocab_size=vocab, **sizes)
     return Ours(LiquidTextGenerationModel(config))
 
 
-def _common(vocab: int, width: int) -> dict[str, Any]:
+def _common(vocab: int, width: int, tied: bool) -> dict[str, Any]:
     """What every transformers config here says."""
     tokens = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
     return {
         **tokens,
         "vocab_size": vocab,
         "hidden_size": width,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": tied,
         "use_cache": False,
     }
 
 
-def _llama(vocab: int, length: int, width: int = WIDTH, layers: int = 5) -> LanguageModel:
+def _llama(vocab: int, length: int, width: int = WIDTH, layers: int = 5, tied: bool = False) -> LanguageModel:
     """A transformer: causal attention through SDPA, rotary positions, gated MLP (Touvron et al. 2023)."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        **_common(vocab, width),
+        **_common(vocab, width, tied),
         num_hidden_layers=layers,
         num_attention_heads=max(1, width // 64),
         intermediate_size=5 * width // 2,
@@ -211,7 +232,9 @@ def _llama(vocab: int, length: int, width: int = WIDTH, layers: int = 5) -> Lang
     return CausalLM(LlamaForCausalLM(config))
 
 
-def _mamba2(vocab: int, length: int, width: int = WIDTH, layers: int = 9) -> LanguageModel:
+def _mamba2(
+    vocab: int, length: int, width: int = WIDTH, layers: int = 9, tied: bool = False, state: int = 64
+) -> LanguageModel:
     """Mamba-2 (Dao & Gu 2024), its chunked form in torch.
 
     State 64 and chunks of 128: with the package's 128 and 256 a step took 1.6 times as long.
@@ -219,34 +242,36 @@ def _mamba2(vocab: int, length: int, width: int = WIDTH, layers: int = 9) -> Lan
     from transformers import Mamba2Config, Mamba2ForCausalLM
 
     config = Mamba2Config(
-        **_common(vocab, width),
+        **_common(vocab, width, tied),
         num_hidden_layers=layers,
         expand=2,
         head_dim=64,
         num_heads=2 * width // 64,
-        state_size=64,
+        state_size=state,
         n_groups=1,
         chunk_size=128,
     )
     return CausalLM(Mamba2ForCausalLM(config))
 
 
-def _gated_delta(vocab: int, length: int, width: int = WIDTH, layers: int = 4) -> LanguageModel:
+def _gated_delta(
+    vocab: int, length: int, width: int = WIDTH, layers: int = 4, tied: bool = False, head: int = 64
+) -> LanguageModel:
     """Gated delta net (Yang et al. 2025) in every layer, with Qwen 3.5's blocks; its chunked form in torch.
 
-    Heads of 64, as our matrix memory has.
+    Heads of 64, as our matrix memory has; one of 256 where a probe gives ours that.
     """
     from transformers import Qwen3_5TextConfig
     from transformers.models.qwen3_5 import Qwen3_5ForCausalLM
 
     config = Qwen3_5TextConfig(
-        **_common(vocab, width),
+        **_common(vocab, width, tied),
         num_hidden_layers=layers,
         layer_types=["linear_attention"] * layers,
-        linear_num_key_heads=width // 64,
-        linear_num_value_heads=width // 64,
-        linear_key_head_dim=64,
-        linear_value_head_dim=64,
+        linear_num_key_heads=width // head,
+        linear_num_value_heads=width // head,
+        linear_key_head_dim=head,
+        linear_value_head_dim=head,
         intermediate_size=25 * width // 8,
         num_attention_heads=4,  # of no layer here
         num_key_value_heads=4,
@@ -256,7 +281,9 @@ def _gated_delta(vocab: int, length: int, width: int = WIDTH, layers: int = 4) -
     return CausalLM(Qwen3_5ForCausalLM(config))
 
 
-def _recurrent_gemma(vocab: int, length: int, width: int = WIDTH, layers: int = 5) -> LanguageModel:
+def _recurrent_gemma(
+    vocab: int, length: int, width: int = WIDTH, layers: int = 5, tied: bool = False
+) -> LanguageModel:
     """Hawk (De et al. 2024): the RG-LRU of RecurrentGemma in every layer, a loop over time in torch.
 
     Chosen over transformers' RWKV, the other recurrent peer there, which took twice its time.
@@ -264,7 +291,7 @@ def _recurrent_gemma(vocab: int, length: int, width: int = WIDTH, layers: int = 
     from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
 
     config = RecurrentGemmaConfig(
-        **_common(vocab, width),
+        **_common(vocab, width, tied),
         num_hidden_layers=layers,
         block_types=["recurrent"],
         lru_width=width,
@@ -274,30 +301,32 @@ def _recurrent_gemma(vocab: int, length: int, width: int = WIDTH, layers: int = 
     return CausalLM(RecurrentGemmaForCausalLM(config))
 
 
-def _lstm(vocab: int, length: int, width: int = WIDTH, layers: int = 2) -> LanguageModel:
+def _lstm(vocab: int, length: int, width: int = WIDTH, layers: int = 2, tied: bool = False) -> LanguageModel:
     """torch.nn.LSTM, two layers of twice the width; seven of the width itself did not begin to learn."""
-    return RecurrentStack(vocab, width, [LSTM(width, layers)])
+    return RecurrentStack(vocab, width, [LSTM(width, layers)], tied)
 
 
-def _mingru(vocab: int, length: int, width: int = WIDTH, layers: int = 4) -> LanguageModel:
-    """minGRU (Feng et al. 2024)."""
-    return RecurrentStack(vocab, width, [MinGRU(width) for _ in range(layers)])
+def _mingru(
+    vocab: int, length: int, width: int = WIDTH, layers: int = 4, tied: bool = False
+) -> LanguageModel:
+    """minGRU (Feng et al. 2024), with a norm of its residual stream before the output layer."""
+    return RecurrentStack(vocab, width, [MinGRU(width) for _ in range(layers)], tied, nn.RMSNorm(width))
 
 
-def _cfc(vocab: int, length: int, width: int = WIDTH, layers: int = 2) -> LanguageModel:
+def _cfc(vocab: int, length: int, width: int = WIDTH, layers: int = 2, tied: bool = False) -> LanguageModel:
     """ncps' CfC (Hasani et al. 2022), two wide layers with projections; ten of the width did not learn."""
     from ncps.torch import CfC
 
     sizes: dict[str, Any] = {"proj_size": width, "backbone_units": 19 * width // 8}
     cells: list[nn.Module] = [CfC(width, 2 * width, **sizes) for _ in range(layers)]
-    return RecurrentStack(vocab, width, cells)
+    return RecurrentStack(vocab, width, cells, tied)
 
 
-def _ltc(vocab: int, length: int, width: int = WIDTH, layers: int = 7) -> LanguageModel:
+def _ltc(vocab: int, length: int, width: int = WIDTH, layers: int = 7, tied: bool = False) -> LanguageModel:
     """ncps' LTC (Hasani et al. 2021): six solver steps per token, each over all pairs of neurons."""
     from ncps.torch import LTC
 
-    return RecurrentStack(vocab, width, [LTC(width, width) for _ in range(layers)])
+    return RecurrentStack(vocab, width, [LTC(width, width) for _ in range(layers)], tied)
 
 
 MODELS: dict[str, Callable[..., LanguageModel]] = {
@@ -316,7 +345,7 @@ MODELS: dict[str, Callable[..., LanguageModel]] = {
 def build(name: str, vocab: int, length: int, **sizes: Any) -> LanguageModel:
     """A model of MODELS, or one in a size of SIZES ("base/llama"), for sequences of up to `length` tokens.
 
-    `sizes` (width, layers) replace those that make all alike.
+    `sizes` (width, layers) replace those that make all alike; `tied`, and what else a model takes, too.
     """
     size, _, kind = name.rpartition("/")
     return MODELS[kind](vocab, length, **(SIZES[size][kind] if size else {}), **sizes)

@@ -7,7 +7,14 @@ constant cost and memory per token.
 Importing the package registers the model with transformers' Auto classes.
 """
 
-from .cells import AdaptiveLiquidNeuron, AsyncLiquidCell, ImprovedLiquidTimeCell, LiquidNeuron, TimeMixer
+from .cells import (
+    AdaptiveLiquidNeuron,
+    AsyncLiquidCell,
+    ImprovedLiquidTimeCell,
+    LiquidNeuron,
+    NonlinearMixer,
+    TimeMixer,
+)
 from .config import LiquidConfig
 from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
@@ -32,6 +39,7 @@ __all__ = [
     "LiquidNeuron",
     "LiquidOutput",
     "LiquidTextGenerationModel",
+    "NonlinearMixer",
     "ODEFunc",
     "OptimizedFlowDimensionalityReduction",
     "OptimizedLiquidEmbeddingMFR",

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .cells import AsyncLiquidCell, TimeMixer
+from .cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from .config import LiquidConfig
 from .errors import LiquidError
 from .events import Events
@@ -58,7 +58,7 @@ class LiquidBlock(nn.Module):
             }
             self.mixer: TimeMixer = AsyncLiquidCell(width, rate, **heads, **shared)
         else:
-            self.mixer = TimeMixer(width, rate, **shared)
+            self.mixer = (NonlinearMixer if kind == "nonlinear" else TimeMixer)(width, rate, **shared)
         self.out = nn.Linear(width, width, bias=False)
         self.mlp_norm = Norm(width, config.norm_eps)
         self.mlp = GatedMLP(width, cast(int, config.intermediate_size))

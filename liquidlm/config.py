@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 
 from .errors import LiquidError
 
-MIXERS = ("time", "memory")
+MIXERS = ("time", "memory", "nonlinear")
 LETTERS = 512
 """A vocabulary of at most so many tokens, as bytes are, counts as letters; a larger one as words."""
 NGRAM_ROWS = 16384
@@ -26,8 +26,9 @@ class LiquidConfig(PreTrainedConfig):
         tie_word_embeddings: the output layer is the embedding's table, which takes E = H: a token met in the
             text can be written without ever having been a target.
         num_hidden_layers: blocks.
-        mixer_types: per block "time" (liquid time cell alone) or "memory" (matrix memory and time cell);
-            by default "memory" in the second of every four blocks.
+        mixer_types: per block "time" (liquid time cell alone), "memory" (matrix memory and time cell) or
+            "nonlinear" (a time cell whose rates its own state sets too: it counts without drift, one event
+            after the other); by default "memory" in the second of every four blocks, "time" in the others.
         intermediate_size: width of the gated MLP; by default 3/2 H with n-grams and 3 H without, rounded up
             to a multiple of 32.
         num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.

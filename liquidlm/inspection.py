@@ -110,7 +110,8 @@ def token_time_constants(
     for block, (x, events, state) in zip(model.blocks, seen, strict=True):
         mixer = cast(TimeMixer, block.mixer)
         c = mixer.conv(cast(Any, block).mixer_norm(x), events, state.conv)[0]
-        found.append(_time_constants(mixer, mixer.context(c, events, state)[0], events).cpu())
+        context, _ = mixer.context(c, events, state)
+        found.append(_time_constants(mixer, context, events, state).cpu())
     return torch.stack([constants.quantile(levels, 1).mT for constants in found])
 
 
@@ -144,11 +145,15 @@ def _seen(
 
 
 def _time_constants(
-    mixer: TimeMixer, context: Float[Tensor, "1 t h"], events: Events
+    mixer: TimeMixer, context: Float[Tensor, "1 t h"], events: Events, state: CellState
 ) -> Float64[Tensor, "t h"]:
     """Of every unit at every token, in units of the times."""
     cell = mixer.cell
-    rate, _ = cell.neuron.conductances(context)
+    before = None
+    if cell.neuron.context == "state":
+        h = cell.scan(context, events.duration, state.h)
+        before = torch.cat([state.h[:, None], h[:, :-1]], 1)
+    rate, _ = cell.neuron.conductances(context, before)
     weight = 1.0 if events.gap_weight is None else events.gap_weight
     pace = cell.own_time(context, torch.full_like(events.gap, weight))
     return (mixer.time_scale / (rate * pace))[0].double()
@@ -168,7 +173,7 @@ def _examine_block(
     u = block.mixer_norm(x)
     c = mixer.conv(u, events, state.conv)[0]
     context, _ = mixer.context(c, events, state)
-    constants = _time_constants(mixer, context, events).cpu().numpy()
+    constants = _time_constants(mixer, context, events, state).cpu().numpy()
     found.time_constants[name] = np.stack(
         [np.quantile(constants[of_event == event], (0.25, 0.5, 0.75)) for event in range(count)], 1
     )

@@ -207,7 +207,9 @@ class CellStep:
         cell, hidden = mixer.cell, mixer.hidden_size
         neuron, encoder = cell.neuron.neuron, cell.neuron.encoder
         synapse = plain_weight(neuron.synapse)
-        self.weight = matrix(wide, plain_weight(encoder), plain_weight(cell.warp), synapse[:, :hidden])
+        context = plain_weight(encoder)
+        self.weight = matrix(wide, context[:, :hidden], plain_weight(cell.warp), synapse[:, :hidden])
+        self.of_state = matrix(wide, context[:, hidden:]) if cell.neuron.context == "state" else None
         self.bias = torch.cat([encoder.bias, cell.warp.bias, neuron.synapse.bias]).to(wide)
         self.of_encoder = matrix(wide, synapse[:, hidden:])
         self.sizes = (encoder.out_features, 1, 2 * hidden)
@@ -216,6 +218,8 @@ class CellStep:
 
     def __call__(self, c: Float[Tensor, "b h"], step: Step, h: Float[Tensor, "b h"]) -> Float[Tensor, "b h"]:
         encoded, warp, synapse = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
+        if self.of_state is not None:
+            encoded = torch.addmm(encoded, h, self.of_state)
         f, potential = torch.addmm(synapse, F.silu(encoded), self.of_encoder).chunk(2, -1)
         f = F.softplus(f)
         rate = f + self.leak

@@ -19,6 +19,7 @@ from liquidlm.tokenizer import LEDTokenizerWrapper
 
 SIZES = {"vocab_size": 261, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}
+NONLINEAR = {"mixer_types": ["nonlinear", "memory", "nonlinear", "time"]}
 TIMED = {"memory_scale": 9.0, "time_components": 3}
 
 
@@ -27,7 +28,7 @@ def build(**options) -> LiquidTextGenerationModel:
     return randomise(LiquidTextGenerationModel(LiquidConfig(**SIZES, **SMALL, **options))).eval()
 
 
-@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0, "num_writes": 2}, TIMED])
+@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0, "num_writes": 2}, NONLINEAR, TIMED])
 def test_the_step_is_the_model_from_the_first_token_on(options) -> None:
     model = build(**options).double()
     step = ExportedStep(model)

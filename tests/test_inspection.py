@@ -80,7 +80,10 @@ def test_memories_fade_and_are_read_backwards_only(writes: int) -> None:
     assert all((constants > 0).all() for constants in found.time_constants.values())
 
 
-@pytest.mark.parametrize("options", [{}, {"time_components": 0}, {"mixer_types": ["time", "time"]}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"time_components": 0}, {"mixer_types": ["time", "time"]}, {"mixer_types": ["nonlinear", "memory"]}],
+)
 def test_the_plot(options: dict, tmp_path: Path) -> None:
     file = draw(examine(tiny(**options), TOKENIZER, document()), tmp_path / "plot.png")
     assert file.read_bytes().startswith(b"\x89PNG") and list(tmp_path.iterdir()) == [file]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,6 +80,15 @@ def test_accuracy_is_the_share_of_right_answers():
     task = recall.TASKS["parity"]
     assert recall.accuracy(Knowing(2), task, 16, 0) == 1
     assert 0.2 < recall.accuracy(Knowing(1), task, 16, 0) < 0.8
+
+
+def test_longer_tests_are_left_out_where_nothing_is_right(monkeypatch):
+    shares = {(8, 0): 1.0, (16, 0): 0.0, (32, 0): 0.5}
+    short = replace(recall.TASKS["parity"], trained=[(4, 0)], tested=list(shares), steps=10, width=16)
+    monkeypatch.setitem(recall.TASKS, "parity", short)
+    monkeypatch.setattr(recall, "accuracy", lambda _, task, length, load, device: shares[length, load])
+    found = recall.probe(recall.Probe("parity", "mingru", "adamw", 0.01))
+    assert found["accuracy"] == {"8/0": 1.0, "16/0": 0.0}
 
 
 def test_a_run_is_chosen_by_its_training_not_by_its_test():

@@ -362,13 +362,14 @@ def test_the_folded_table_gives_the_same_logits():
         model(torch.tensor([[1], [VOCAB]]), past_key_values=state)
 
 
-def test_it_learns_sequences_by_heart():
+@pytest.mark.parametrize("kind", ["memory", "nonlinear"])
+def test_it_learns_sequences_by_heart(kind):
     """64 sequences, each known by its first two tokens; nothing but context tells the others."""
     ids = tokens(64, 12, high=32)
     ids[:, 0], ids[:, 1] = torch.arange(64) % 32, torch.arange(64) // 32
     labels = ids.clone()
     labels[:, :2] = -100
-    two = {"num_hidden_layers": 2, "mixer_types": ["time", "memory"]}
+    two = {"num_hidden_layers": 2, "mixer_types": ["time", kind]}
     model = LiquidTextGenerationModel(32, 24, 16, 48, **SMALL, **two).train()
     optimiser, steps = torch.optim.AdamW(model.parameters(), weight_decay=0.0), 50
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-2, total_steps=steps)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.peers import MODELS, OURS, STEPWISE, build, parameters
+from benchmarks.peers import MODELS, OURS, STEPWISE, WIDTH, build, parameters
 from benchmarks.training_step import MARGIN, TrainingStep, random_ids
 
 
@@ -32,6 +32,20 @@ def test_a_peer_has_our_size_with_a_large_vocabulary(name):
     with torch.device("meta"):
         model, own = built(name, 8000), build(OURS, 8000, 16)
     assert abs(parameters(model) / parameters(own) - 1) < 0.05
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "ltc"])
+def test_tied_the_table_is_the_output_layer(name):
+    """One table less, and still a model that knows nothing yet."""
+    vocab = 261
+    if name in STEPWISE:
+        pytest.importorskip("ncps", reason="ncps is not installed")
+    model, untied = build(name, vocab, 16, tied=True).eval(), built(name, vocab)
+    assert parameters(untied) - parameters(model) == vocab * WIDTH
+    with torch.no_grad():
+        loss = model.loss(random_ids(vocab, 2, 16)).item()
+    # Gemma's makers begin with what was read as the first guess.
+    assert math.log(vocab) - 1 < loss < math.log(vocab) + MARGIN + (name == "recurrent_gemma")
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "ltc"])

@@ -12,6 +12,7 @@ from liquidlm.step import LiquidStep
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}
 
+NONLINEAR = {"mixer_types": ["nonlinear", "memory", "nonlinear", "time"]}
 TIMED = {"time_scale": 3.0, "memory_scale": 50.0, "time_components": 4}
 
 
@@ -22,7 +23,9 @@ def build(**options):
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0, 2.7, 1e6])
-@pytest.mark.parametrize("options", [{}, {"time_scale": 3.0}, {"conv_width": 1}, {"num_writes": 2}, TIMED])
+@pytest.mark.parametrize(
+    "options", [{}, {"time_scale": 3.0}, {"conv_width": 1}, {"num_writes": 2}, NONLINEAR, TIMED]
+)
 def test_step_by_step_is_the_model(options, gap):
     model, mine, theirs = build(**options), None, None
     ids = torch.randint(3, 64, (3, 25), generator=torch.Generator().manual_seed(0))

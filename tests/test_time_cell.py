@@ -155,16 +155,52 @@ def test_nonlinear_cell_is_integrated_and_has_no_closed_form():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def test_nonlinear_scan_is_interval_by_interval():
+def test_exponential_euler_is_of_first_order():
+    """Twice the steps, half the error, against dopri5."""
+    cell, e, h = time_cell("state"), normal(ROWS, HIDDEN), normal(ROWS, HIDDEN, seed=1)
+    t_span = intervals(ROWS, longest=3.0)
+    with torch.no_grad():
+        exact = cell(e, h, t_span, solver="dopri5", **PRECISE)
+        errors = [
+            error(cell(e, h, t_span, solver="exponential_euler", steps=steps), exact)
+            for steps in (64, 128, 256)
+        ]
+    assert errors[0] > 1.8 * errors[1] > 3.2 * errors[2] > 0 and errors[2] < 0.02
+
+
+@given(elapsed=st.floats(0, 1e9), steps=st.integers(1, 4), seed=st.integers(0, 100))
+def test_exponential_euler_is_the_closed_form_where_the_state_sets_no_rate(elapsed, steps, seed):
+    cell, e, h = time_cell(seed=seed), normal(ROWS, HIDDEN, seed=seed), normal(ROWS, HIDDEN, seed=seed + 1)
+    t_span = torch.tensor([0.0, elapsed], dtype=torch.float64)
+    assert error(cell(e, h, t_span, solver="exponential_euler", steps=steps), cell(e, h, t_span)) < 1e-11
+
+
+@given(elapsed=st.sampled_from([0.0, 1e-3, 1.0, 1e9, 1e30]), seed=st.integers(0, 100))
+def test_exponential_euler_stays_between_the_state_zero_and_the_reversal_potential(elapsed, seed):
+    cell, e, h = (
+        time_cell("state", seed),
+        normal(ROWS, HIDDEN, seed=seed),
+        normal(ROWS, HIDDEN, seed=seed + 1),
+    )
+    rate, drive = cell.neuron.conductances(e, h)
+    potential = drive / (rate - torch.exp(-cell.neuron.neuron.log_tau))
+    corners = torch.stack([h, potential, torch.zeros_like(h)])
+    after = cell(e, h, torch.tensor([0.0, elapsed]).double(), solver="exponential_euler")
+    assert (after >= corners.amin(0) - 1e-12).all() and (after <= corners.amax(0) + 1e-12).all()
+    assert elapsed > 0 or torch.equal(after, h)
+
+
+@pytest.mark.parametrize("solver", ["exponential_euler", "rk4"])
+def test_nonlinear_scan_is_interval_by_interval(solver):
     cell, e, h0 = time_cell("state"), normal(2, 5, HIDDEN).requires_grad_(), normal(2, HIDDEN, seed=1)
     elapsed = 2 * uniform(2, 5, seed=2)
     start = torch.zeros(2, 5, dtype=torch.bool)
     start[0, 3] = True
-    scanned = cell.scan(e, elapsed, h0, start, solver="rk4")
+    scanned = cell.scan(e, elapsed, h0, start, solver)
     h = h0
     for i in range(5):
         h = h.masked_fill(start[:, i, None], 0.0)
-        h = cell(e[:, i], h, torch.stack([torch.zeros(2).double(), elapsed[:, i]], -1), solver="rk4")
+        h = cell(e[:, i], h, torch.stack([torch.zeros(2).double(), elapsed[:, i]], -1), solver)
         assert error(scanned[:, i], h) < 1e-13
     grad = torch.autograd.grad(scanned[:, 3:].sum(), e)[0]
     assert grad[0, :3].abs().max() == 0 and grad[1].abs().min() > 0

@@ -23,11 +23,11 @@ from helpers import (
     uniform,
 )
 
-from liquidlm.cells import AsyncLiquidCell, TimeMixer
+from liquidlm.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from liquidlm.errors import LiquidError
 
 
-@pytest.fixture(params=[TimeMixer, AsyncLiquidCell], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[TimeMixer, AsyncLiquidCell, NonlinearMixer], ids=lambda kind: kind.__name__)
 def kind(request):
     return request.param
 

@@ -120,9 +120,11 @@ class AdaptiveLiquidNeuron(nn.Module):
         """What f and A are made of, for a context from the input: the output of the neuron's synapse."""
         return self.neuron.synapse(self.modulated(self.dropout(e), None))
 
-    def conductances(self, e: Float[Tensor, "*b h"]) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
-        """Rate λ and drive fA for a context from the input; see `LiquidNeuron.conductances`."""
-        return self.neuron.conductances(self.modulated(self.dropout(e), None))
+    def conductances(
+        self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"] | None = None
+    ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
+        """Rate λ and drive fA, for a context from the state at state h; see `LiquidNeuron.conductances`."""
+        return self.neuron.conductances(self.modulated(self.dropout(e), h))
 
     def forward(
         self, t: Tensor | float, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b h"]
