@@ -26,8 +26,8 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def _pattern(kinds: str) -> Callable[[Make], LiquidTextGenerationModel]:
-    """T: time, M: memory."""
-    types = [{"T": "time", "M": "memory"}[kind] for kind in kinds]
+    """T: time, M: memory, N: nonlinear."""
+    types = [{"T": "time", "M": "memory", "N": "nonlinear"}[kind] for kind in kinds]
     return lambda make: make(mixer_types=types, num_hidden_layers=len(types))
 
 
@@ -273,6 +273,7 @@ VARIANTS: dict[str, Callable[[Make], LiquidTextGenerationModel]] = {
     "TMTM": _pattern("TMTM"),
     "TTTM": _pattern("TTTM"),
     "MTTT": _pattern("MTTT"),
+    "TMTN": _pattern("TMTN"),
     "plain tied embedding with gain": _plain_embedding,
     "tied": lambda make: make(tie_word_embeddings=True),
     "output through the inverse flow": _through_flow,
