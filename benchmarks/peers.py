@@ -1,7 +1,7 @@
 """The models that training is compared with: ours and its peers, of one size, behind one interface.
 
-All have untied embedding and output layer (all are tied where a probe says so) and as many parameters as ours
-to within 5 %, most at width 256; each is its own package's, initialised as its makers do, and has no cache.
+All have untied embedding and output layer and as many parameters as ours to within 5 %, most at width 256,
+unless a probe says otherwise; each is its own package's, initialised as its makers do, and has no cache.
 """
 
 import math
@@ -237,7 +237,8 @@ def _mamba2(
 ) -> LanguageModel:
     """Mamba-2 (Dao & Gu 2024), its chunked form in torch.
 
-    State 64 and chunks of 128: with the package's 128 and 256 a step took 1.6 times as long.
+    State 64, unless a probe says otherwise, and chunks of 128: with the package's 128 and 256 a step took 1.6
+    times as long.
     """
     from transformers import Mamba2Config, Mamba2ForCausalLM
 

@@ -57,7 +57,7 @@ def clock(train: TokenCorpus | Weighted) -> dict[str, int | float]:
 
 def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationModel:
     torch.manual_seed(settings.seed)
-    sizes: dict[str, int | float] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
+    sizes: dict[str, Any] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
     if settings.timestamps:
         sizes |= clock(texts.train)
     sizes |= settings.sizes

@@ -47,7 +47,7 @@ class TrainSettings:
     steps: int | None = None
     minutes: float | None = None
     size: str = "small"
-    sizes: dict[str, int | float] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
     timestamps: bool = False
     context: int = 256
     batch_size: int = 8

@@ -201,15 +201,16 @@ class MemoryStep:
 
 
 class CellStep:
-    """The liquid time cell: one product for all that depends on its input, another for the encoder's part."""
+    """The liquid time cell: one product for all that depends on its input alone, another for the encoder's
+    part, one more where its state is a part of the context."""
 
     def __init__(self, mixer: TimeMixer, wide: torch.dtype):
         cell, hidden = mixer.cell, mixer.hidden_size
         neuron, encoder = cell.neuron.neuron, cell.neuron.encoder
         synapse = plain_weight(neuron.synapse)
-        context = plain_weight(encoder)
-        self.weight = matrix(wide, context[:, :hidden], plain_weight(cell.warp), synapse[:, :hidden])
-        self.of_state = matrix(wide, context[:, hidden:]) if cell.neuron.context == "state" else None
+        encode = plain_weight(encoder)
+        self.weight = matrix(wide, encode[:, :hidden], plain_weight(cell.warp), synapse[:, :hidden])
+        self.of_state = matrix(wide, encode[:, hidden:]) if cell.neuron.context == "state" else None
         self.bias = torch.cat([encoder.bias, cell.warp.bias, neuron.synapse.bias]).to(wide)
         self.of_encoder = matrix(wide, synapse[:, hidden:])
         self.sizes = (encoder.out_features, 1, 2 * hidden)
@@ -219,7 +220,7 @@ class CellStep:
     def __call__(self, c: Float[Tensor, "b h"], step: Step, h: Float[Tensor, "b h"]) -> Float[Tensor, "b h"]:
         encoded, warp, synapse = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
         if self.of_state is not None:
-            encoded = torch.addmm(encoded, h, self.of_state)
+            encoded = torch.addmm(encoded, h.tanh(), self.of_state)
         f, potential = torch.addmm(synapse, F.silu(encoded), self.of_encoder).chunk(2, -1)
         f = F.softplus(f)
         rate = f + self.leak

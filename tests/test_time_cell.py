@@ -190,6 +190,35 @@ def test_exponential_euler_stays_between_the_state_zero_and_the_reversal_potenti
     assert elapsed > 0 or torch.equal(after, h)
 
 
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_a_nonlinear_state_stays_bounded_over_many_events(scale):
+    """|h| never exceeds the largest |A(e, h)|, whose bound does not depend on h."""
+    cell, e = time_cell("state"), normal(2, 2000, HIDDEN)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter *= scale
+        elapsed = -10 * uniform(2, 2000, seed=2).log()
+        h = cell.scan(e, elapsed, torch.zeros(2, HIDDEN).double())
+        encoder, synapse = cell.neuron.encoder, cell.neuron.neuron.synapse
+        context = encoder.bias.abs() + e.abs() @ encoder.weight[:, :HIDDEN].abs().mT
+        context = context + encoder.weight[:, HIDDEN:].abs().sum(1)
+        seen = torch.cat([e.abs(), context], -1)
+        bound = (seen @ synapse.weight[HIDDEN:].abs().mT + synapse.bias[HIDDEN:].abs()).amax(1)
+    assert (h.abs().amax(1) <= bound).all() and h.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_steps_are_counted_from_one(steps):
+    cell, e = time_cell("state"), normal(ROWS, HIDDEN)
+    with pytest.raises(LiquidError, match="steps"):
+        cell(e, e, intervals(ROWS), solver="exponential_euler", steps=steps)
+
+
+def test_rates_at_a_state_need_the_state():
+    with pytest.raises(LiquidError, match="state h"):
+        time_cell("state").neuron.conductances(normal(ROWS, HIDDEN))
+
+
 @pytest.mark.parametrize("solver", ["exponential_euler", "rk4"])
 def test_nonlinear_scan_is_interval_by_interval(solver):
     cell, e, h0 = time_cell("state"), normal(2, 5, HIDDEN).requires_grad_(), normal(2, HIDDEN, seed=1)

@@ -92,7 +92,8 @@ class AdaptiveLiquidNeuron(nn.Module):
     """An LTC neuron whose rate and drive a context c modulates: LiquidNeuron on [e, c].
 
     context="input": c = encoder(e). Linear in h: closed form, parallel over time.
-    context="state": c = encoder([e, h]), the fully nonlinear LTC: `forward` for a solver.
+    context="state": c = encoder([e, tanh h]), the fully nonlinear LTC: `forward` for a solver. However large h
+    is, A stays within a bound of e's, so that h does, too.
     """
 
     def __init__(
@@ -112,8 +113,16 @@ class AdaptiveLiquidNeuron(nn.Module):
         self.neuron = LiquidNeuron(hidden_size, hidden_size + width)
 
     def modulated(self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"] | None) -> Float[Tensor, "*b m"]:
-        """[e, c]: the neuron's input; h for a context from the state."""
-        seen = e if h is None else torch.cat([e, h.to(e.dtype)], -1)
+        """[e, c]: the neuron's input; h for a context from the state.
+
+        Raises:
+            LiquidError: a context from the state, and no state.
+        """
+        seen = e
+        if self.context == "state":
+            if h is None:
+                raise LiquidError('context="state": rate and drive are those at a state h, which is missing')
+            seen = torch.cat([e, h.tanh().to(e.dtype)], -1)
         return torch.cat([e, F.silu(self.encoder(seen)).to(e.dtype)], -1)
 
     def synapse(self, e: Float[Tensor, "*b h"]) -> Float[Tensor, "*b two_h"]:

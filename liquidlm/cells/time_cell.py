@@ -1,6 +1,7 @@
 """The liquid time cell: a gate and a time warp rescale how fast time passes for the neuron."""
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -104,16 +105,22 @@ class ImprovedLiquidTimeCell(nn.Module):
         elapsed: Float[Tensor, "*b"],
         steps: int = 1,
     ) -> Float[Tensor, "*b h"]:
-        """Over each of `steps` equal parts rate and drive stay what they are at its beginning, and it is
-        solved exactly (Hochbruck & Ostermann 2010): of first order, stable and bounded by A however long the
-        interval is, the identity where it is none, exact where the context is from the input."""
-        from_state, own = self.neuron.context == "state", self.own_time(e, elapsed) / steps
-        e = self.neuron.dropout(e)
+        """`steps` equal parts of the interval, one after the other; see below."""
+        if steps < 1:
+            raise LiquidError(f"exponential_euler takes at least 1 of steps, not {steps}")
+        own_time, e = self.own_time(e, elapsed) / steps, self.neuron.dropout(e)
         for _ in range(steps):
-            rate, drive = self.neuron.neuron.conductances(self.neuron.modulated(e, h if from_state else None))
-            decay, offset = relax(rate, drive, own)
-            h = decay * h + offset
+            h = self._exponential_euler_step(e, h, own_time)
         return h
+
+    def _exponential_euler_step(
+        self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"], own_time: Float[Tensor, "*b h"]
+    ) -> Float[Tensor, "*b h"]:
+        """Rate and drive stay what they are at its beginning, and that is solved exactly (Hochbruck &
+        Ostermann 2010): of first order; between h and A(e, h), however long it is; the identity where it is
+        no time at all; exact where the context is from the input."""
+        decay, offset = relax(*self.neuron.neuron.conductances(self.neuron.modulated(e, h)), own_time)
+        return decay * h + offset
 
     def scan(
         self,
@@ -126,7 +133,8 @@ class ImprovedLiquidTimeCell(nn.Module):
         """h after every interval Δ_i, each under its own input e_i: all of `forward`s.
 
         Where `start` is true h is 0 before the interval: nothing of the past passes, gradients neither.
-        In parallel over time; with context="state" one interval after the other, by `solver`.
+        In parallel over time; with context="state" one interval after the other, by `solver` (exponential
+        Euler in one step, or a method of torchdiffeq).
         """
         if self.neuron.context == "state":
             return self._scan_by_steps(e, elapsed, h0, start, solver)
@@ -143,10 +151,18 @@ class ImprovedLiquidTimeCell(nn.Module):
         start: Bool[Tensor, "b t"] | None,
         solver: str,
     ) -> Float[Tensor, "b t h"]:
+        if solver == EXPONENTIAL_EULER:  # what does not take the state, for all intervals at once
+            inputs, times, step = (
+                self.neuron.dropout(e),
+                self.own_time(e, elapsed),
+                self._exponential_euler_step,
+            )
+        else:
+            inputs, times, step = e, elapsed, partial(self._integrate, solver=solver)
         states, h = [], h0
         for i in range(e.shape[1]):
             if start is not None:
                 h = h.masked_fill(start[:, i, None], 0.0)
-            h = self._integrate(e[:, i], h, elapsed[:, i], solver)
+            h = step(inputs[:, i], h, times[:, i])
             states.append(h)
         return torch.stack(states, 1)

@@ -40,7 +40,10 @@ class TimeMixer(nn.Module):
         self.hidden_size = hidden_size
         self.time_scale = time_scale
         self.conv = ShortConvolution(hidden_size, conv_width)
-        self.cell = ImprovedLiquidTimeCell(hidden_size, dropout_rate)
+        self.cell = self._cell(dropout_rate)
+
+    def _cell(self, dropout_rate: float) -> ImprovedLiquidTimeCell:
+        return ImprovedLiquidTimeCell(self.hidden_size, dropout_rate)
 
     def forward(
         self,
