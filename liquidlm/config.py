@@ -28,7 +28,8 @@ class LiquidConfig(PreTrainedConfig):
         num_hidden_layers: blocks.
         mixer_types: per block "time" (liquid time cell alone), "memory" (matrix memory and time cell) or
             "nonlinear" (a time cell whose rates its own state sets too: it can count without drift, one event
-            after the other; see NonlinearMixer); by default "memory" in the second of every four blocks, "time" in the others.
+            after the other; see NonlinearMixer); by default "memory" in the second of every four blocks,
+            "time" in the others.
         intermediate_size: width of the gated MLP; by default 3/2 H with n-grams and 3 H without, rounded up
             to a multiple of 32.
         num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.

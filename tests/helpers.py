@@ -48,7 +48,7 @@ HIDDEN = 8
 
 
 def mixer(kind, seed: int = 0, dropout: float = 0.0, **options):
-    """A mixer of a class of `liquidlm.cells` with random parameters, float64; chunks shorter than the tests'."""
+    """A mixer of this kind with random parameters, float64; chunks shorter than the tests'."""
     torch.manual_seed(seed)
     if kind is AsyncLiquidCell:
         options = {"num_heads": 2, "chunk_size": 16} | options

@@ -92,8 +92,8 @@ class AdaptiveLiquidNeuron(nn.Module):
     """An LTC neuron whose rate and drive a context c modulates: LiquidNeuron on [e, c].
 
     context="input": c = encoder(e). Linear in h: closed form, parallel over time.
-    context="state": c = encoder([e, tanh h]), the fully nonlinear LTC: `forward` for a solver. However large h
-    is, A stays within a bound of e's, so that h does, too.
+    context="state": c = encoder([e, tanh h]), the fully nonlinear LTC: `forward` for a solver. However
+    large h is, A stays within a bound of e's, so that h does, too.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from .time_mixer import TimeMixer
 
 
 class NonlinearMixer(TimeMixer):
-    """x ▶ u = conv(x), log(1+Δ) ▶ the liquid time cell with the context c = encoder([u, tanh h]), h its state.
+    """x ▶ u = conv(x), log(1+Δ) ▶ the liquid time cell with the context c = encoder([u, tanh h]).
 
     The rates and the drive of an event are those at the state before it, which then relaxes exactly over the
     event's duration (one step of exponential Euler). Such a state can have attractors, to which it returns
