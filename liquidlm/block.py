@@ -71,13 +71,13 @@ class LiquidBlock(nn.Module):
         self, x: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> tuple[Float[Tensor, "b t h"], CellState]:
         u = self.mixer_norm(x)
-        with _products_in(u.dtype, u.device):
+        with products_in(u.dtype, u.device):
             h, state = self.mixer.mix(u, events, state)
         x = x + self.dropout(self.out(h.to(u.dtype)))
         return x + self.dropout(self.mlp(self.mlp_norm(x))), state
 
 
-def _products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
+def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
     """Where the weights themselves are of low precision: states stay float32, matrix products do not."""
     low = dtype in (torch.bfloat16, torch.float16)
     return torch.autocast(device.type, dtype) if low else nullcontext()

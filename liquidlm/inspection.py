@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from .block import LiquidBlock
+from .block import LiquidBlock, products_in
 from .cells import AsyncLiquidCell, TimeMixer
 from .corpus import Document
 from .errors import LiquidError
@@ -94,7 +94,8 @@ def examine(
         scale = model.config.time_scale
         found.quantiles = np.stack([gap.quantile(level).double().cpu().numpy() * scale for level in LEVELS])
     for number_, (block, (x, events, before)) in enumerate(zip(model.blocks, seen, strict=True)):
-        _examine_block(f"block {number_}", cast(LiquidBlock, block), x, events, before, of_event, found)
+        with products_in(x.dtype, x.device):
+            _examine_block(f"block {number_}", cast(LiquidBlock, block), x, events, before, of_event, found)
     return found
 
 
@@ -108,10 +109,10 @@ def token_time_constants(
     levels = torch.tensor((0.25, 0.5, 0.75), dtype=torch.float64)
     found = []
     for block, (x, events, state) in zip(model.blocks, seen, strict=True):
-        mixer = cast(TimeMixer, block.mixer)
-        c = mixer.conv(cast(Any, block).mixer_norm(x), events, state.conv)[0]
-        context, _ = mixer.context(c, events, state)
-        found.append(_time_constants(mixer, context, events, state).cpu())
+        mixer, u = cast(TimeMixer, block.mixer), cast(Any, block).mixer_norm(x)
+        with products_in(u.dtype, u.device):
+            context, _ = mixer.context(mixer.conv(u, events, state.conv)[0], events, state)
+            found.append(_time_constants(mixer, context, events, state).cpu())
     return torch.stack([constants.quantile(levels, 1).mT for constants in found])
 
 

@@ -10,10 +10,11 @@ from helpers import randomise
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
 from liquidlm.corpus import Document
-from liquidlm.inspection import LEVELS, draw, examine
+from liquidlm.inspection import LEVELS, draw, examine, token_time_constants
 from liquidlm.tokenizer import LEDTokenizerWrapper
 
 TIMES = [0.0, 2.0, 2.0, 9.0, 40.0, 41.0]
+NONLINEAR = {"mixer_types": ["nonlinear", "memory"]}
 TEXTS = ["one", "\ntwo $x$", "\n", "\nfour and more", "\nfive", "\nsix"]
 TOKENIZER = LEDTokenizerWrapper.bytes()
 
@@ -58,8 +59,9 @@ def test_events_gaps_and_what_is_foretold() -> None:
         assert drawn == pytest.approx(3.0 * gap.quantile(level).item())
 
 
-def test_from_the_middle_the_state_of_what_was_before_is_there() -> None:
-    model = tiny()
+@pytest.mark.parametrize("options", [{}, NONLINEAR])
+def test_from_the_middle_the_state_of_what_was_before_is_there(options: dict) -> None:
+    model = tiny(**options)
     whole, later = examine(model, TOKENIZER, document()), examine(model, TOKENIZER, document(), 2, 3)
     assert later.texts == whole.texts[2:5] and later.times.tolist() == TIMES[2:5]
     assert whole.quantiles is not None and later.quantiles is not None
@@ -82,13 +84,22 @@ def test_memories_fade_and_are_read_backwards_only(writes: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"time_components": 0}, {"mixer_types": ["time", "time"]}, {"mixer_types": ["nonlinear", "memory"]}],
+    [{}, {"time_components": 0}, {"mixer_types": ["time", "time"]}, NONLINEAR],
 )
 def test_the_plot(options: dict, tmp_path: Path) -> None:
     file = draw(examine(tiny(**options), TOKENIZER, document()), tmp_path / "plot.png")
     assert file.read_bytes().startswith(b"\x89PNG") and list(tmp_path.iterdir()) == [file]
     with pytest.raises(LiquidError, match="cannot"):
         draw(examine(tiny(), TOKENIZER, document()), tmp_path / "no" / "plot.png")
+
+
+@pytest.mark.parametrize("options", [{}, NONLINEAR])
+def test_weights_of_low_precision_have_time_constants(options: dict) -> None:
+    ids = torch.tensor([TOKENIZER.encode("some words").tolist()])
+    wide, low = (token_time_constants(m, ids) for m in (tiny(**options), tiny(**options).bfloat16()))
+    assert wide.shape == (3, 10, 3) and (low / wide).log().abs().median() < 0.1
+    found = examine(tiny(**options).bfloat16(), TOKENIZER, document())
+    assert all((constants > 0).all() for constants in found.time_constants.values())
 
 
 def test_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
