@@ -64,7 +64,8 @@ class ImprovedLiquidTimeCell(nn.Module):
                 no closed form.
 
         Raises:
-            LiquidError: times that go back, or are not finite; fewer than two; of other rows; no closed form.
+            LiquidError: times that go back, or are not finite; fewer than two; of other rows; no closed form;
+                fewer than one of steps.
         """
         if t_span.shape[-1] < 2 or not bool(t_span.isfinite().all()) or bool((t_span.diff() < 0).any()):
             raise LiquidError("t_span needs at least two finite times that do not decrease")
@@ -117,8 +118,8 @@ class ImprovedLiquidTimeCell(nn.Module):
         self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"], own_time: Float[Tensor, "*b h"]
     ) -> Float[Tensor, "*b h"]:
         """Rate and drive stay what they are at its beginning, and that is solved exactly (Hochbruck &
-        Ostermann 2010): of first order; between h and A(e, h), however long it is; the identity where it is
-        no time at all; exact where the context is from the input."""
+        Ostermann 2010): of first order; between h, 0 and A(e, h) however long it is; the identity where it
+        takes no time; exact where the context is from the input."""
         decay, offset = relax(*self.neuron.neuron.conductances(self.neuron.modulated(e, h)), own_time)
         return decay * h + offset
 
