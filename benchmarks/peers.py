@@ -148,7 +148,9 @@ class RecurrentStack(Peer):
                 nn.init.constant_(norm.weight, 1 / self.gain)  # a token is not its own first guess
 
     def hidden(self, ids, state=None):
-        x, after = self.gain * self.embedding(ids), []
+        x, after = self.embedding(ids), []
+        if self.gain != 1:
+            x = self.gain * x
         for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
             x, new = layer(x, before)
             after.append(tuple(part.detach() for part in new) if isinstance(new, tuple) else new.detach())

@@ -232,7 +232,7 @@ def probe(given: Probe) -> dict[str, Any]:
     for length, load in task.tested:
         tests[f"{length}/{load}"] = accuracy(model, task, length, load, device)
         if tests[f"{length}/{load}"] == 0:
-            break  # nor will it be right in longer ones
+            break  # longer ones are left out
     return {"accuracy": tests, "parameters": parameters(model), "seconds": seconds, "training_loss": average}
 
 

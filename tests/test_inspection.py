@@ -102,6 +102,24 @@ def test_weights_of_low_precision_have_time_constants(options: dict) -> None:
     assert all((constants > 0).all() for constants in found.time_constants.values())
 
 
+@torch.no_grad()
+def test_rates_of_a_nonlinear_block_are_those_at_the_state_before_each_token() -> None:
+    model, ids = tiny(**NONLINEAR), torch.tensor([TOKENIZER.encode("some words").tolist()])
+    drawn = token_time_constants(model, ids)[0]
+    block: Any = model.blocks[0]
+    cell, seen = block.mixer.cell, []
+    hook = cell.warp.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    for i in range(ids.shape[1]):
+        before = model(ids[:, :i]).state.states()[0].h if i else torch.zeros(1, 16).double()
+        seen.clear()
+        model(ids[:, : i + 1])
+        e = seen[0][:, i]  # the cell's input at the last token
+        rate, _ = cell.neuron.conductances(e, before)
+        constants = 3.0 / (rate * cell.own_time(e, torch.ones(1).double()))
+        torch.testing.assert_close(drawn[i, 1], constants.quantile(0.5), rtol=1e-9, atol=0)
+    hook.remove()
+
+
 def test_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LiquidError, match="no times"):
         examine(tiny(), TOKENIZER, Document("text", "here"))

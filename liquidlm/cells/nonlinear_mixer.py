@@ -8,9 +8,9 @@ class NonlinearMixer(TimeMixer):
     """x ▶ u = conv(x), log(1+Δ) ▶ the liquid time cell with the context c = encoder([u, tanh h]).
 
     The rates and the drive of an event are those at the state before it, which then relaxes exactly over the
-    event's duration (one step of exponential Euler). Such a state can have attractors, to which it returns
-    at every event: what it counts need not drift, as a product of linear steps does, and products of groups
-    that no diagonal linear recurrence can express are in reach (Merrill et al. 2024). Its context is as wide
+    event's duration (one step of exponential Euler). Such a state can have attractors, to which it is
+    drawn back: what it counts need not drift, as a product of linear steps does, and products of groups that
+    no diagonal linear recurrence can express are in reach (Merrill et al. 2024). Its context is as wide
     as the state, which is what there is to tell apart.
 
     The price: one event after the other, in Python, several times as long as the form that is parallel over
