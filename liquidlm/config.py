@@ -1,6 +1,7 @@
 """Every size and choice of the model, in one place."""
 
 import math
+from pathlib import Path
 from typing import no_type_check
 
 from huggingface_hub.dataclasses import strict
@@ -14,6 +15,12 @@ LETTERS = 512
 NGRAM_ROWS = 16384
 """Rows of n-grams by default where tokens are letters: they stand for words. Of tokens that are words a few
 together are learned by heart (docs/experiments.md)."""
+STUB = "modeling_liquidlm"
+STUB_TEXT = '''"""Where the code of this model is: in the package liquidlm (pip install liquidlm)."""
+
+from liquidlm import *  # noqa: F403
+'''
+"""A file of every saved folder: by it the Auto classes find the package where nobody imported it."""
 
 
 @no_type_check  # strict checks the fields, and lets transformers' own pass
@@ -115,6 +122,22 @@ class LiquidConfig(PreTrainedConfig):
     def layer_types(self) -> list[str]:
         """What transformers' caches ask: every block keeps one liquid state, the time head's too."""
         return ["liquid"] * (self.num_hidden_layers + (self.time_components > 0))
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As transformers', and STUB beside it, which `trust_remote_code=True` reads."""
+        self.auto_map = {
+            "AutoConfig": f"{STUB}.LiquidConfig",
+            "AutoModelForCausalLM": f"{STUB}.LiquidTextGenerationModel",
+        }
+        folder = Path(save_directory)
+        if not folder.is_file():  # else transformers says so
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{STUB}.py").write_text(STUB_TEXT, encoding="utf-8")
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class="AutoConfig"):
+        """Nothing: else transformers would copy the package's own files into saved folders."""
 
     def validate_layer_type(self):
         """`layer_types` is derived, not given: nothing to validate."""

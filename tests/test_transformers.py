@@ -80,7 +80,7 @@ def by_hand(model, ids, new=NEW, timestamps=None):
 
 def test_saved_and_loaded_gives_the_same_logits(model, tmp_path):
     model.save_pretrained(tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors", ".py"}
     loaded = LiquidTextGenerationModel.from_pretrained(tmp_path, dtype=torch.float64)
     assert not loaded.training and error(loaded(tokens()).logits, model(tokens()).logits) < 1e-14
     flow, other = loaded.embedding.flow, model.embedding.flow
@@ -103,27 +103,51 @@ def test_weights_of_low_precision(tmp_path, dtype):
     assert greedy(low, tokens()).shape == (2, 10 + NEW)
 
 
-def test_auto_classes_in_a_fresh_process(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    expected = greedy(model, tokens())
+def test_auto_classes_where_nobody_imported_the_package(reader, tokenizer, tmp_path):
+    """By the stub that the folder has: with trust_remote_code=True, and the classes are the package's own."""
+    reader.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
     script = """
-import sys, torch, liquidlm
-from transformers import AutoConfig, AutoModelForCausalLM
-config = AutoConfig.from_pretrained(sys.argv[1])
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float64)
+import sys
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
+folder, again = sys.argv[1:]
+trusted = {"trust_remote_code": True}
+tokenizer = AutoTokenizer.from_pretrained(folder, **trusted)
+config = AutoConfig.from_pretrained(folder, **trusted)
+model = AutoModelForCausalLM.from_pretrained(folder, **trusted)
+import liquidlm
 assert type(config) is liquidlm.LiquidConfig and type(model) is liquidlm.LiquidTextGenerationModel
-ids = torch.tensor(eval(sys.argv[2]))
-print(model.generate(ids, max_new_tokens=8, do_sample=False).tolist())
+model.save_pretrained(again)
+write = pipeline("text-generation", model=again, tokenizer=tokenizer, dtype="float64", **trusted)
+print(write("A text", max_new_tokens=8, do_sample=False)[0]["generated_text"].encode())
 """
-    command = [sys.executable, "-c", script, str(tmp_path), str(tokens().tolist())]
+    command = [sys.executable, "-c", script, str(tmp_path / "model"), str(tmp_path / "again")]
     environment = {
         "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path / "hub"),
         "PYTHONPATH": str(Path(__file__).parents[1]),
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(expected.tolist())
+    write = pipeline("text-generation", model=reader, tokenizer=tokenizer)
+    expected = write("A text", max_new_tokens=8, do_sample=False)[0]["generated_text"]
+    assert done.stdout.strip() == str(expected.encode())
+    names = {path.name for path in (tmp_path / "model").glob("*.py")}
+    assert names == {path.name for path in (tmp_path / "again").glob("*.py")} == {"modeling_liquidlm.py"}
+
+
+def test_a_folder_is_the_packages_own_without_trust(model, tmp_path, monkeypatch):
+    """After `import liquidlm` nobody is asked, and what the folder says of code is not run."""
+    model.save_pretrained(tmp_path)
+    (tmp_path / "modeling_liquidlm.py").write_text("raise SystemExit")
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("asked for trust_remote_code"))
+    for options in ({}, {"trust_remote_code": True}):
+        assert type(AutoConfig.from_pretrained(tmp_path, **options)) is LiquidConfig
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float64, **options)
+        assert type(loaded) is LiquidTextGenerationModel
+        assert error(loaded(tokens()).logits, model(tokens()).logits) < 1e-12
+    assert LiquidTextGenerationModel._auto_class is None and LiquidConfig._auto_class is None
 
 
 @pytest.mark.parametrize(("vocabulary", "rows", "width"), [(261, 16384, 96), (512, 16384, 96), (513, 0, 192)])
