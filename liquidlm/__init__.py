@@ -7,6 +7,7 @@ constant cost and memory per token.
 Importing the package registers the model with transformers' Auto classes.
 """
 
+from .body import LiquidModel
 from .cells import (
     AdaptiveLiquidNeuron,
     AsyncLiquidCell,
@@ -19,8 +20,9 @@ from .config import LiquidConfig
 from .embedding import OptimizedLiquidEmbeddingMFR
 from .errors import LiquidError
 from .flows import OptimizedFlowDimensionalityReduction, SharedAffineCouplingLayer
-from .model import LiquidOutput, LiquidTextGenerationModel
+from .model import LiquidTextGenerationModel
 from .ode import ODEFunc
+from .output import LiquidModelOutput, LiquidOutput
 from .state import CellState, LiquidCache
 from .timestamps import generate_timestamps
 from .tokenizer import LEDTokenizerWrapper
@@ -36,6 +38,8 @@ __all__ = [
     "LiquidCache",
     "LiquidConfig",
     "LiquidError",
+    "LiquidModel",
+    "LiquidModelOutput",
     "LiquidNeuron",
     "LiquidOutput",
     "LiquidTextGenerationModel",

@@ -11,13 +11,14 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from .block import LiquidBlock, products_in
+from .body import SEGMENT
 from .cells import AsyncLiquidCell, TimeMixer
 from .corpus import Document
 from .errors import LiquidError
 from .events import Events
 from .folder import cannot_write
 from .generate import read_output
-from .model import SEGMENT, LiquidTextGenerationModel
+from .model import LiquidTextGenerationModel
 from .state import CellState, LiquidCache
 from .tokenizer import LEDTokenizerWrapper
 
@@ -124,25 +125,16 @@ def _seen(
     logits_to_keep: int = 0,
 ) -> tuple[Any, list[tuple[Float[Tensor, "1 t h"], Events, CellState]]]:
     """The output for these tokens, at most a SEGMENT, and what every block is given for it."""
-    fresh = model.initial_states(1, model.dtype, ids.device)
-    before = [own or empty for own, empty in zip(state.states(), fresh, strict=True)]
-    output = model(
-        ids,
-        timestamps=times,
-        past_key_values=state,
-        use_cache=True,
-        output_hidden_states=True,
-        logits_to_keep=logits_to_keep,
-    )
-    events = Events.build(
-        times,
-        before[0].time,
-        length=ids.shape[1],
-        time_scale=model.config.time_scale,
-        gap_weight=model.config.gap_weight,
-        dtype=before[0].h.dtype,
-    )
-    return output, list(zip(output.hidden_states[:-1], model.clocks(events), before, strict=True))
+    seen: list[Any] = []
+    hooks = [block.register_forward_pre_hook(lambda _, given: seen.append(given)) for block in model.blocks]
+    try:
+        output = model(
+            ids, timestamps=times, past_key_values=state, use_cache=True, logits_to_keep=logits_to_keep
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return output, seen
 
 
 def _time_constants(

@@ -20,8 +20,9 @@ from torch.distributed.tensor import DTensor
 from .errors import LiquidError
 from .events import Events
 from .labels import shifted
-from .model import LiquidOutput, LiquidTextGenerationModel
+from .model import LiquidTextGenerationModel
 from .ops import IGNORED
+from .output import LiquidOutput
 from .state import CellState, LiquidStateLayer, fresh_time
 
 

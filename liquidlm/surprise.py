@@ -352,24 +352,20 @@ class SurpriseReader:
         self, ids: Int64[Tensor, " n_plus_1"], times: Float64[Tensor, " n_plus_1"] | None
     ) -> Float[Tensor, "4 n"]:
         """The same of one pass, in the order of `Costs`."""
-        output: Any = self.model(
+        output: Any = self.model.model(
             ids[None, :-1],
             timestamps=None if times is None else times[None, :-1],
             past_key_values=self.state,
             use_cache=True,
-            output_hidden_states=True,
-            logits_to_keep=1,
         )
-        following = ids[1:]
-        features, of_time = self.model.features([x[0] for x in output.hidden_states[-2:]])
+        following, features = ids[1:], output.last_hidden_state[0]
         what = [
             _of_distribution(self.model.output_proj(some), goal)
             for some, goal in zip(features.split(ROWS), following.split(ROWS), strict=True)
         ]
         when = features.new_zeros(2, len(following), dtype=torch.float32)
         if times is not None:
-            assert of_time is not None  # the reader takes times where there is a time head
-            when = self._when(of_time, following, times)
+            when = self._when(output.features[0], following, times)  # times: there is a time head
         return torch.cat([torch.cat(what, 1), when])
 
     def _when(

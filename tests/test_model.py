@@ -290,7 +290,7 @@ def test_segments_are_one_pass(monkeypatch, training, padded, recomputed):
     starts[0, 20] = starts[1, 21] = True
     found = []
     for segment in (4096, 14):
-        monkeypatch.setattr("liquidlm.model.SEGMENT", segment)
+        monkeypatch.setattr("liquidlm.body.SEGMENT", segment)
         model = tiny().train(training)
         if recomputed:
             model.recompute_activations()
@@ -328,7 +328,7 @@ def test_a_batch_of_padding_only_and_micro_batches():
 
 @pytest.mark.parametrize("keep", [0, 1, 9, torch.tensor([0, 30, 49])])
 def test_only_the_logits_asked_for(monkeypatch, keep):
-    monkeypatch.setattr("liquidlm.model.SEGMENT", 14)
+    monkeypatch.setattr("liquidlm.body.SEGMENT", 14)
     model, ids = tiny(), tokens(2, 50)
     whole, some = model(ids).logits, model(ids, logits_to_keep=keep).logits
     expected = whole[:, keep] if isinstance(keep, torch.Tensor) else whole[:, -keep:]

@@ -105,7 +105,7 @@ from liquidlm.settings import TrainSettings
 from liquidlm.training_text import prepare
 import liquidlm.model
 
-liquidlm.model.SEGMENT = 40  # a pass is several segments: each block is called more than once
+liquidlm.body.SEGMENT = 40  # a pass is several segments: each block is called more than once
 torch.set_default_dtype(torch.float64)
 sizes = {"hidden_size": 32, "num_hidden_layers": 4}
 tied = sys.argv[2] == "tied"
@@ -255,7 +255,7 @@ from liquidlm.errors import LiquidError
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.sequence_parallel import sequence_parallel
 
-liquidlm.model.SEGMENT = int(sys.argv[1])  # tokens that go through the blocks together
+liquidlm.body.SEGMENT = int(sys.argv[1])  # tokens that go through the blocks together
 dist.init_process_group("gloo")
 rank, count = dist.get_rank(), dist.get_world_size()
 torch.manual_seed(0)

@@ -211,8 +211,7 @@ def test_logits_to_keep(model):
 def test_hidden_states_and_tuples(model):
     output = model(tokens(), output_hidden_states=True)
     assert len(output.hidden_states) == 5 and model(tokens()).hidden_states is None
-    logits = model.output_proj(model.norm(output.hidden_states[-1]))
-    assert error(logits, output.logits) < 1e-12
+    assert error(model.output_proj(output.hidden_states[-1]), output.logits) < 1e-12
     events = Events.build(None, fresh_time(2, model.device), length=40)
     past = model.ngrams.no_past(2, model.device)
     embedded = model.embedding(tokens())[0] + model.ngrams(tokens(), events, past)[0]

@@ -15,9 +15,10 @@ from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.responses import Response
 
+from ..body import SEGMENT
 from ..errors import LiquidError
 from ..inspection import token_time_constants
-from ..model import SEGMENT, LiquidTextGenerationModel
+from ..model import LiquidTextGenerationModel
 from ..session import TimedLines, timed_prompt
 from ..state import LiquidCache
 from ..tokenizer import LEDTokenizerWrapper

@@ -1,0 +1,71 @@
+"""The body of the language model: what transformers' tools take for the base model, and its hidden states."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers import error, event_times, randomise
+
+from liquidlm import LiquidConfig, LiquidModel, LiquidTextGenerationModel
+
+IDS = torch.randint(4, 32, (2, 9), generator=torch.Generator().manual_seed(0))
+TIMES = event_times(2, 9)
+
+
+def tiny(**options: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "embedding_dim": 12, "latent_dim": 6, "hidden_size": 16, "ngram_rows": 20}
+    config = LiquidConfig(**sizes, **({"num_hidden_layers": 2, "dropout_rate": 0.0} | options))
+    return randomise(LiquidTextGenerationModel(config), 1, 0.2).double().eval()
+
+
+@pytest.mark.parametrize("components", [0, 3])
+def test_logits_are_made_of_the_last_hidden_state(components: int) -> None:
+    """Two blocks: three hidden states, the last after the norm, with a time head or without."""
+    model = tiny(time_components=components)
+    body, whole = model.base_model, model(IDS, timestamps=TIMES, output_hidden_states=True)
+    assert type(body) is LiquidModel and body is not model
+    found = body(IDS, timestamps=TIMES, output_hidden_states=True)
+    assert error(model.output_proj(found.last_hidden_state), whole.logits) < 1e-12
+    for hidden in (found.hidden_states, whole.hidden_states):
+        assert len(hidden) == 3 and error(model.output_proj(hidden[-1]), whole.logits) < 1e-12
+        assert [error(a, b) for a, b in zip(hidden, whole.hidden_states, strict=True)] == [0, 0, 0]
+    assert whole.features is None if components == 0 else torch.equal(found.features, whole.features)
+    after = model(IDS, past_key_values=found.past_key_values).logits
+    assert error(after, model(IDS, past_key_values=whole.past_key_values).logits) == 0
+
+
+@pytest.mark.parametrize("components", [0, 3])
+def test_the_config_may_ask_for_hidden_states(components: int) -> None:
+    model = tiny(time_components=components)
+    expected = model(IDS, output_hidden_states=True).hidden_states
+    assert model(IDS).hidden_states is None and model.base_model(IDS).hidden_states is None
+    model.config.output_hidden_states = True
+    for read in (model, model.base_model):
+        assert all(torch.equal(a, b) for a, b in zip(read(IDS).hidden_states, expected, strict=True))
+    trained = model.train()(IDS, labels=IDS)
+    assert len(trained.hidden_states) == 3
+    assert model(IDS, output_hidden_states=False).hidden_states is None
+
+
+def test_the_body_is_all_but_the_heads_and_its_parts_are_the_models_own() -> None:
+    model = tiny(time_components=3)
+    names = {name: id(p) for name, p in model.named_parameters()}
+    heads = {name for name in names if name.startswith(("output_proj.", "time_head."))}
+    body = {name: id(p) for name, p in model.base_model.named_parameters()}
+    assert len(heads) == 4 and body == {name: p for name, p in names.items() if name not in heads}
+    assert set(body) == {name for name, _ in LiquidModel(model.config).named_parameters()}
+    assert set(model.state_dict()) >= set(names)  # as they are saved: nothing has another name than before
+    model.base_model.requires_grad_(False)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == heads
+    model.norm = torch.nn.Identity()
+    assert isinstance(model.base_model.norm, torch.nn.Identity)  # whatever has replaced a part since
+    assert model.train().base_model.training and not model.eval().base_model.training
+
+
+def test_padding_and_segments_are_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, mask = tiny(), torch.tensor([[0, 0] + [1] * 7, [1] * 8 + [0]])
+    expected = model(IDS, mask).logits
+    monkeypatch.setattr("liquidlm.body.SEGMENT", 6)
+    found = model.base_model(IDS, mask, return_dict=False)[0]
+    assert error(model.output_proj(found)[mask == 1], expected[mask == 1]) < 1e-12
