@@ -23,6 +23,7 @@ from .embedding import OptimizedLiquidEmbeddingMFR, and_unmet
 from .errors import LiquidError
 from .events import Events, padding_last
 from .labels import document_starts
+from .loading import LoadingMixin
 from .ngram import NGramEmbedding
 from .norm import Norm
 from .output import LiquidModelOutput
@@ -65,7 +66,7 @@ class Reading:
         return per_token if per_token is None or self.order is None else per_token.gather(1, self.order)
 
 
-class LiquidModel(PreTrainedModel):
+class LiquidModel(LoadingMixin, PreTrainedModel):
     """Tokens ▶ what is known after each: the language model without its output layer and time head.
 
     With a time head there is one more block, the last, for it alone: it reads what the others make of the

@@ -74,17 +74,6 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             setattr(body, name, getattr(self, name))
         return body
 
-    @classmethod
-    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As transformers', but weights that the folder lacks are a LiquidError, not random numbers."""
-        model, info = cast(Any, super().from_pretrained(*args, output_loading_info=True, **kwargs))
-        for problem in ("missing_keys", "mismatched_keys"):
-            if names := info[problem]:
-                raise LiquidError(
-                    f"the weights are not this model's: {problem} {sorted(map(str, names))[0]}, …"
-                )
-        return (model, info) if output_loading_info else model
-
     def get_output_embeddings(self) -> nn.Module:
         return self.output_proj
 

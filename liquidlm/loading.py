@@ -1,0 +1,83 @@
+"""Weights from a folder: all that it should have, and what its reader asked to begin anew."""
+
+import warnings
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from .errors import LiquidError
+
+if TYPE_CHECKING:
+    from .body import LiquidModel
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+class LoadingMixin:
+    """`from_pretrained`, where no weight is a random number that nobody asked for."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *args: Any,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """As transformers'. What the folder's own config has must be among its weights.
+
+        Two wishes begin weights anew, and a warning names them: a config, or options of it such as
+        `time_components=2`, of a model with parts that the folder's has not; and `ignore_mismatched_sizes`.
+
+        Raises:
+            LiquidError: weights are missing, or of other sizes, and neither was asked for.
+        """
+        kwargs["ignore_mismatched_sizes"] = True  # transformers' own refusal is a RuntimeError without names
+        load = cast(Any, super()).from_pretrained
+        model, info = load(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        missing, others = set(info["missing_keys"]), sorted(info["mismatched_keys"])
+        if others and not ignore_mismatched_sizes:
+            _, theirs, own = others[0]
+            raise LiquidError(
+                f"the weights are not this model's: {_some([name for name, *_ in others])} (the first is"
+                f" {tuple(theirs)} in {pretrained_model_name_or_path}, and {tuple(own)} here);"
+                " ignore_mismatched_sizes=True begins such weights anew"
+            )
+        if missing:
+            folder, hub = pretrained_model_name_or_path, {n: kwargs[n] for n in HUB_OPTIONS if n in kwargs}
+            if lacking := missing & _weights_of(cls, folder, hub):
+                raise LiquidError(
+                    f"the weights are not this model's: {folder} lacks {_some(lacking)}; only parts that its"
+                    " config.json has not can begin anew, as with time_components=2"
+                )
+        if new := missing | {name for name, *_ in others}:
+            _begin(model, new)
+            warnings.warn(f"new weights, to be trained: {_some(new)}", stacklevel=2)
+        return (model, info) if output_loading_info else model
+
+
+def _weights_of(cls: Any, folder: Any, hub: dict[str, Any]) -> set[str]:
+    """The names of the weights that a folder's own config asks for."""
+    config = cls.config_class.from_pretrained(folder, **hub)
+    with torch.device("meta"):
+        return set(cls(config).state_dict())
+
+
+@torch.no_grad()
+def _begin(model: "LiquidModel", names: Collection[str]) -> None:
+    """Give these weights the values with which a model begins."""
+    fresh, own = type(model)(model.config).state_dict(), model.state_dict()
+    for name in names:
+        if own[name].is_meta:
+            raise LiquidError(
+                f"{name} is new and would be offloaded: load the model without device_map, and save it first"
+            )
+        own[name].copy_(fresh[name])
+
+
+def _some(names: Collection[str]) -> str:
+    """The first few, and how many more."""
+    first, more = sorted(names)[:3], len(names) - 3
+    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
