@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, Cache
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
 from .body import LiquidModel, Reading, check_tokens
@@ -49,6 +50,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
 
     def _build(self, config: LiquidConfig) -> None:
         super()._build(config)
+        self.loss_type = "ForCausalLM"  # Trainer counts labels as those of a model that shifts them
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.time_head = None
         if config.time_components:
@@ -225,3 +227,5 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
 
 AutoConfig.register(LiquidConfig.model_type, LiquidConfig)
 AutoModelForCausalLM.register(LiquidConfig, LiquidTextGenerationModel)
+# By its name Trainer knows a model whose labels it must shift where it smooths them.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[LiquidConfig.model_type] = LiquidTextGenerationModel.__name__
