@@ -1,5 +1,8 @@
 """Fixtures and settings of all tests."""
 
+import shutil
+from pathlib import Path
+
 import jaxtyping
 import pytest
 import torch
@@ -16,8 +19,50 @@ def _seeded():
 
 
 @pytest.fixture
+def drawn():
+    """Curves are drawn, as they are not in other tests: that took most of the time of a tiny run."""
+
+
+@pytest.fixture(autouse=True)
+def _curves(request, monkeypatch):
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("liquidlm.report.plot_curve", lambda entries, file: file)
+
+
+@pytest.fixture
 def as_users_run():
     """Without the shape checks of the tests, which would speak before the package's own errors."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# ---- for the tests of training
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text with something to learn: sums in words."""
+    file = tmp_path_factory.mktemp("text") / "sums.txt"
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"]
+    lines = [f"{words[a]} and {words[b]} make {words[a + b]}" for a in range(5) for b in range(4)]
+    file.write_text("\n".join(lines[(7 * i) % 20] for i in range(400)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 12 steps, to be copied, not changed."""
+    from training import settings
+
+    from liquidlm.train import train
+
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(settings(text), out)
+    return out
+
+
+@pytest.fixture
+def copied(whole: Path, tmp_path: Path) -> Path:
+    """That run in a folder of its own."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))

@@ -86,7 +86,9 @@ def test_recorded_gaps_have_the_probability_of_their_interval(resolution: float)
     exact = replace(d, resolution=0.0)
     none = d.zero.sigmoid()
     n = torch.arange(1, 4000, dtype=torch.float64)
-    each = torch.stack([d.log_prob(k.expand(2, 3) * resolution).exp() * resolution for k in n])
+    parts = (d.zero, d.log_weights, d.mean, d.deviation)
+    many = GapDistribution(*(part.expand(len(n), *part.shape) for part in parts), resolution)
+    each = many.log_prob(n[:, None, None].expand(-1, 2, 3) * resolution).exp() * resolution
     last = d.cdf((n[-1] * resolution).expand(2, 3))
     assert error(each.sum(0), last - none) < 1e-9
     for k in (1, 2, 7):
