@@ -80,7 +80,7 @@ def test_help_reads_like_documentation(run) -> None:
             assert words_ in " ".join(result.out.replace("│", " ").split())
 
 
-def test_train_generate_eval_end_to_end(run, tmp_path: Path) -> None:
+def test_train_generate_eval_end_to_end(run, tmp_path: Path, drawn) -> None:
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
     small = ["--size", "tiny", "--hidden-size", 32, "--layers", 2, "--context", 32, "--batch", 4]

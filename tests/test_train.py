@@ -36,8 +36,8 @@ from liquidlm.training_text import _head, prepare
 
 def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path, drawn) -> None:
     out = tmp_path / "run"
-    result = train(settings(text, steps=150, dropout=0.0, lr=0.04), out)
-    assert result is not None and result.bits_per_byte < 2.5  # uniform over 261 tokens: 8.03
+    result = train(settings(text, steps=60, dropout=0.0, lr=0.04), out)
+    assert result is not None and result.bits_per_byte < 1  # uniform over 261 tokens: 8.03
     curve = read_curve(out / "curve.jsonl")
     tried = [entry["valid_bits_per_byte"] for entry in curve if "valid_bits_per_byte" in entry]
     assert len(tried) == training.ROUNDS and tried[-1] < 0.6 * tried[0]
