@@ -18,6 +18,7 @@ from benchmarks.machine import RESULTS, machine, write_results
 from benchmarks.peers import OURS, Ours, build
 from liquidlm import LiquidCache, LiquidTextGenerationModel
 from liquidlm.evaluate import peak_memory
+from liquidlm.folded import FoldedEmbedding
 from liquidlm.folder import load_model
 from liquidlm.generate import Sampling, read, write
 from liquidlm.step import LiquidStep
@@ -61,14 +62,13 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(0)
     model = load_model(given.model)[0] if given.model else fresh_model()
     ids = torch.randint(5, model.config.vocab_size, (1, given.tokens))
-    step, state = LiquidStep(model), model.new_state()
-    state.table = model.fold()
+    step, state, table = LiquidStep(model), model.new_state(), FoldedEmbedding(model)
     figures = {"machine": machine(), "parameters": sum(p.numel() for p in model.parameters())}
     figures |= {"tokens": given.tokens, "chunk": given.chunk}
 
     loaded, seen, after, begin = peak_memory(), 0, {}, time.perf_counter()
     for length in sorted({min(n, given.tokens) for n in (1000, 16_000, 128_000, given.tokens)}):
-        logits = read(model, ids[:, seen:length], state, chunk=given.chunk)
+        logits = read(model, ids[:, seen:length], state, chunk=given.chunk, table=table)
         after[length], seen = (state.copy(), logits), length
     figures["read_seconds"] = time.perf_counter() - begin
     figures["read_tokens_per_second"] = given.tokens / figures["read_seconds"]

@@ -22,6 +22,7 @@ from .config import LiquidConfig
 from .embedding import OptimizedLiquidEmbeddingMFR, and_unmet
 from .errors import LiquidError
 from .events import Events, padding_last
+from .folded import FoldedEmbedding
 from .labels import document_starts
 from .loading import LoadingMixin
 from .ngram import NGramEmbedding
@@ -157,7 +158,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
 
     @torch.no_grad()
     def fold(self) -> Float[Tensor, "v h"]:
-        """The embedding stage as one table, a row per token id; set it as `state.table` to read faster."""
+        """The embedding stage as one table, a row per token id; see `FoldedEmbedding`."""
         return self.embedding.fold(self._t_span(None))
 
     def _t_span(self, t_span: Tensor | None) -> Tensor:
@@ -178,6 +179,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         seq_idx: Int[Tensor, "b t"] | None = None,
         starts: Bool[Tensor, "b t"] | None = None,
         output_hidden_states: bool | None = None,
+        table: FoldedEmbedding | None = None,
         **kwargs: Any,
     ) -> LiquidModelOutput:
         """One pass over T tokens of each row; arguments and errors as `LiquidTextGenerationModel.forward`."""
@@ -191,6 +193,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             use_cache,
             seq_idx,
             starts,
+            folded=table,
         )
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -219,6 +222,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         seq_idx: Tensor | None,
         starts: Tensor | None,
         *,
+        folded: FoldedEmbedding | None = None,
         flow_loss: bool = False,
         flow_ids: Tensor | None = None,
     ) -> Reading:
@@ -232,7 +236,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         cache = past_key_values
         if cache is None and self._keeps_state(use_cache):
             cache = self.new_state()
-        table, index, log_det, loss = self._embed(input_ids, mask, t_span, cache, flow_loss, flow_ids)
+        table, index, log_det, loss = self._embed(input_ids, mask, t_span, folded, flow_loss, flow_ids)
         order, real = padding_last(mask)
         starts = document_starts(starts, position_ids, seq_idx, input_ids, real)
         states = self._states(cache, batch, table)
@@ -313,15 +317,14 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         input_ids: Tensor,
         mask: Tensor | None,
         t_span: Tensor | None,
-        cache: Cache | None,
+        folded: FoldedEmbedding | None,
         flow_loss: bool,
         flow_ids: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """A table of x, each token's row in it, log_det, and the flow's term of the loss if it is wanted."""
-        table = getattr(cache, "table", None)
-        if table is not None and t_span is None and not self.training:
+        if folded is not None and t_span is None and not self.training:
             self.embedding.check_ids(input_ids)
-            return table, input_ids, None, None
+            return folded.rows(), input_ids, None, None
         if flow_loss and self.config.tie_word_embeddings:
             seen = input_ids if mask is None else input_ids[mask != 0]
             flow_ids = and_unmet(seen if flow_ids is None else flow_ids, self.config.vocab_size)
@@ -347,10 +350,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
                     raise LiquidError(
                         f"the state's {name} of layer {i} has shape {shapes[0]}, not {shapes[1]}"
                     )
-        return [
-            b if a is None else a.map(lambda part: part.to(x.device))
-            for a, b in zip(states, fresh, strict=True)
-        ]
+        return [b if a is None else a.beside(b.h) for a, b in zip(states, fresh, strict=True)]
 
 
 def check_tokens(input_ids: Tensor, **per_token: Tensor | None) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .data import IGNORED, TokenCorpus
+from .folded import FoldedEmbedding
 from .model import LiquidTextGenerationModel
 from .precision import autocast
 
@@ -91,7 +92,7 @@ def evaluate(
     model.eval()
     begin = time.perf_counter()
     state = model.new_state()
-    state.table = model.fold()
+    table = FoldedEmbedding(model)
     is_start = np.zeros(corpus.tokens.size, dtype=bool)
     is_start[corpus.starts] = True
     following = np.append(corpus.tokens[1:], IGNORED).astype(np.int64)
@@ -120,6 +121,7 @@ def evaluate(
                 shift_labels=targets,
                 num_items_in_batch=1,
                 logits_to_keep=1,
+                table=table,
                 **clock,
             )
         when = 0.0 if output.time_loss is None else output.time_loss.item()

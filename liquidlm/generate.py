@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.generation import logits_process as warpers
 
 from .errors import LiquidError
+from .folded import FoldedEmbedding
 from .model import LiquidTextGenerationModel
 from .state import LiquidCache
 from .step import LiquidStep
@@ -73,13 +74,16 @@ def read(
     timestamps: Num[Tensor, "b t"] | None = None,
     *,
     chunk: int = 2048,
+    table: FoldedEmbedding | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Float[Tensor, "b v"]:
     """Read tokens into `state`, `chunk` at a time in constant memory; the logits of what comes next.
 
-    `progress` is told the number of tokens read after every chunk.
+    `table` is for a caller who reads much. `progress` is told the number of tokens read after every chunk.
     """
-    logits = read_output(model, input_ids, state, timestamps, chunk=chunk, progress=progress).logits
+    logits = read_output(
+        model, input_ids, state, timestamps, chunk=chunk, table=table, progress=progress
+    ).logits
     return logits[:, -1].float()
 
 
@@ -91,6 +95,7 @@ def read_output(
     timestamps: Num[Tensor, "b t"] | None = None,
     *,
     chunk: int = 2048,
+    table: FoldedEmbedding | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Any:
     """The same: the model's output for the last token."""
@@ -99,7 +104,12 @@ def read_output(
         part = slice(first, first + chunk)
         times = None if timestamps is None else timestamps[:, part]
         output = model(
-            input_ids[:, part], timestamps=times, past_key_values=state, use_cache=True, logits_to_keep=1
+            input_ids[:, part],
+            timestamps=times,
+            past_key_values=state,
+            use_cache=True,
+            logits_to_keep=1,
+            table=table,
         )
         if progress is not None:
             progress(min(first + chunk, input_ids.shape[1]))
@@ -136,7 +146,7 @@ def write(
         yield (token := draw(logits))
         if draw.ended:
             return
-        step = step or LiquidStep(model, state.table)
+        step = step or LiquidStep(model)
         logits = step(token, state, gap).float()
 
 
@@ -174,7 +184,7 @@ def write_timed(
         yield token, state.last_time + gap
         if draw.ended:
             return
-        step = step or LiquidStep(model, state.table)
+        step = step or LiquidStep(model)
         logits, features = step.read(token, state, gap)
         assert features is not None
         logits = logits.float()

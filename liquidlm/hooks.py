@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GenerationMixin
 
 from .errors import LiquidError
+from .folded import FoldedEmbedding
 
 if TYPE_CHECKING:
     from .model import LiquidTextGenerationModel
@@ -27,11 +28,11 @@ class LiquidGenerationMixin(GenerationMixin):
         if _draws_times(self, model_kwargs):
             _check_drawing(generation_config, model_kwargs.get("past_key_values"))
             model_kwargs["median_gaps"] = not generation_config.do_sample
+        model = cast("LiquidTextGenerationModel", self)
+        model_kwargs.setdefault("table", FoldedEmbedding(model))
         given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
         if not given and generation_config.use_cache is not False:
-            model = cast("LiquidTextGenerationModel", self)
-            cache = model_kwargs["past_key_values"] = model.new_state()
-            cache.table = model.fold()
+            model_kwargs["past_key_values"] = model.new_state()
             return None
         return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 

@@ -15,6 +15,7 @@ from transformers.utils.generic import can_return_tuple
 from .body import LiquidModel, Reading, check_tokens
 from .config import LiquidConfig
 from .errors import LiquidError
+from .folded import FoldedEmbedding
 from .hooks import LiquidGenerationMixin
 from .labels import shifted
 from .losses import Losses
@@ -117,6 +118,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         output_hidden_states: bool | None = None,
         num_items_in_batch: Tensor | int | float | None = None,
         flow_ids: Int[Tensor, "..."] | None = None,
+        table: FoldedEmbedding | None = None,
         **kwargs: Any,
     ) -> LiquidOutput:
         """One pass over T tokens of each row, on from `past_key_values` if given.
@@ -143,6 +145,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             flow_ids: the ids that the flow's term is taken over, which then counts whole: those of a batch of
                 which this call sees a part. By default those of input_ids. Where the output layer is the
                 embedding's table, some of the vocabulary beside them.
+            table: the embedding stage folded by the caller; not used in training mode, or beside a t_span.
 
         Raises:
             LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
@@ -160,6 +163,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             use_cache,
             seq_idx,
             starts,
+            folded=table,
             flow_loss=self.training and self.config.flow_loss_weight > 0,
             flow_ids=flow_ids,
         )

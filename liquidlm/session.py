@@ -19,6 +19,7 @@ from .corpus import read_documents
 from .data import tokenize_documents
 from .errors import LiquidError
 from .evaluate import evaluate, peak_memory
+from .folded import FoldedEmbedding
 from .folder import load_model
 from .generate import Sampling, read_output, write, write_timed
 from .model import LiquidTextGenerationModel
@@ -71,14 +72,15 @@ def generate_text(
         tokens = [*(told.token for told in pending), *tokenizer.encode(prompt).tolist()]
         given = Prompt(torch.tensor([tokens]), None, prompt, None)
     begin = time.perf_counter()
-    output = _read_prompt(model, given, state, console)
+    table = FoldedEmbedding(model)
+    output = _read_prompt(model, given, state, table, console)
     if verbose:
         seconds = time.perf_counter() - begin
         console.print(f"read {given.ids.shape[1]:,} tokens in {seconds:.2f} s; state {state.nbytes:,} bytes")
     how: dict[str, Any] = {
         "context": given.ids.to(model.device),
         "stop": [tokenizer.eos_token_id],
-        "step": LiquidStep(model, state.table),
+        "step": LiquidStep(model, table.rows()),
     }
     written: list[Told] = []
     for number in range(samples):
@@ -242,23 +244,27 @@ def _begin(
             raise LiquidError(f"{load_state} is the state of another model than the one in this folder")
         tokens, times = (json.loads(metadata.get(name, "[]")) for name in ("pending", "pending_times"))
         pending = [Told(token, time) for token, time in itertools.zip_longest(tokens, times)]
-    state.table = model.fold()
     return state, pending
 
 
 def _read_prompt(
-    model: LiquidTextGenerationModel, given: Prompt, state: LiquidCache, console: Console
+    model: LiquidTextGenerationModel,
+    given: Prompt,
+    state: LiquidCache,
+    table: FoldedEmbedding,
+    console: Console,
 ) -> Any:
     ids, total = given.ids.to(model.device), given.ids.shape[1]
     times = None if given.times is None else given.times.to(model.device)
     if total < LONG:
-        return read_output(model, ids, state, times)
+        return read_output(model, ids, state, times, table=table)
     with console.status(f"reading {total:,} tokens") as status:
         return read_output(
             model,
             ids,
             state,
             times,
+            table=table,
             progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"),
         )
 

@@ -41,6 +41,11 @@ class CellState(NamedTuple):
     def detach(self) -> "CellState":
         return self.map(Tensor.detach)
 
+    def beside(self, other: Tensor) -> "CellState":
+        """The state on the device and in the floating type of a tensor; times stay float64."""
+        made = self.map(lambda part: part.to(other.device, other.dtype if part.is_floating_point() else None))
+        return made._replace(time=self.time.to(other.device))
+
     def moving(self) -> dict[str, Tensor]:
         """What an event changes beside the time, by name."""
         return {name: part for name, part in self._asdict().items() if name != "time" and part is not None}
@@ -128,15 +133,12 @@ class LiquidCache(Cache):
     """The states of all layers of a model: constant in size, however much was read.
 
     Attributes:
-        table: the embedding stage folded into one row per token id (`fold`), made once per generation;
-            None computes it token by token.
         written_times: the times that transformers' `generate()` has drawn in its last call: of all new tokens
             but the last, which it does not read.
     """
 
     def __init__(self, num_layers: int):
         super().__init__(layers=[LiquidStateLayer() for _ in range(num_layers)])
-        self.table: Float[Tensor, "v h"] | None = None
         self.written_times: list[Float64[Tensor, " b"]] = []
 
     def states(self) -> list[CellState | None]:
@@ -153,7 +155,7 @@ class LiquidCache(Cache):
     def copy(self) -> "LiquidCache":
         """An independent state to go on from; tensors are shared, since none is ever changed in place."""
         other = LiquidCache(len(self.layers))
-        other.table, other.written_times = self.table, [*self.written_times]
+        other.written_times = [*self.written_times]
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             if (state := cast(LiquidStateLayer, mine).state) is not None:
                 cast(LiquidStateLayer, theirs).store(state, cast(LiquidStateLayer, mine).seen)

@@ -72,13 +72,13 @@ class LiquidStep:
         """The same, and the features that the next gap is made of (`LiquidOutput`)."""
         if not bool(((gap := torch.as_tensor(gap, dtype=torch.float64)) >= 0).all() and gap.isfinite().all()):
             raise LiquidError(f"the gap before a token must be finite and at least 0, not {gap.tolist()}")
-        last = state.last_time
+        last = state.last_time.to(self.table.device)
         fresh = last.isneginf()  # a row that was padding so far
         # As `Events` does: from the times themselves, so that a step is exactly one event of a longer pass.
         time = torch.where(fresh, 0.0, last + gap.to(last.device))
         gap = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
-        gap = gap.to(self.table.dtype)[:, None]
-        states = [cast(CellState, layer.state) for layer in cast(list[LiquidStateLayer], state.layers)]
+        gap = gap.to(self.table)[:, None]
+        states = [cast(CellState, one).beside(self.table) for one in state.states()]
         logits, features, after = self.advance(ids, gap, states)
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from .errors import LiquidError
+from .folded import FoldedEmbedding
 from .model import LiquidTextGenerationModel
 from .session import fingerprint
 from .state import LiquidCache
@@ -247,7 +248,7 @@ class SurpriseReader:
             raise LiquidError(f"threshold must be over 0, not {threshold}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.state = model.new_state() if state is None else state
-        self.state.table = model.fold()
+        self._table = FoldedEmbedding(model)
         self.place = Place(tokenizer.bos_token_id) if place is None else place
         self.usual = Usual() if usual is None else usual
         self.threshold, self.timed = threshold, model.time_head is not None
@@ -357,6 +358,7 @@ class SurpriseReader:
             timestamps=None if times is None else times[None, :-1],
             past_key_values=self.state,
             use_cache=True,
+            table=self._table,
         )
         following, features = ids[1:], output.last_hidden_state[0]
         what = [

@@ -119,7 +119,6 @@ def sample(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, pro
     """What the command line writes with seed 1, up to 200 tokens."""
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(prompt).tolist()]])
     state = model.new_state()
-    state.table = model.fold()
     logits, stop = read(model, ids, state), [tokenizer.eos_token_id]
     tokens = [
         int(token) for token in write(model, logits, state, Sampling(seed=1), 200, context=ids, stop=stop)

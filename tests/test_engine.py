@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel
+from liquidlm.folded import FoldedEmbedding
 from liquidlm.generate import Sampling, read_output, write, write_timed
 from liquidlm.serve.engine import Busy, Engine
 from liquidlm.serve.jobs import Ended, Job, Read, Token
@@ -71,10 +72,9 @@ def tokens(events) -> list[int]:
 def alone(model, one: Job) -> tuple[list[int], list[float] | None]:
     """The same text by the loop of the command line."""
     state = model.new_state()
-    state.table = model.fold()
     read = torch.from_numpy(one.prompt.ids)[None]
     times = None if one.prompt.times is None else torch.from_numpy(one.prompt.times)[None]
-    output = read_output(model, read, state, times, chunk=GRID)
+    output = read_output(model, read, state, times, chunk=GRID, table=FoldedEmbedding(model))
     how = {"context": read, "stop": one.stop}
     if times is None:
         drawn = write(model, output.logits[:, -1].float(), state, one.sampling, one.max_new_tokens, **how)

@@ -6,6 +6,7 @@ from helpers import error, event_times, randomise, state_error
 
 from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
+from liquidlm.folded import FoldedEmbedding
 from liquidlm.generate import Sampling, read, write
 from liquidlm.model import LiquidTextGenerationModel
 
@@ -60,8 +61,8 @@ def test_read_in_chunks_is_one_forward(model, chunk):
 @pytest.mark.parametrize("folded", [False, True])
 def test_greedy_is_that_of_transformers(model, folded):
     ids, state = tokens(), model.new_state()
-    state.table = model.fold() if folded else None
-    mine = torch.stack(list(write(model, read(model, ids, state), state, GREEDY, 15)), 1)
+    table = FoldedEmbedding(model) if folded else None
+    mine = torch.stack(list(write(model, read(model, ids, state, table=table), state, GREEDY, 15)), 1)
     theirs = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=15)
     assert torch.equal(mine, theirs[:, 20:]) and len(mine.unique()) > 5
     assert torch.equal(mine, written(model, Sampling(temperature=3.0, top_k=1, top_p=1.0), 15)[0])

@@ -8,6 +8,7 @@ from helpers import LEFT, MIDDLE, MIXED, RIGHT, error, event_times, normal, rand
 from liquidlm.config import LiquidConfig
 from liquidlm.embedding import OptimizedLiquidEmbeddingMFR
 from liquidlm.errors import LiquidError
+from liquidlm.folded import FoldedEmbedding
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.timestamps import generate_timestamps
 
@@ -354,12 +355,11 @@ def test_truncated_back_propagation():
 
 def test_the_folded_table_gives_the_same_logits():
     model, ids = tiny(), tokens()
-    state = model.new_state()
-    state.table = model.fold()
-    folded = model(ids, past_key_values=state)
+    table = FoldedEmbedding(model)
+    folded = model(ids, table=table)
     assert error(folded.logits, model(ids).logits) < 1e-12 and folded.log_det is None
     with pytest.raises(LiquidError, match=r"id 64 at row 1, position 0"):
-        model(torch.tensor([[1], [VOCAB]]), past_key_values=state)
+        model(torch.tensor([[1], [VOCAB]]), table=table)
 
 
 @pytest.mark.parametrize("kind", ["memory", "nonlinear"])

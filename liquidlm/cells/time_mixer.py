@@ -153,7 +153,7 @@ class TimeMixer(nn.Module):
             if shape != wanted:
                 raise LiquidError(f"the initial state's {name} must have shape {wanted}, not {shape}")
         if isinstance(h, CellState):
-            return h
+            return h.beside(fresh.h)
         if times is None:
             before = torch.full_like(fresh.time, -1.0)
         else:

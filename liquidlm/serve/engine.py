@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import LiquidError, first_line
+from ..folded import FoldedEmbedding
 from ..model import LiquidTextGenerationModel
 from ..step import LiquidStep
 from .batch import Batch, Row
@@ -52,10 +53,10 @@ class Engine:
     ):
         self.model, self.deliver, self.rows, self.waiting = model, deliver, rows, waiting
         self.prefixes = PrefixCache(cache_bytes)
-        self._table = model.fold()
+        self._table = FoldedEmbedding(model)
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
-        self._step = LiquidStep(model, self._table)
+        self._step = LiquidStep(model, self._table.rows())
         self._readings: deque[Reading] = deque()
         self._batch = Batch(self._step)
         self._closing, self._end = False, math.inf

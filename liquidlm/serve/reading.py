@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..folded import FoldedEmbedding
 from ..model import LiquidTextGenerationModel
 from ..state import LiquidCache
 from .jobs import Job
@@ -24,7 +25,7 @@ class Reading:
         job: Job,
         model: LiquidTextGenerationModel,
         prefixes: PrefixCache,
-        table: Float[Tensor, "v h"],
+        table: FoldedEmbedding,
     ):
         self.job, self.model, self.prefixes = job, model, prefixes
         self.features: Tensor | None = None
@@ -34,7 +35,7 @@ class Reading:
         else:
             self.state, self._done = LiquidCache.of_states(found.states, found.length), found.length
             self._logits, self.features = found.logits, found.features
-        self.state.table, self.cached = table, self._done
+        self._table, self.cached = table, self._done
 
     @property
     def logits(self) -> Float[Tensor, "1 v"]:
@@ -56,6 +57,7 @@ class Reading:
             past_key_values=self.state,
             use_cache=True,
             logits_to_keep=1,
+            table=self._table,
         )
         self._done = part.stop
         if self._done == total:
