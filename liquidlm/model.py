@@ -20,7 +20,7 @@ from .hooks import LiquidGenerationMixin
 from .labels import shifted
 from .losses import Losses
 from .ops import IGNORED
-from .output import LiquidOutput
+from .output import LiquidOutput, SkippedLogits
 from .time_head import GapDistribution, TimeHead
 from .timestamps import next_gaps
 
@@ -119,6 +119,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         num_items_in_batch: Tensor | int | float | None = None,
         flow_ids: Int[Tensor, "..."] | None = None,
         table: FoldedEmbedding | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> LiquidOutput:
         """One pass over T tokens of each row, on from `past_key_values` if given.
@@ -141,6 +142,8 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             shift_timestamps: when it should; needed beside shift_labels and timestamps for the time head to
                 learn. With labels they are the timestamps, shifted here.
             logits_to_keep: only the logits of the last so many positions, or of these positions.
+            skip_logits: whether to leave the logits out. By default they are, in training mode with labels,
+                where there are more than `loss_chunk` tokens: they would be the most that is in memory.
             num_items_in_batch: what the summed loss is divided by; by default the number of labels.
             flow_ids: the ids that the flow's term is taken over, which then counts whole: those of a batch of
                 which this call sees a part. By default those of input_ids. Where the output layer is the
@@ -178,11 +181,20 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         every = bool(output_hidden_states)
-        first = self._first_kept(reading, losses is not None, logits_to_keep, every)
+        if skip_logits is None:
+            asked = not isinstance(logits_to_keep, int) or logits_to_keep > 0
+            skip_logits = (
+                self.training
+                and losses is not None
+                and not asked
+                and input_ids.numel() > self.config.loss_chunk
+            )
+        first = self._first_kept(reading, skip_logits, logits_to_keep, every)
         hidden = self.read(reading, first, every, None if losses is None else losses.add)
 
-        loss = logits = time_loss = features = None
-        if losses is None or not self.training:
+        loss = time_loss = features = None
+        logits = SkippedLogits()
+        if not skip_logits:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             of_logits, features = self.features([x[:, keep] for x in hidden[-2:]])
             logits = self.output_proj(of_logits)
@@ -216,14 +228,14 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         return next_gaps(timestamps, shift_timestamps, counted, self.config.time_scale, dtype=wide)
 
     def _first_kept(
-        self, reading: Reading, learns: bool, logits_to_keep: int | Tensor, all_hidden: bool
+        self, reading: Reading, skip_logits: bool, logits_to_keep: int | Tensor, all_hidden: bool
     ) -> int:
         """From which position on hidden states are needed after the pass."""
         length = reading.ids.shape[1]
         if all_hidden:
             return 0
-        if self.training and learns:
-            return length  # no logits: none
+        if skip_logits:
+            return length
         if reading.order is None and isinstance(logits_to_keep, int) and logits_to_keep:
             return max(0, length - logits_to_keep)
         return 0

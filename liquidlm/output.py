@@ -1,11 +1,14 @@
 """What the models return."""
 
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache
 from transformers.utils.generic import ModelOutput
+
+from .errors import LiquidError
 
 
 @dataclass
@@ -27,6 +30,36 @@ class LiquidModelOutput(ModelOutput):
     features: Float[Tensor, "b t h"] | None = None
 
 
+class SkippedLogits(tuple):
+    """Stands for logits that a pass has left out: whoever uses them is told how to get them.
+
+    A tuple of nothing, which whatever gathers, moves or converts outputs passes on.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "SkippedLogits()"
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise LiquidError(
+            "the logits were left out: in training mode with labels they are kept of at most `loss_chunk`"
+            " tokens at a time. Pass skip_logits=False for all of them, or logits_to_keep=N for the last N"
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # asked of anything, by pickle and others
+            raise AttributeError(name)
+        self._refuse()
+
+    __len__ = __getitem__ = __contains__ = __add__ = __radd__ = __mul__ = __rmul__ = _refuse
+    __sub__ = __rsub__ = __truediv__ = __matmul__ = __neg__ = __float__ = __array__ = _refuse
+
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> NoReturn:
+        cls()._refuse()
+
+
 @dataclass
 class LiquidOutput(ModelOutput):
     """What the language model returns; `state` is another name for `past_key_values`.
@@ -34,7 +67,7 @@ class LiquidOutput(ModelOutput):
     Attributes:
         loss: nats per token, of what comes and, with timestamps and a time head, of when; if labels were
             given. In training mode the flow's term is added.
-        logits: (B, T, V); None in training mode with labels, where they never exist whole.
+        logits: (B, T, V); `SkippedLogits` where they were left out, as in training mode with many tokens.
         past_key_values: the state of every layer after the last token, if `use_cache`.
         hidden_states: input of every block of the text, and the last one's output after the norm, of which
             the logits are made; if asked for.
@@ -46,7 +79,7 @@ class LiquidOutput(ModelOutput):
     """
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
+    logits: Tensor | SkippedLogits | None = None
     past_key_values: Cache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     log_det: Tensor | None = None

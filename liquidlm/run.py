@@ -174,6 +174,7 @@ class Run:
                 past_key_values=self.state.detach_(),
                 use_cache=True,
                 shift_labels=own(batch.targets).to(self.device),
+                skip_logits=True,
                 **together,
             )
         (output.loss / parts).backward()

@@ -251,7 +251,7 @@ def test_training_loss_adds_the_flow_and_has_the_plain_gradients(weight):
     model, ids = tiny(loss_chunk=7, flow_loss_weight=weight), tokens()
     expected = plain_loss(model, ids) + weight * model.embedding.flow_loss(ids)
     output = model.train()(ids, labels=labels_of(ids))
-    assert output.logits is None and output.past_key_values is None
+    assert output.past_key_values is None
     assert error(output.loss, expected) < 1e-12
     assert error(parameter_gradients(model, output.loss), parameter_gradients(model, expected)) < 1e-12
 
@@ -300,7 +300,7 @@ def test_segments_are_one_pass(monkeypatch, training, padded, recomputed):
         )
         used = [p for p in model.parameters() if p.requires_grad]
         grads = torch.autograd.grad(out.loss, used, allow_unused=True)
-        tensors = [out.loss, *out.hidden_states, *(() if out.logits is None else (out.logits,))]
+        tensors = [out.loss, *out.hidden_states, out.logits]
         tensors += [part for state in out.state.states() for part in state if part is not None]
         found.append(tensors + [g for g in grads if g is not None])
     assert all(error(a, b) < 1e-11 for a, b in zip(*found, strict=True))
