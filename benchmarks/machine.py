@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from benchmarks.timing import total_memory
+from liquidlm.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -60,11 +61,8 @@ def write_results(name: str, figures: dict[str, Any]) -> Path:
     """Write RESULTS/name.json, whole or not at all, the machine first."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
-    part = file.with_suffix(".part")
     rest = {key: value for key, value in figures.items() if key != "machine"}  # of an earlier run
-    part.write_text(json.dumps({"machine": machine(), **rest}, indent=1) + "\n")
-    part.replace(file)
-    return file
+    return write_text(file, json.dumps({"machine": machine(), **rest}, indent=1) + "\n")
 
 
 def add_results(name: str, section: str, key: str, entries: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,8 @@ from jaxtyping import Bool, Float
 from benchmarks.machine import RESULTS, add_results
 from benchmarks.service_log import KINDS, Entry, service_log
 from liquidlm import LiquidTextGenerationModel
-from liquidlm.folder import load_model, save_model, write_folder
+from liquidlm.files import write_folder
+from liquidlm.folder import load_model, save_model
 from liquidlm.settings import TrainSettings
 from liquidlm.surprise import Line, SurpriseReader
 from liquidlm.train import train

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .errors import LiquidError
 from .events import LONGEST
-from .folder import write_folder
+from .files import write_folder
 from .model import LiquidTextGenerationModel
 from .step import LiquidStep
 from .tokenizer import LEDTokenizerWrapper

@@ -1,10 +1,5 @@
-"""Models and checkpoints on disk: written whole or not at all, checked when read."""
+"""Models and checkpoints on disk."""
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,89 +7,10 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from .errors import LiquidError, first_line
+from .files import MANIFEST, verify
 from .model import LiquidTextGenerationModel
 from .pretrained import shipped_models
 from .tokenizer import LEDTokenizerWrapper
-
-MANIFEST = "checksums.json"
-
-
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make `folder` out of what `fill` writes, with a checksum of every file, atomically.
-
-    An interruption at any moment leaves the old folder or the new one, never a half.
-    """
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        fill(part)
-        _write_manifest(part)
-        if folder.exists():
-            remove_folder(folder)
-        part.replace(folder)
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, OSError | SafetensorError):
-            raise cannot_write(folder, error) from error
-        raise
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder so that it is never seen half there."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.replace(old)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def merge_into(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Put what `fill` writes into `folder` beside what is there, file by file, the manifest last."""
-    part = folder / ".export.part"
-    write_folder(part, fill)
-    try:
-        (folder / MANIFEST).unlink(missing_ok=True)
-        for file in sorted(part.iterdir(), key=lambda file: file.name == MANIFEST):
-            os.replace(file, folder / file.name)
-        part.rmdir()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-
-
-def cannot_write(path: Path, error: Exception) -> LiquidError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return LiquidError(f"cannot write {path}: {reason}; free some space or choose another --out")
-
-
-def _write_manifest(folder: Path) -> None:
-    sums = {file.name: _checksum(file) for file in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps(sums, indent=1))
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def verify(folder: Path) -> None:
-    """LiquidError that names the file if one of `folder` is missing or not as it was written."""
-    try:
-        sums = json.loads((folder / MANIFEST).read_text())
-        damaged = [name for name, value in sums.items() if _checksum(folder / name) != value]
-    except (OSError, ValueError, AttributeError) as error:
-        missing = getattr(error, "filename", None) or folder / MANIFEST
-        raise LiquidError(f"{missing} is missing or damaged: {folder} was not written completely") from error
-    if damaged:
-        raise LiquidError(f"{folder / damaged[0]} is damaged: it is not as it was written")
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether `folder` is there as it was written."""
-    try:
-        verify(folder)
-    except LiquidError:
-        return False
-    return True
 
 
 def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:

@@ -16,7 +16,7 @@ from .cells import AsyncLiquidCell, TimeMixer
 from .corpus import Document
 from .errors import LiquidError
 from .events import Events
-from .folder import cannot_write
+from .files import write_file
 from .generate import read_output
 from .model import LiquidTextGenerationModel
 from .state import CellState, LiquidCache
@@ -222,12 +222,7 @@ def draw(found: Anatomy, file: Path) -> Path:
                 xlabel="written by event",
                 ylabel="read at event",
             )
-    part = file.with_name(f".{file.name}.part")
-    try:
-        figure.savefig(part, format="png", dpi=120)
-        return part.replace(file)
-    except OSError as error:
-        raise cannot_write(file, error) from error
+    return write_file(file, lambda part: figure.savefig(part, format="png", dpi=120))
 
 
 def _draw_gaps(axis: Any, at: np.ndarray, found: Anatomy) -> None:

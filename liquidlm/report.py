@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor
 
 from .errors import LiquidError
-from .folder import cannot_write
+from .files import cannot_write, write_file, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -34,7 +34,7 @@ class Report:
         self.folder, self.console = folder, Console(stderr=True, highlight=False)
         self.file = folder / "curve.jsonl"
         self.entries = [entry for entry in read_curve(self.file) if entry["step"] <= step]
-        self._write("".join(json.dumps(entry) + "\n" for entry in self.entries), "w")
+        write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in self.entries))
         self.writer = _summary_writer(folder / "tensorboard") if tensorboard else None
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=self.console
@@ -69,7 +69,11 @@ class Report:
     def record(self, entry: dict[str, int | float]) -> None:
         """Add a point to the curve."""
         self.entries.append(entry)
-        self._write(json.dumps(entry) + "\n", "a")
+        try:
+            with self.file.open("a", encoding="utf-8", newline="") as stream:
+                stream.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise cannot_write(self.file, error) from error
         if self.writer is not None:
             for name, value in entry.items():
                 self.writer.add_scalar(name, value, int(entry["step"]))
@@ -82,19 +86,9 @@ class Report:
             for name, values in (spread or {}).items():
                 self.writer.add_histogram(name, values, step)
 
-    def _write(self, text: str, mode: str) -> None:
-        try:
-            with self.file.open(mode) as stream:
-                stream.write(text)
-        except OSError as error:
-            raise cannot_write(self.file, error) from error
-
     def plot(self) -> Path:
         """Draw the curve so far to `curve.png`."""
-        try:
-            return plot_curve(self.entries, self.folder / "curve.png")
-        except OSError as error:
-            raise cannot_write(self.folder / "curve.png", error) from error
+        return plot_curve(self.entries, self.folder / "curve.png")
 
 
 class Silence:
@@ -129,7 +123,7 @@ def read_curve(file: Path) -> list[dict[str, int | float]]:
     """The points of a `curve.jsonl`; a last line cut short by an interruption is left out."""
     entries: list[dict[str, int | float]] = []
     if file.exists():
-        for line in file.read_text().splitlines():
+        for line in file.read_text(encoding="utf-8").splitlines():
             try:
                 entries.append(json.loads(line))
             except ValueError:
@@ -158,10 +152,10 @@ def plot_curve(entries: list[dict[str, int | float]], file: Path) -> Path:
     axis.grid(alpha=0.3)
     if axis.lines:
         axis.legend()
-    part = file.with_name(f".{file.name}.part")
-    figure.savefig(part, format="png", dpi=130)
-    plt.close(figure)
-    return part.replace(file)
+    try:
+        return write_file(file, lambda part: figure.savefig(part, format="png", dpi=130))
+    finally:
+        plt.close(figure)
 
 
 def _summary_writer(folder: Path) -> "SummaryWriter":

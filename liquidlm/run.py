@@ -15,16 +15,8 @@ from .config import LiquidConfig
 from .data import IGNORED, StreamBatches, TokenCorpus, Weighted
 from .errors import LiquidError, first_line
 from .evaluate import Evaluation, evaluate
-from .folder import (
-    checkpoint_folder,
-    checkpoints,
-    is_whole,
-    newest_whole,
-    remove_folder,
-    save_model,
-    verify,
-    write_folder,
-)
+from .files import is_whole, remove_folder, verify, write_folder
+from .folder import checkpoint_folder, checkpoints, newest_whole, save_model
 from .model import LiquidTextGenerationModel
 from .optim import clip_gradients, liquid_optimisers
 from .precision import autocast, bf16_is_faster

@@ -20,6 +20,7 @@ from .data import tokenize_documents
 from .errors import LiquidError
 from .evaluate import evaluate, peak_memory
 from .folded import FoldedEmbedding
+from .files import probe
 from .folder import load_model
 from .generate import Sampling, read_output, write, write_timed
 from .model import LiquidTextGenerationModel
@@ -220,16 +221,6 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[E
     if after is not None:
         events.append(Event((events[-1].time if events else now or 0.0) + after, "\n"))
     return events
-
-
-def probe(file: Path) -> None:
-    """LiquidError now, not after a long prompt, if the file cannot be written."""
-    part = file.with_name(file.name + ".part")
-    try:
-        part.touch()
-        part.unlink()
-    except OSError as error:
-        raise LiquidError(f"cannot write the state to {file}: {error.strerror}") from error
 
 
 def _begin(

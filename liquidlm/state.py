@@ -14,6 +14,7 @@ from transformers import Cache
 from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin, LinearAttentionLayer
 
 from .errors import LiquidError
+from .files import write_file
 
 
 class CellState(NamedTuple):
@@ -226,14 +227,8 @@ class LiquidCache(Cache):
 
     def save(self, path: str | Path, **metadata: str) -> None:
         """Write the state as safetensors, atomically, with `metadata` beside it."""
-        path = Path(path)
-        temporary = path.with_name(path.name + ".part")
-        seen = str(self.get_seq_length())
-        try:
-            save_file(self.tensors(), temporary, {"liquid_state": json.dumps({"seen": seen, **metadata})})
-            temporary.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise LiquidError(f"cannot write the state to {path}: {error}") from error
+        header = {"liquid_state": json.dumps({"seen": str(self.get_seq_length()), **metadata})}
+        write_file(path, lambda part: save_file(self.tensors(), part, header))
 
     @classmethod
     def load(cls, path: str | Path, num_layers: int) -> tuple["LiquidCache", dict[str, str]]:

@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 from .corpus import Document
 from .data import TokenCorpus, TokenSink
 from .errors import LiquidError
-from .folder import write_folder
+from .files import write_folder
 from .tokenizer import LEDTokenizerWrapper
 
 FOLDER = "LIQUIDLM_CACHE"

@@ -11,15 +11,8 @@ from pathlib import Path
 from .corpus import read_documents
 from .errors import LiquidError
 from .evaluate import Evaluation
-from .folder import (
-    cannot_write,
-    checkpoint_folder,
-    checkpoints,
-    merge_into,
-    newest_whole,
-    save_model,
-    step_of,
-)
+from .files import make_folder, merge_into, probe, write_text
+from .folder import checkpoint_folder, checkpoints, newest_whole, save_model, step_of
 from .hf_datasets import PREFIX
 from .processes import Processes, processes
 from .report import Report, Silence
@@ -101,10 +94,7 @@ def _lasting(paths: list[str], folder: Path) -> list[str]:
     """Paths under which a resumed run finds the same text: absolute, standard input kept as a file."""
     kept = folder / "standard-input.txt"
     if "-" in paths:
-        try:
-            kept.write_text("\n".join(document.text for document in read_documents(["-"])), newline="")
-        except OSError as error:
-            raise cannot_write(kept, error) from error
+        write_text(kept, "\n".join(document.text for document in read_documents(["-"])))
     return [
         path if path.startswith(PREFIX) else str(kept if path == "-" else Path(path).absolute())
         for path in paths
@@ -151,12 +141,8 @@ def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]
 
 def _probe(folder: Path) -> None:
     """LiquidError now, not after the training, if nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".probe").touch()
-        (folder / ".probe").unlink()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    make_folder(folder)
+    probe(folder / "curve.jsonl")
 
 
 def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
@@ -250,7 +236,7 @@ def _finish(run: Run, report: Report | Silence, result: Evaluation) -> None:
     """Export the model and say how it fares."""
     folder = run.folder
     report.record({"step": run.step, "seconds": run.seconds, "final_bits_per_byte": result.bits_per_byte})
-    merge_into(folder, lambda part: save_model(part, run.whole, run.texts.tokenizer))
+    merge_into(folder, lambda part: save_model(part, run.whole, run.texts.tokenizer), seal="config.json")
     report.say(
         f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats"
         f" per token ({result.bytes:,} bytes, state carried)."

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from .evaluate import peak_memory
+from .files import probe
 from .folder import load_model
 from .precision import best_device
-from .session import probe
 from .signals import stop_signals
 from .surprise import THRESHOLD, Line, SurpriseReader
 

@@ -21,7 +21,8 @@ from benchmarks.texts import FOLDER, stories
 from liquidlm.corpus import read_documents
 from liquidlm.data import tokenize_documents
 from liquidlm.evaluate import evaluate
-from liquidlm.folder import checkpoints, load_model, newest_whole, save_model, write_folder
+from liquidlm.files import write_folder
+from liquidlm.folder import checkpoints, load_model, newest_whole, save_model
 from liquidlm.generate import Sampling, read, write
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.pretrained import STORIES

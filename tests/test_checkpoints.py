@@ -9,7 +9,8 @@ from training import ALONE, TINY, settings, weights
 
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
-from liquidlm.folder import checkpoints, load_model, merge_into, newest_whole, verify, write_folder
+from liquidlm.files import merge_into, verify, write_folder
+from liquidlm.folder import checkpoints, load_model, newest_whole
 from liquidlm.run import Run
 from liquidlm.train import resume, train
 from liquidlm.training_text import prepare
@@ -98,7 +99,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(LiquidError, match="No space left on device"):
         write_folder(folder, fails)
     with pytest.raises(LiquidError, match="No space left on device"):
-        merge_into(folder, fails)
+        merge_into(folder, fails, seal="a")
     verify(folder)
     assert (folder / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

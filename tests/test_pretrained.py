@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.folder import load_model, verify
+from liquidlm.files import verify
+from liquidlm.folder import load_model
 from liquidlm.pretrained import STORIES, shipped_models
 from recipes.stories import PROMPTS, sample
 

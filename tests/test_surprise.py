@@ -20,7 +20,8 @@ from liquidlm.corpus import read_documents
 from liquidlm.data import tokenize_documents
 from liquidlm.errors import LiquidError
 from liquidlm.evaluate import evaluate
-from liquidlm.folder import load_model, save_model, write_folder
+from liquidlm.files import write_folder
+from liquidlm.folder import load_model, save_model
 from liquidlm.session import fingerprint
 from liquidlm.settings import TrainSettings
 from liquidlm.surprise import LATE, LONGEST, UNTIMED, Line, LineCutter, Piece, SurpriseReader, Usual
@@ -352,7 +353,7 @@ def test_mistakes_are_one_line(watch, trained: Path, tmp_path: Path) -> None:
     other.save(state)
     for options, said in (
         (("--state", state), "the state of another model"),
-        (("--state", tmp_path / "none" / "log.state"), "cannot write the state"),
+        (("--state", tmp_path / "none" / "log.state"), "cannot write"),
         (("--threshold", 0), "threshold must be over 0"),
     ):
         code, out, err = watch(trained, *options, stdin=data)

@@ -20,12 +20,8 @@ from liquidlm import train as training
 from liquidlm.builtin_text import builtin_documents
 from liquidlm.corpus import Document
 from liquidlm.errors import LiquidError
-from liquidlm.folder import (
-    checkpoints,
-    load_model,
-    remove_folder,
-    verify,
-)
+from liquidlm.files import remove_folder, verify
+from liquidlm.folder import checkpoints, load_model
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.optim import clip_gradients
 from liquidlm.report import plot_curve, read_curve
