@@ -19,8 +19,8 @@ from .corpus import read_documents
 from .data import tokenize_documents
 from .errors import LiquidError
 from .evaluate import evaluate, peak_memory
-from .folded import FoldedEmbedding
 from .files import probe
+from .folded import FoldedEmbedding
 from .folder import load_model
 from .generate import Sampling, read_output, write, write_timed
 from .model import LiquidTextGenerationModel
