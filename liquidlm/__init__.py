@@ -7,6 +7,7 @@ constant cost and memory per token.
 Importing the package registers the model with transformers' Auto classes.
 """
 
+from . import startup as startup  # before the others, which take seconds
 from .body import LiquidModel
 from .cells import (
     AdaptiveLiquidNeuron,

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,8 @@ from .folder import load_model
 from .generate import Sampling
 from .pretrained import STORIES, shipped_models
 from .session import evaluate_text, generate_text
+from .startup import ready
+from .streams import READER_GONE, OutputLost, standard_streams
 from .surprise import THRESHOLD
 from .train_command import train
 
@@ -345,11 +348,29 @@ def bench(
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one line and exit code 2."""
+    ready()
     logging.disable_progress_bar()  # transformers' own, for loading a few files
     keep_freed_memory()
+    with standard_streams():
+        code = _exit_code(app)
+        code = _exit_code(sys.stdout.flush) or code  # now, when a failure can still be told
+    sys.exit(code)
+
+
+def _exit_code(command: Callable[[], object]) -> int | str | None:
+    """Run a command and say what ended it, if it is a mistake."""
     try:
-        app()
-    except LiquidError as error:
-        process = "" if os.environ.get("RANK", "0") == "0" else f"process {os.environ['RANK']}: "
-        print(f"{process}error: {error}", file=sys.stderr)
-        sys.exit(2)
+        command()
+    except SystemExit as end:
+        return end.code
+    except OutputLost as error:
+        return READER_GONE if error.reader_gone else _refuse(error)
+    except (LiquidError, OSError) as error:
+        return _refuse(error)
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    process = "" if os.environ.get("RANK", "0") == "0" else f"process {os.environ['RANK']}: "
+    print(f"{process}error: {error}", file=sys.stderr)
+    return 2

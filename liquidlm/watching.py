@@ -1,6 +1,5 @@
 """`liquidlm watch`: standard input as it grows ▶ its lines with their surprise, printed as they come."""
 
-import io
 import json
 import os
 import select
@@ -65,8 +64,6 @@ def watch(
                 if time.perf_counter() - saved > SAVED_EVERY:
                     save()
                     saved = time.perf_counter()
-        except BrokenPipeError:  # what is left in the buffer goes nowhere, without another complaint
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         finally:
             save()
     seconds = time.perf_counter() - begin
@@ -92,8 +89,6 @@ def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[L
 
 def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
     """What prints lines: in colour on a terminal, bare where they go elsewhere, or as JSON objects."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # not every terminal can print every line
     console = Console(highlight=False)
 
     def show(lines: list[Line]) -> None:

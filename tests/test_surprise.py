@@ -414,7 +414,6 @@ def test_memory_is_the_same_after_much_as_after_little_and_a_closed_pipe_is_quie
             for _ in range(100):
                 child.stdin.write(line.encode() * 20)
                 child.stdin.flush()
-        assert child.wait(60) == 0
-        said = child.stderr.read().decode()
-    assert "lines/s" in said and "Traceback" not in said and "BrokenPipe" not in said
+        assert child.wait(60) == 141  # as a program that SIGPIPE has ended
+        assert child.stderr.read() == b""
     assert (tmp_path / "log.state").exists()
