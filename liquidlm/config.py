@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import no_type_check
+from typing import get_args, no_type_check
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .checked import plain_errors
 from .errors import LiquidError
 
 MIXERS = ("time", "memory", "nonlinear")
@@ -24,6 +25,7 @@ from liquidlm import *  # noqa: F403
 
 
 @no_type_check  # strict checks the fields, and lets transformers' own pass
+@plain_errors
 @strict
 class LiquidConfig(PreTrainedConfig):
     r"""Sizes and choices of `LiquidTextGenerationModel`.
@@ -84,17 +86,17 @@ class LiquidConfig(PreTrainedConfig):
     loss_chunk: int = 2048
     flow_hidden_dim: int = 128
     num_flows: int = 4
-    ode_decay: float = 0.1
-    ode_adaptive: float = 0.01
+    ode_decay: float | int = 0.1
+    ode_adaptive: float | int = 0.01
     ode_method: str = "rk4"
     ode_steps: int = 4
-    flow_loss_weight: float = 0.1
-    time_scale: float = 1.0
-    memory_scale: float | None = None
+    flow_loss_weight: float | int = 0.1
+    time_scale: float | int = 1.0
+    memory_scale: float | int | None = None
     time_components: int = 0
-    time_resolution: float = 0.0
-    dropout_rate: float = 0.1
-    norm_eps: float = 1e-6
+    time_resolution: float | int = 0.0
+    dropout_rate: float | int = 0.1
+    norm_eps: float | int = 1e-6
     use_cache: bool = True
     bos_token_id: int | None = 0
     pad_token_id: int | None = 1
@@ -102,6 +104,7 @@ class LiquidConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        self._whole_floats()
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
         if self.ngram_rows is None:
@@ -142,6 +145,12 @@ class LiquidConfig(PreTrainedConfig):
     def validate_layer_type(self):
         """`layer_types` is derived, not given: nothing to validate."""
 
+    def _whole_floats(self):
+        """A whole number is a fine float."""
+        for name in FLOATS:
+            if isinstance(value := getattr(self, name), int):
+                setattr(self, name, float(value) if abs(value) < 2**1023 else math.inf)
+
     def _check_sizes(self):
         for name in (
             *("vocab_size", "hidden_size", "embedding_dim", "latent_dim", "num_hidden_layers", "conv_width"),
@@ -172,6 +181,11 @@ class LiquidConfig(PreTrainedConfig):
             raise LiquidError(f"memory_scale must be positive and finite, not {self.memory_scale}")
         if not 0 <= self.time_resolution < math.inf:
             raise LiquidError(f"time_resolution must be at least 0 and finite, not {self.time_resolution}")
+        if self.norm_eps <= 0:
+            raise LiquidError(f"norm_eps must be over 0, not {self.norm_eps}")
+        for name in FLOATS:
+            if (value := getattr(self, name)) is not None and not math.isfinite(value):
+                raise LiquidError(f"{name} must be finite, not {value}")
         if not 0 <= self.dropout_rate < 1:
             raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
         kinds = self.mixer_types or []
@@ -180,3 +194,13 @@ class LiquidConfig(PreTrainedConfig):
                 f"mixer_types needs {' or '.join(MIXERS)} for each of the {self.num_hidden_layers} blocks,"
                 f" not {kinds}"
             )
+        if (
+            "memory" in kinds
+            and (heads := self.num_heads) is not None
+            and (heads < 1 or self.hidden_size % heads)
+        ):
+            raise LiquidError(f"num_heads ({self.num_heads}) must divide hidden_size ({self.hidden_size})")
+
+
+FLOATS = tuple(name for name, kind in LiquidConfig.__annotations__.items() if float in get_args(kind))
+"""Fields that are numbers of any kind."""

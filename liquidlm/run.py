@@ -1,9 +1,7 @@
 """One training run: what changes from step to step, saved and restored together."""
 
 import copy
-import json
 import math
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from .model import LiquidTextGenerationModel
 from .optim import clip_gradients, liquid_optimisers
 from .precision import autocast, bf16_is_faster
 from .processes import Processes, load_weights
+from .progress import Progress, Rounds
 from .settings import SIZES, TrainSettings
 from .training_text import Texts
 from .watch import gradient_norms
@@ -30,10 +29,6 @@ KEPT = 2
 ROLL_BACK = 5
 """Steps in a row whose loss or gradient is not finite, after which the run goes back to its last checkpoint;
 after as many times in a row it ends."""
-PROGRESS = ("step", "seconds", "skipped", "rolled_back")
-"""Numbers of a run that a checkpoint keeps."""
-
-
 COMPONENTS = 8
 """Log-normals of the next gap's distribution, where the text has times."""
 MEMORY_GAPS = 30
@@ -54,21 +49,6 @@ def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationMo
         sizes |= clock(texts.train)
     sizes |= settings.sizes
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
-
-
-@dataclass
-class Rounds:
-    """How the held-out text has fared: its best bits per byte, when, and the rounds since."""
-
-    best: float = math.inf
-    best_step: int = 0
-    worse: int = 0
-
-    def add(self, bits: float, step: int) -> None:
-        if bits < self.best:
-            self.best, self.best_step, self.worse = bits, step, 0
-        else:
-            self.worse += 1
 
 
 class Step(NamedTuple):
@@ -236,13 +216,7 @@ class Run:
             save_model(folder, self.whole, self.texts.tokenizer)
             save_file(optimisers, folder / "optimisers.safetensors")
             save_file(state, folder / "state.safetensors")
-            progress = {
-                **{name: getattr(self, name) for name in PROGRESS},
-                "rounds": asdict(self.rounds),
-                "batches": self.batches.state_dict(),
-                "settings": asdict(self.settings),
-            }
-            (folder / "run.json").write_text(json.dumps(progress, indent=1))
+            self.progress().write(folder)
 
         folder = checkpoint_folder(self.folder, self.step)
         if not is_whole(folder):
@@ -252,17 +226,28 @@ class Run:
             if old != best:
                 remove_folder(old)
 
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return Progress(
+            self.step,
+            self.seconds,
+            self.skipped,
+            self.rolled_back,
+            self.rounds,
+            self.batches.state_dict(),
+            self.settings,
+        )
+
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
-        progress = json.loads((checkpoint / "run.json").read_text())
-        self.batches.load_state_dict(progress["batches"])
+        progress = Progress.read(checkpoint)
+        self.batches.load_state_dict(progress.batches)
         tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
         random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
-        if {*PROGRESS, "rounds"} - progress.keys() or random.ndim != 2:
+        if random.ndim != 2:
             raise LiquidError(f"{checkpoint} was written by an earlier version: start a new run")
-        for name in PROGRESS:
-            setattr(self, name, progress[name])
-        self.rounds = Rounds(**progress["rounds"])
+        self.step, self.seconds, self.rounds = progress.step, progress.seconds, progress.rounds
+        self.skipped, self.rolled_back = progress.skipped, progress.rolled_back
         try:
             self._load_weights(checkpoint)
         except (IndexError, KeyError, RuntimeError, ValueError) as error:

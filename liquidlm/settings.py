@@ -2,12 +2,22 @@
 
 import math
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from .checked import STRICT, explain, plain_errors, unknown
 from .config import LiquidConfig
 from .errors import LiquidError
+
+Count = Annotated[int, Field(gt=0, lt=2**63)]
+CountOrNone = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0, lt=math.inf)]
+Paths = Annotated[list[str], Field(strict=False)]  # a tuple will do
+NotNegative = Annotated[float, Field(ge=0, lt=math.inf)]
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "embedding_dim": 128, "latent_dim": 64},
@@ -16,8 +26,16 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """About 1, 5 and 25 million parameters beside the vocabulary's; "base" without n-grams 33."""
 
+SIZED = tuple(
+    name
+    for name in LiquidConfig.__annotations__
+    if not name.endswith("token_id") and name not in ("vocab_size", "use_cache", "model_type")
+)
+"""Fields of LiquidConfig that `sizes` may give; the others are the tokenizer's, or no sizes."""
 
-@dataclass
+
+@plain_errors
+@dataclass(config=STRICT)
 class TrainSettings:
     """Everything that defines a run.
 
@@ -37,27 +55,31 @@ class TrainSettings:
         patience: stop when the held-out text has not got better for so many rounds, and keep the best.
         recompute: activations are computed anew in the backward pass (activation checkpointing).
         bf16: None where the machine is faster with it.
+
+    Raises:
+        LiquidError: a value of the wrong type or size, settings that contradict one another, or a name that
+            is none of these.
     """
 
-    paths: list[str] = field(default_factory=list)
-    weights: list[int | float] = field(default_factory=list)
-    span: int = 16384
-    valid: list[str] = field(default_factory=list)
+    paths: Paths = field(default_factory=list)
+    weights: Annotated[list[NotNegative], Field(strict=False)] = field(default_factory=list)
+    span: CountOrNone = 16384
+    valid: Paths = field(default_factory=list)
     tokenizer: str = "bytes"
-    steps: int | None = None
-    minutes: float | None = None
+    steps: Count | None = None
+    minutes: Positive | None = None
     size: str = "small"
     sizes: dict[str, Any] = field(default_factory=dict)
     timestamps: bool = False
-    context: int = 256
-    batch_size: int = 8
-    accumulate: int = 1
-    warmup: int = 30
-    patience: int | None = None
-    lr: float = 0.02
-    weight_decay: float = 0.1
-    dropout: float = 0.0
-    seed: int = 0
+    context: Count = 256
+    batch_size: Count = 8
+    accumulate: Count = 1
+    warmup: Count = 30
+    patience: Count | None = None
+    lr: Positive = 0.02
+    weight_decay: NotNegative = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: CountOrNone = 0
     recompute: bool = False
     bf16: bool | None = None
     tensorboard: bool = False
@@ -65,38 +87,42 @@ class TrainSettings:
     def __post_init__(self):
         if (self.steps is None) == (self.minutes is None):
             raise LiquidError("say how long to train: either steps or minutes")
-        for name in ("steps", "minutes", "context", "batch_size", "accumulate", "warmup", "patience", "lr"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise LiquidError(f"{name} must be over 0, not {value}")
-        if self.span < 0:
-            raise LiquidError(f"span must be at least 0, not {self.span}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise LiquidError(f"weight_decay must be at least 0, not {self.weight_decay}")
         if self.weights and len(self.weights) != len(self.paths):
             raise LiquidError(f"{len(self.weights)} weights for {len(self.paths)} paths: give one for each")
+        if self.weights and not any(self.weights):
+            raise LiquidError("weights must not all be 0: nothing would be told")
         if self.size not in SIZES:
             raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
-        if not 0 <= self.seed < 2**63:
-            raise LiquidError(f"seed must be at least 0, not {self.seed}")
+        if names := [name for name in self.sizes if name not in SIZED]:
+            raise LiquidError(unknown(f"sizes.{names[0]}", "setting", SIZED))
+        sizes: dict[str, Any] = {**SIZES[self.size], **self.sizes}
+        LiquidConfig(**sizes)  # which refuses what makes no model
 
 
-SETTINGS = tuple(field.name for field in fields(TrainSettings))
+SETTINGS: dict[str, Any] = {field.name: field.type for field in fields(TrainSettings)}
+"""Name and type of each."""
 
 
 def read_config(file: Path) -> dict[str, Any]:
     """Settings from a TOML file: names of `TrainSettings`, and under [sizes] fields of LiquidConfig.
 
     Raises:
-        LiquidError: a file that cannot be read or is not TOML, or a name that is none of these.
+        LiquidError: a file that cannot be read or is not TOML, a name that is none of these, or a value of
+            the wrong type or size.
     """
     try:
-        found = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise LiquidError(f"{file} cannot be read as settings: {error}") from error
-    known = {"sizes": {field.name for field in fields(LiquidConfig)}, "": set(SETTINGS)}
-    for name in [*found, *(f"sizes.{name}" for name in found.get("sizes", {}))]:
-        section, _, last = name.rpartition(".")
-        if last not in known[section]:
-            raise LiquidError(f"{file}: {name} is no setting; there are {', '.join(sorted(known[section]))}")
+    for name, value in found.items():
+        if name not in SETTINGS:
+            place = "; it belongs under [sizes]" if name in SIZED else ""
+            raise LiquidError(f"{file}: {unknown(name, 'setting', sorted(SETTINGS))}{place}")
+        try:
+            TypeAdapter(SETTINGS[name], config=STRICT).validate_python(value)
+        except ValidationError as error:
+            raise LiquidError(f"{file}: {explain(error, (), name)}") from error
+    for name in found.get("sizes", {}):
+        if name not in SIZED:
+            raise LiquidError(f"{file}: {unknown(f'sizes.{name}', 'setting', SIZED)}")
     return found

@@ -1,12 +1,12 @@
 """Training: text ▶ a folder with model, tokenizer and curve, which no interruption can lose."""
 
-import json
 import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .corpus import read_documents
 from .errors import LiquidError
@@ -15,6 +15,7 @@ from .files import make_folder, merge_into, probe, write_text
 from .folder import checkpoint_folder, checkpoints, newest_whole, save_model, step_of
 from .hf_datasets import PREFIX
 from .processes import Processes, processes
+from .progress import Progress
 from .report import Report, Silence
 from .run import ROLL_BACK, Run
 from .settings import TrainSettings
@@ -67,8 +68,8 @@ def _is_of(folder: Path, settings: TrainSettings) -> bool:
     steps = checkpoints(folder)
     if not steps:
         return False
-    kept = json.loads((newest_whole(steps)[0] / "run.json").read_text())["settings"]
-    return {**kept, "bf16": None} == {**asdict(settings), "bf16": None}
+    kept = Progress.read(newest_whole(steps)[0]).settings
+    return replace(kept, bf16=None) == replace(settings, bf16=None)
 
 
 def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Run:
@@ -126,12 +127,11 @@ def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]
     with all_.together():
         if not checkpoint.is_dir():
             raise LiquidError(f"{checkpoint} is not there on every machine: give an --out that all see")
-    settings = json.loads((checkpoint / "run.json").read_text())["settings"]
-    given = {name: value for name, value in changes.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & {"steps", "minutes"}:
-        settings |= {"steps": None, "minutes": None}
-    settings = TrainSettings(**{**settings, **given})
+        given = {"steps": None, "minutes": None} | given
     with all_.together():
+        settings = replace(Progress.read(checkpoint).settings, **given)
         _check_rows(settings, all_)
     run = _run(settings, folder, all_, checkpoint)
     if all_.first:

@@ -26,6 +26,7 @@ from liquidlm.folder import checkpoints, load_model, newest_whole, save_model
 from liquidlm.generate import Sampling, read, write
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.pretrained import STORIES
+from liquidlm.progress import Progress
 from liquidlm.tokenizer import LEDTokenizerWrapper
 
 CARD = Path(__file__).with_name("stories-card.md")
@@ -87,13 +88,13 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
 
 def _facts(run: Path) -> dict[str, str]:
     """How the run went, from its newest checkpoint and its curve."""
-    last = json.loads((newest_whole(checkpoints(run))[0] / "run.json").read_text())
-    tokens = last["step"] * last["settings"]["batch_size"] * last["settings"]["context"]
+    last = Progress.read(newest_whole(checkpoints(run))[0])
+    tokens = last.step * last.settings.batch_size * last.settings.context
     return {
-        "steps": f"{last['step']:,}",
+        "steps": f"{last.step:,}",
         "tokens": f"{tokens / 1e6:.1f}",
-        "hours": f"{last['seconds'] / 3600:.1f}",
-        "dropout": str(last["settings"]["dropout"]),
+        "hours": f"{last.seconds / 3600:.1f}",
+        "dropout": str(last.settings.dropout),
     }
 
 

@@ -11,6 +11,7 @@ from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
 from liquidlm.files import merge_into, verify, write_folder
 from liquidlm.folder import checkpoints, load_model, newest_whole
+from liquidlm.progress import Progress
 from liquidlm.run import Run
 from liquidlm.train import resume, train
 from liquidlm.training_text import prepare
@@ -61,13 +62,17 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(text: Path, copied: Path) 
         load_model(copied)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_one_clear_error(text: Path, copied: Path) -> None:
-    chosen, newest = settings(text), checkpoints(copied)[0]
-    progress = json.loads((newest / "run.json").read_text())
-    del progress["rounds"]
-    (newest / "run.json").write_text(json.dumps(progress))
-    with pytest.raises(LiquidError, match="earlier version"):
-        Run(chosen, prepare(chosen), copied, ALONE).load(newest)
+def test_a_checkpoint_of_another_version_is_one_clear_error(copied: Path) -> None:
+    file = checkpoints(copied)[0] / "run.json"
+    progress = json.loads(file.read_text(encoding="utf-8"))
+    for other, said in (
+        ({name: value for name, value in progress.items() if name != "rounds"}, "rounds is missing"),
+        ({**progress, "settings": {**progress["settings"], "heat": 3}}, "settings.heat is no setting"),
+        ({**progress, "settings": {**progress["settings"], "lr": "fast"}}, "settings.lr must be a number"),
+    ):
+        file.write_text(json.dumps(other), encoding="utf-8")
+        with pytest.raises(LiquidError, match=f"earlier version .*{said}"):
+            Progress.read(file.parent)
 
 
 def test_a_checkpoint_of_a_model_of_another_shape_is_one_clear_error(text: Path, tmp_path: Path) -> None:

@@ -297,28 +297,6 @@ def test_the_sample_of_the_held_out_text_has_the_size_asked_for() -> None:
     assert sum(len(document.text) for document in _head(many, 20, 100)) == 100
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"steps": 0}, "steps must be over 0"),
-        ({"minutes": 1.0}, "either steps or minutes"),
-        ({"steps": None}, "either steps or minutes"),
-        ({"steps": None, "minutes": float("nan")}, "minutes must be over 0"),
-        ({"context": -1}, "context must be over 0"),
-        ({"batch_size": 0}, "batch_size must be over 0"),
-        ({"accumulate": 0}, "accumulate must be over 0"),
-        ({"patience": 0}, "patience must be over 0"),
-        ({"lr": -0.1}, "lr must be over 0"),
-        ({"size": "huge"}, "unknown size 'huge'"),
-        ({"seed": -1}, "seed must be"),
-        ({"dropout": 1.5}, "dropout"),
-    ],
-)
-def test_settings_that_make_no_sense(text: Path, tmp_path: Path, changes: dict, said: str) -> None:
-    with pytest.raises(LiquidError, match=said):
-        train(settings(text, **changes), tmp_path / "run")
-
-
 def test_a_text_shorter_than_a_batch_and_a_folder_that_is_taken(
     text: Path, whole: Path, tmp_path: Path
 ) -> None:
