@@ -29,6 +29,7 @@ from .ngram import NGramEmbedding
 from .norm import Norm
 from .output import LiquidModelOutput
 from .state import CellState, LiquidCache, LiquidStateLayer
+from .timestamps import in_float64
 
 SEGMENT = 4096
 """Tokens that go through all blocks together."""
@@ -227,6 +228,8 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         flow_ids: Tensor | None = None,
     ) -> Reading:
         """What is to be read, checked, from what `forward` is given."""
+        if timestamps is not None:
+            timestamps = in_float64(timestamps, self.config.time_scale)
         batch, length = check_tokens(input_ids, timestamps=timestamps, seq_idx=seq_idx, starts=starts)
         mask = None if attention_mask is None else attention_mask[:, -length:]
         if mask is not None and mask.shape != input_ids.shape:

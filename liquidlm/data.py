@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int32, Int64, Integer
+from jaxtyping import Bool, Float64, Int32, Int64, Integer, Num
 from torch import Tensor
 
 from liquidlm.corpus import Document
@@ -61,7 +61,7 @@ class Window(NamedTuple):
 
     ids: Int64[np.ndarray, " n"]
     starts: Bool[np.ndarray, " n"]
-    times: Float64[np.ndarray, " n"] | None
+    times: Num[np.ndarray, " n"] | None
 
     @classmethod
     def joined(cls, windows: Sequence["Window"]) -> "Window":
@@ -86,7 +86,7 @@ class TokenCorpus:
     tokens: Int32[np.ndarray, " tokens"] | Tokens
     starts: Int64[np.ndarray, " documents"]
     text_bytes: int
-    times: Float64[np.ndarray, " tokens"] | Times | None = None
+    times: Num[np.ndarray, " tokens"] | Times | None = None
     events: int = 0
 
     @cached_property
@@ -260,7 +260,7 @@ class TokenSink:
         self.keep(ids)
         self.size += len(ids)
         if time is not None:
-            self.keep_times(np.full(len(ids), time))
+            self.keep_times(np.full(len(ids), time, np.float64))
         self._time = time
 
 
@@ -314,8 +314,8 @@ class Batch:
     input_ids: Int64[Tensor, "b t"]
     targets: Int64[Tensor, "b t"]
     starts: Bool[Tensor, "b t"]
-    times: Float64[Tensor, "b t"] | None = None
-    next_times: Float64[Tensor, "b t"] | None = None
+    times: Num[Tensor, "b t"] | None = None
+    next_times: Num[Tensor, "b t"] | None = None
 
 
 class StreamBatches:

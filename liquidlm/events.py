@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float64, Int, Num
 from torch import Tensor
 
 from .errors import LiquidError
-from .timestamps import elapsed
+from .timestamps import elapsed, in_float64
 
 LONGEST = 1e30
 """Longer gaps are taken as this long: everything has decayed, and products with a rate stay finite."""
@@ -85,7 +85,7 @@ class Events:
                 f" not {tuple(timestamps.shape)}"
             )
         else:
-            times = timestamps.to(last_time.device, torch.float64)
+            times = in_float64(timestamps, time_scale).to(last_time.device)
         gap = elapsed(times, last_time, time_scale, start, real, dtype=dtype)
         begins = gap.isposinf()
         count = torch.ones_like(begins).cumsum(1) if real is None else real.cumsum(1)

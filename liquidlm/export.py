@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Num
 from torch import Tensor, nn
 
 from .errors import LiquidError
@@ -52,8 +52,8 @@ class ExportedStep(nn.Module):
             part.new_zeros(batch, *part.shape[1:]) for state in self.empty for part in state.moving().values()
         ]
 
-    def forward(self, ids: Int[Tensor, " b"], gap: Float[Tensor, " b"], *state: Tensor) -> tuple[Tensor, ...]:
-        gap = (gap / self.step.time_scale).clamp(0.0, LONGEST)[:, None]
+    def forward(self, ids: Int[Tensor, " b"], gap: Num[Tensor, " b"], *state: Tensor) -> tuple[Tensor, ...]:
+        gap = (gap.to(self.dtype) / self.step.time_scale).clamp(0.0, LONGEST)[:, None]
         given = iter(state)
         states = [empty.moved(next(given) for _ in empty.moving()) for empty in self.empty]
         logits, _, after = self.step.advance(ids, gap, states)

@@ -11,6 +11,7 @@ from transformers import GenerationMixin
 
 from .errors import LiquidError
 from .folded import FoldedEmbedding
+from .timestamps import in_float64
 
 if TYPE_CHECKING:
     from .model import LiquidTextGenerationModel
@@ -29,6 +30,8 @@ class LiquidGenerationMixin(GenerationMixin):
             _check_drawing(generation_config, model_kwargs.get("past_key_values"))
             model_kwargs["median_gaps"] = not generation_config.do_sample
         model = cast("LiquidTextGenerationModel", self)
+        if (times := model_kwargs.get("timestamps")) is not None:  # those of new tokens are put beside them
+            model_kwargs["timestamps"] = in_float64(times, model.config.time_scale)
         model_kwargs.setdefault("table", FoldedEmbedding(model))
         given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
         if not given and generation_config.use_cache is not False:
@@ -61,9 +64,8 @@ class LiquidGenerationMixin(GenerationMixin):
         if _draws_times(self, model_kwargs):
             model_kwargs["features"] = outputs.features[:, -1]
         if times is not None:
-            gaps = cast(Any, self).config.time_scale * torch.arange(
-                1, num_new_tokens + 1, device=times.device
-            )
+            number = torch.arange(1, num_new_tokens + 1, dtype=torch.float64, device=times.device)
+            gaps = cast(Any, self).config.time_scale * number
             model_kwargs["timestamps"] = torch.cat([times, times[:, -1:] + gaps], 1)
         return super()._update_model_kwargs_for_generation(
             outputs, model_kwargs, is_encoder_decoder, num_new_tokens

@@ -79,7 +79,7 @@ def examine(
         raise LiquidError(f"{document.source} has {len(texts)} events: fewer than two from number {first} on")
     begin, end = int(shown[0]), int(shown[-1]) + 1
     tokens = np.concatenate([[tokenizer.bos_token_id], *runs])[:end].astype(np.int64)
-    clock = np.array([time for _, time in document.marks])
+    clock = np.array([time for _, time in document.marks], np.float64)
     ids = torch.from_numpy(tokens)[None].to(model.device)
     times = torch.from_numpy(clock[number[:end]])[None].to(model.device)
     state = model.new_state()

@@ -22,7 +22,7 @@ from .losses import Losses
 from .ops import IGNORED
 from .output import LiquidOutput, SkippedLogits
 from .time_head import GapDistribution, TimeHead
-from .timestamps import next_gaps
+from .timestamps import in_float64, next_gaps
 
 
 class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
@@ -155,6 +155,10 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
                 match.
         """
         targets = kwargs.pop("shift_labels", None)  # no argument of its own: Trainer would wait for it
+        timestamps, shift_timestamps = (
+            None if times is None else in_float64(times, self.config.time_scale)
+            for times in (timestamps, shift_timestamps)
+        )
         check_tokens(input_ids, labels=labels, shift_labels=targets, shift_timestamps=shift_timestamps)
         reading = self.prepare(
             input_ids,

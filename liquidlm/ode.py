@@ -11,6 +11,7 @@ from torchdiffeq import odeint
 
 from .errors import LiquidError
 from .precision import full_precision
+from .timestamps import in_float64
 
 FIXED_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
@@ -96,10 +97,11 @@ def integrate(
             f"t_span has shape {tuple(t_span.shape)}: give at least two times in one dimension, "
             "such as torch.linspace(0, 1, 5)."
         )
-    if not (t_span.isfinite().all() and (t_span.diff() > 0).all()):
+    times = t_span if t_span.is_floating_point() else in_float64(t_span)
+    times = times.to(e0.device, torch.promote_types(times.dtype, torch.float32))
+    if not (times.isfinite().all() and (times.diff() > 0).all()):
         raise LiquidError(f"t_span must be finite and strictly increasing, not {t_span.tolist()}.")
     with full_precision(e0) as e0:
-        times = t_span.to(e0.device, torch.promote_types(t_span.dtype, torch.float32))
         # The grid is given apart from the two ends, so that the states on the way are not kept.
         grid = {"grid_constructor": lambda func, e0, ends: times} if method in FIXED_STEP else {}
         defaults = {"rtol": 1e-5, "atol": 1e-6, "options": grid}

@@ -24,6 +24,7 @@ from .model import LiquidTextGenerationModel
 from .ops import IGNORED
 from .output import LiquidOutput
 from .state import CellState, LiquidStateLayer, fresh_time
+from .timestamps import in_float64
 
 
 class Receive(torch.autograd.Function):
@@ -105,6 +106,7 @@ def sequence_parallel(
     given = timestamps is not None
     if timestamps is None:
         timestamps = torch.arange(length, device=input_ids.device).expand(batch, -1)
+    timestamps = in_float64(timestamps, model.config.time_scale)
     # All processes check all of the text: a mistake in one part must end them all.
     model.embedding.check_ids(input_ids)
     events = Events.build(timestamps, fresh_time(batch, input_ids.device), length=length, start=starts)
@@ -124,7 +126,7 @@ def sequence_parallel(
             past = model.ngrams.after(input_ids[:, earlier], events.part(earlier), past)
             empty[0] = empty[0]._replace(past_ids=past)
         for layer, own in zip(state.layers, empty, strict=True):
-            before = timestamps[:, first - 1].to(torch.float64)
+            before = timestamps[:, first - 1]
             cast(LiquidStateLayer, layer).store(own._replace(time=before), first)
     with _handing_on(model, rank, count, last - first):
         return model(

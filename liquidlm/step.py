@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from .block import LiquidBlock, plain_weight
@@ -57,7 +57,10 @@ class LiquidStep:
 
     @torch.no_grad()
     def __call__(
-        self, ids: Int[Tensor, " b"], state: LiquidCache, gap: float | Float64[Tensor, " b"] = 1.0
+        self,
+        ids: Int[Tensor, " b"],
+        state: LiquidCache,
+        gap: float | Num[Tensor, "..."] = 1.0,
     ) -> Float[Tensor, "b v"]:
         """Read one token per row, `gap` after the one before, in the unit of the timestamps; what follows it.
 
@@ -67,7 +70,10 @@ class LiquidStep:
 
     @torch.no_grad()
     def read(
-        self, ids: Int[Tensor, " b"], state: LiquidCache, gap: float | Float64[Tensor, " b"] = 1.0
+        self,
+        ids: Int[Tensor, " b"],
+        state: LiquidCache,
+        gap: float | Num[Tensor, "..."] = 1.0,
     ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None]:
         """The same, and the features that the next gap is made of (`LiquidOutput`)."""
         if not bool(((gap := torch.as_tensor(gap, dtype=torch.float64)) >= 0).all() and gap.isfinite().all()):

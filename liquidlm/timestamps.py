@@ -1,10 +1,13 @@
 """Times of events ▶ gaps: when each token happens, and how long after the one before it."""
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from transformers.utils import logging
 
 from liquidlm.errors import LiquidError
 
@@ -70,6 +73,36 @@ def _bursty(exponential: Float64[Tensor, "b t"], generator: torch.Generator) -> 
     return torch.where(opens < 1 / BURST_LENGTH, shortest * (1 - pause) ** (-1 / TAIL), near)
 
 
+def in_float64(timestamps: Any, time_scale: float = 1.0) -> Float64[Tensor, "*shape"]:
+    """Times as every part computes with them: late ones (seconds since 1970, say) keep their small gaps.
+
+    float32 times of today are 128 s apart: what was lost before they came here is lost, which the log says.
+
+    Args:
+        timestamps: a tensor of any real type, an array, or nested lists.
+        time_scale: the gap that should not be lost.
+
+    Raises:
+        LiquidError: what is no time.
+    """
+    given = timestamps
+    try:
+        if not isinstance(given, Tensor):
+            given = torch.as_tensor(np.asarray(given))
+    except (TypeError, ValueError) as error:
+        raise LiquidError(f"times must be a tensor of numbers: {error}") from error
+    if given.is_complex() or given.dtype == torch.bool:
+        raise LiquidError(f"times must be real numbers, not {given.dtype}")
+    times = given.to(torch.float64)
+    coarse = given.is_floating_point() and given.dtype != torch.float64 and given.numel() > 0
+    if coarse and torch.finfo(given.dtype).eps * float(times.detach().abs().max()) > time_scale:
+        logging.get_logger(__name__).warning_once(
+            f"times in {given.dtype} are too coarse where they are so late: gaps are lost; give them in"
+            " torch.float64, or as integers"
+        )
+    return times
+
+
 def elapsed(
     timestamps: Tensor,
     last_time: Tensor | None = None,
@@ -104,7 +137,7 @@ def elapsed(
     _check_arguments(timestamps, last_time, time_scale, starts, mask)
     rows, length = timestamps.shape
     real = torch.ones_like(timestamps, dtype=torch.bool) if mask is None else mask.bool()
-    times = timestamps.to(torch.float64)
+    times = in_float64(timestamps, time_scale)
     past = times.new_full((rows,), -math.inf) if last_time is None else last_time.to(times)
 
     # In [past, t_0, t_1, …] token i is column i+1; a running maximum finds the last real column before it.
@@ -135,7 +168,7 @@ def next_gaps(
     Raises:
         LiquidError: a time that counts is not finite, or before the one it follows (row and position named).
     """
-    times, later = timestamps.to(torch.float64), following.to(torch.float64)
+    times, later = in_float64(timestamps, time_scale), in_float64(following, time_scale)
     gaps = torch.where(counted, later - times, 0.0)
     wrong = ~(gaps.isfinite() & (gaps >= 0))
     if wrong.any():

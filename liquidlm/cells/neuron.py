@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from ..errors import LiquidError
@@ -67,21 +67,21 @@ class LiquidNeuron(nn.Module):
         return drive - rate * h
 
     def step(
-        self, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b e"], elapsed: Float[Tensor, "*b"]
+        self, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b e"], elapsed: Num[Tensor, "*b"]
     ) -> Float[Tensor, "*b h"]:
         """h after `elapsed` ≥ 0 under constant input e, by the closed form."""
         decay, drive = relax(*self.conductances(e), elapsed[..., None])
         return decay * h + drive
 
     def scan(
-        self, e: Float[Tensor, "b t e"], elapsed: Float[Tensor, "b t"], h0: Float[Tensor, "b h"]
+        self, e: Float[Tensor, "b t e"], elapsed: Num[Tensor, "b t"], h0: Float[Tensor, "b h"]
     ) -> Float[Tensor, "b t h"]:
         """h after every interval, each under its own input: all of `step`s, in parallel over time."""
         return liquid_scan(*relax(*self.conductances(e), elapsed[..., None]), h0)
 
 
 def relax(
-    rate: Float[Tensor, "*b h"], drive: Float[Tensor, "*b h"], elapsed: Float[Tensor, "*#b #h"]
+    rate: Float[Tensor, "*b h"], drive: Float[Tensor, "*b h"], elapsed: Num[Tensor, "*#b #h"]
 ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
     """The exact flow of dh/dt = drive − rate·h over `elapsed`, as the map h ↦ decay·h + offset."""
     exponent = -rate * elapsed

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from ..errors import LiquidError
 from ..ops import liquid_relax
+from ..timestamps import in_float64
 from .neuron import AdaptiveLiquidNeuron, relax
 
 EXPONENTIAL_EULER = "exponential_euler"
@@ -41,16 +42,16 @@ class ImprovedLiquidTimeCell(nn.Module):
         nn.init.normal_(self.warp.weight, std=0.1 * hidden_size**-0.5)
         nn.init.constant_(self.warp.bias, math.log(math.expm1(2.0)))  # softplus ▶ 2, times σ(0) = ½
 
-    def own_time(self, e: Float[Tensor, "*b h"], elapsed: Float[Tensor, "*b"]) -> Float[Tensor, "*b h"]:
+    def own_time(self, e: Float[Tensor, "*b h"], elapsed: Num[Tensor, "*b"]) -> Float[Tensor, "*b h"]:
         """Δ̃ of every unit."""
-        warp = F.softplus(self.warp(e).to(elapsed.dtype))
+        warp = F.softplus(self.warp(e).to(torch.promote_types(elapsed.dtype, torch.float32)))
         return (warp * elapsed[..., None]) * torch.sigmoid(self.stability)
 
     def forward(
         self,
         e: Float[Tensor, "*b h"],
         h: Float[Tensor, "*b h"],
-        t_span: Float[Tensor, "... n"],
+        t_span: Num[Tensor, "... n"],
         solver: str = "closed_form",
         **options: Any,
     ) -> Float[Tensor, "*b h"]:
@@ -67,7 +68,13 @@ class ImprovedLiquidTimeCell(nn.Module):
             LiquidError: times that go back, or are not finite; fewer than two; of other rows; no closed form;
                 fewer than one of steps.
         """
-        if t_span.shape[-1] < 2 or not bool(t_span.isfinite().all()) or bool((t_span.diff() < 0).any()):
+        t_span = in_float64(t_span)
+        if (
+            t_span.dim() < 1
+            or t_span.shape[-1] < 2
+            or not bool(t_span.isfinite().all())
+            or bool((t_span.diff() < 0).any())
+        ):
             raise LiquidError("t_span needs at least two finite times that do not decrease")
         if t_span.dim() > 1 and t_span.shape[:-1] != h.shape[:-1]:
             raise LiquidError(
@@ -85,7 +92,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         self,
         e: Float[Tensor, "*b h"],
         h: Float[Tensor, "*b h"],
-        elapsed: Float[Tensor, "*b"],
+        elapsed: Num[Tensor, "*b"],
         solver: str,
         **options: Any,
     ) -> Float[Tensor, "*b h"]:
@@ -103,7 +110,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         self,
         e: Float[Tensor, "*b h"],
         h: Float[Tensor, "*b h"],
-        elapsed: Float[Tensor, "*b"],
+        elapsed: Num[Tensor, "*b"],
         steps: int = 1,
     ) -> Float[Tensor, "*b h"]:
         """`steps` equal parts of the interval, one after the other; see below."""
@@ -126,7 +133,7 @@ class ImprovedLiquidTimeCell(nn.Module):
     def scan(
         self,
         e: Float[Tensor, "b t h"],
-        elapsed: Float[Tensor, "b t"],
+        elapsed: Num[Tensor, "b t"],
         h0: Float[Tensor, "b h"],
         start: Bool[Tensor, "b t"] | None = None,
         solver: str = EXPONENTIAL_EULER,
@@ -139,6 +146,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         """
         if self.neuron.context == "state":
             return self._scan_by_steps(e, elapsed, h0, start, solver)
+        elapsed = elapsed.to(h0.dtype)
         leak = torch.exp(-self.neuron.neuron.log_tau).to(h0.dtype)
         warp = F.softplus(self.warp(e)[..., 0].to(elapsed.dtype))
         pace = torch.sigmoid(self.stability).to(h0.dtype)
@@ -147,7 +155,7 @@ class ImprovedLiquidTimeCell(nn.Module):
     def _scan_by_steps(
         self,
         e: Float[Tensor, "b t h"],
-        elapsed: Float[Tensor, "b t"],
+        elapsed: Num[Tensor, "b t"],
         h0: Float[Tensor, "b h"],
         start: Bool[Tensor, "b t"] | None,
         solver: str,

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
 from ..state import CellState
@@ -48,7 +48,8 @@ class Prompt:
         whole: key of all of them together, as the end of a prompt.
     """
 
-    def __init__(self, ids: Int64[np.ndarray, " t"], times: Float64[np.ndarray, " t"] | None = None):
+    def __init__(self, ids: Int64[np.ndarray, " t"], times: Num[np.ndarray, " t"] | None = None):
+        times = None if times is None else np.asarray(times, np.float64)
         self.ids, self.times, self.pieces = ids, times, list[bytes]()
         digest = hashlib.sha256(b"" if times is None else b"times")
         for first in range(0, len(ids), GRID):
