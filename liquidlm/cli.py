@@ -14,13 +14,14 @@ from transformers.utils import logging
 from .allocator import keep_freed_memory
 from .corpus import read_documents
 from .errors import LiquidError
-from .folder import load_model
+from .folder import find_folder, load_model
 from .generate import Sampling
 from .pretrained import STORIES, shipped_models
-from .session import evaluate_text, generate_text
+from .session import check_asked, check_times, evaluate_text, generate_text
 from .startup import ready
 from .streams import READER_GONE, OutputLost, standard_streams
 from .surprise import THRESHOLD
+from .timed import FARTHEST
 from .train_command import train
 
 app = typer.Typer(
@@ -60,7 +61,9 @@ def generate(
         str | None, typer.Argument(metavar="[PROMPT]", help="Text to go on from; - reads standard input.")
     ] = None,
     file: Annotated[Path | None, typer.Option(metavar="F", help="Read the prompt from a file.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = 300,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Stop after so many tokens; 0 with --save-state: keep the prompt alone.")
+    ] = 300,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Draw from the k likeliest; 0: from all.")] = 0,
     top_p: Annotated[
@@ -70,7 +73,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
     samples: Annotated[int, typer.Option(help="How many texts, each from the same prompt.")] = 1,
     save_state: Annotated[
-        Path | None, typer.Option(metavar="F", help="Keep what was read and written, to go on later.")
+        Path | None, typer.Option(metavar="F", help="Keep what was read, and written, to go on later.")
     ] = None,
     load_state: Annotated[
         Path | None, typer.Option(metavar="F", help="Go on from there; nothing is read again.")
@@ -101,7 +104,7 @@ def generate(
 
         liquidlm generate "Once upon a time"
 
-        liquidlm generate runs/novel --file novel.txt --save-state novel.state
+        liquidlm generate runs/novel --file novel.txt --max-new-tokens 0 --save-state novel.state
 
         liquidlm generate runs/novel --load-state novel.state "Chapter the Last"
 
@@ -109,11 +112,16 @@ def generate(
     """
     if samples < 1:
         raise LiquidError(f"--samples must be at least 1, not {samples}")
-    if after is not None and (not timestamps or not 0 <= after < math.inf):
-        raise LiquidError("--after goes with --timestamps, and is a number of seconds, at least 0")
+    if after is not None:
+        if not timestamps:
+            raise LiquidError("--after goes with --timestamps")
+        if not 0 <= after <= FARTHEST:
+            raise LiquidError(f"--after must be a number of seconds from 0 to {FARTHEST:g}, not {after:g}")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     folder, prompt = _model_and_prompt(folder, prompt)
-    generate_text(
+    find_folder(folder)
+    check_asked(max_new_tokens, samples, save_state)
+    signal = generate_text(
         folder,
         _prompt(prompt, file, piped=load_state is None),
         sampling,
@@ -125,6 +133,8 @@ def generate(
         after=after,
         verbose=verbose,
     )
+    if signal:
+        raise typer.Exit(128 + signal)
 
 
 def _model_and_prompt(first: str | None, second: str | None) -> tuple[str, str | None]:
@@ -151,7 +161,10 @@ def _prompt(prompt: str | None, file: Path | None, piped: bool) -> str:
             return sys.stdin.buffer.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise LiquidError(f"standard input is not UTF-8 text: byte {error.start} is wrong") from None
-    return prompt or ""
+    try:  # what the locale could not decode is in the prompt as it was given
+        return (prompt or "").encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeDecodeError:
+        raise LiquidError("the prompt is not UTF-8 text") from None
 
 
 @app.command(name="eval")
@@ -217,6 +230,7 @@ def inspect(
     if first < 0 or events < 2:
         raise LiquidError("--from must be at least 0 and --events at least 2")
     model, tokenizer = load_model(folder)
+    check_times(model, folder)
     document = next(read_documents(file, timestamps=True))
     print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))
 

@@ -3,10 +3,11 @@
 import copy
 import itertools
 import json
+import sys
 import time
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,12 @@ from .corpus import read_documents
 from .data import tokenize_documents
 from .errors import LiquidError
 from .evaluate import evaluate, peak_memory
-from .files import probe
 from .folded import FoldedEmbedding
 from .folder import load_model
-from .generate import Sampling, read_output, write, write_timed
+from .generate import PENALISED, Sampling, read_output, write, write_timed
 from .model import LiquidTextGenerationModel
 from .precision import best_device, bf16_is_faster
+from .saved import GENERATE, check_place, load, save
 from .signals import stop_signals
 from .state import LiquidCache
 from .step import LiquidStep
@@ -33,6 +34,8 @@ from .tokenizer import LEDTokenizerWrapper
 
 LONG = 20_000
 """Prompts of more tokens show how the reading goes."""
+PIECE = 2_048
+"""Tokens of a prompt between two looks at signals."""
 ECHO = 2_000
 """Of longer prompts only the last characters are printed before what is written."""
 
@@ -49,72 +52,117 @@ def generate_text(
     timestamps: bool = False,
     after: float | None = None,
     verbose: bool = False,
-) -> None:
+) -> int:
     """Print text that goes on from `prompt`, as it is written; several samples are parted by a line.
 
     With `timestamps` every line is printed with its time, and `prompt` may have times (see `timed`); `after`
-    puts the clock forward by so much before the writing. Ctrl-C ends the writing between two tokens; the
-    state is saved all the same.
+    puts the clock forward by so much before the writing.
+
+    Ctrl-C and SIGTERM end it between two tokens, or two pieces of the prompt, and so does a standard output
+    that takes no more; the state of what was read and written is saved all the same. With `max_new_tokens` 0
+    that is all: a state of the prompt alone.
+
+    Returns:
+        the signal that ended it, or 0.
     """
-    if save_state is not None:
-        if samples > 1:
-            raise LiquidError("--save-state keeps the state of one text: use it without --samples")
-        probe(save_state)
-    console = Console(stderr=True, highlight=False)
+    check_asked(max_new_tokens, samples, save_state)
     model, tokenizer = load_model(folder, best_device())
     if timestamps:
-        _check_times(model, folder)
-    state, pending = _begin(model, tokenizer, load_state)
+        check_times(model, folder)
+    elif model.time_head is not None:
+        say(f"{folder} lives in times: without --timestamps all tokens are one unit apart, as it never read")
+    text, pending = _begin(model, tokenizer, load_state)
     if not pending and not prompt:
         raise LiquidError(f"the text of {load_state} had come to its end: give a prompt to go on")
+    if not max_new_tokens and not prompt and load_state is None:
+        raise LiquidError("there is nothing to keep: give a prompt")
     if timestamps:
-        given = timed_prompt(prompt, tokenizer, pending, None if load_state is None else state, after)
+        given = timed_prompt(prompt, tokenizer, pending, None if load_state is None else text.state, after)
     else:
         tokens = [*(told.token for told in pending), *tokenizer.encode(prompt).tolist()]
         given = Prompt(torch.tensor([tokens]), None, prompt, None)
-    begin = time.perf_counter()
-    table = FoldedEmbedding(model)
-    output = _read_prompt(model, given, state, table, console)
-    if verbose:
-        seconds = time.perf_counter() - begin
-        console.print(f"read {given.ids.shape[1]:,} tokens in {seconds:.2f} s; state {state.nbytes:,} bytes")
+    text.tokens, table = given.told(), FoldedEmbedding(model)
+    with stop_signals(insistent=save_state is None) as stopped:
+        try:
+            begin = time.perf_counter()
+            _read_prompt(model, given, text, table, stopped)
+            if verbose:
+                seconds = time.perf_counter() - begin
+                say(f"read {text.read:,} tokens in {seconds:.2f} s; state {text.state.nbytes:,} bytes")
+            if text.read < len(text.tokens) - 1:
+                text.cut(tokenizer, len(pending))
+            else:
+                asked = (sampling, max_new_tokens, samples, verbose)
+                _write(model, tokenizer, given, text, table, stopped, *asked)
+        finally:
+            if save_state is not None:
+                text.save(save_state, model, tokenizer, timestamps)
+    return stopped[0] if stopped else 0
+
+
+def check_asked(max_new_tokens: int, samples: int = 1, save_state: Path | None = None) -> None:
+    """LiquidError for what cannot be done, before anything is read."""
+    if save_state is not None:
+        if samples > 1:
+            raise LiquidError("--save-state keeps the state of one text: use it without --samples")
+        check_place(save_state, GENERATE)
+    least = 1 if save_state is None else 0
+    if max_new_tokens < least:
+        more = "" if least == 0 else " (0 with --save-state, which then keeps the prompt alone)"
+        raise LiquidError(f"max_new_tokens must be at least {least}, not {max_new_tokens}{more}")
+
+
+def _write(
+    model: LiquidTextGenerationModel,
+    tokenizer: LEDTokenizerWrapper,
+    given: "Prompt",
+    text: "TextSoFar",
+    table: FoldedEmbedding,
+    stopped: list[int],
+    sampling: Sampling,
+    max_new_tokens: int,
+    samples: int,
+    verbose: bool,
+) -> None:
+    """Print the prompt and what is written after it, `samples` times; the last is added to `text`."""
+    after = text.state.copy()
+    times = None if given.times is None else given.times[:, -1:].to(model.device)
+    output: Any = None
+    if max_new_tokens:
+        last = given.ids[:, -1:].to(model.device)
+        output = read_output(model, last, after, times, table=table)
     how: dict[str, Any] = {
-        "context": given.ids.to(model.device),
+        "context": torch.tensor([text.recent()], device=model.device),
         "stop": [tokenizer.eos_token_id],
         "step": LiquidStep(model, table.rows()),
     }
-    written: list[Told] = []
+    shown = given.shown if len(given.shown) <= ECHO else "…" + given.shown[-ECHO:]
     for number in range(samples):
-        seed = None if sampling.seed is None else sampling.seed + number
+        draws = replace(sampling, seed=None if sampling.seed is None else sampling.seed + number)
         if samples > 1:
             print(f"--- sample {number + 1}")
-        own = state if number + 1 == samples else state.copy()
-        begin = time.perf_counter()
-        shown = given.shown if len(given.shown) <= ECHO else "…" + given.shown[-ECHO:]
+        own, begin = after.copy(), time.perf_counter()
         print(shown, end="", flush=True)
-        draws = replace(sampling, seed=seed)
+        if not max_new_tokens:
+            print()
+            return
         if given.lines is None:
             logits = output.logits[:, -1].float()
             writing = ((token, 0.0) for token in write(model, logits, own, draws, max_new_tokens, **how))
         else:
             writing = write_timed(model, output, own, draws, max_new_tokens, **how)
-        written, stopped = _print(writing, tokenizer, copy.copy(given.lines))
+        written: list[Told] = []
+        try:
+            _print(writing, tokenizer, copy.copy(given.lines), written, stopped)
+        finally:
+            if number + 1 == samples and written:
+                text.add(written, own)
         if verbose:
             pace = (time.perf_counter() - begin) / len(written)
-            console.print(f"wrote {len(written):,} tokens, {1000 * pace:.2f} ms each")
-            console.print(f"peak memory {peak_memory() / 2**20:,.0f} MiB")
+            say(f"wrote {len(written):,} tokens, {1000 * pace:.2f} ms each")
+            say(f"peak memory {peak_memory() / 2**20:,.0f} MiB")
         if stopped:
             break
-    if save_state is not None:
-        # The last token is still to be read; one that ends a document is not: the text may go on.
-        last = [told for told in written[-1:] if told.token != tokenizer.eos_token_id]
-        state.save(
-            save_state,
-            pending=json.dumps([told.token for told in last]),
-            pending_times=json.dumps([told.time for told in last if timestamps]),
-            model=fingerprint(model),
-        )
-        console.print(f"state in {save_state}: go on with --load-state {save_state}")
 
 
 class Told(NamedTuple):
@@ -137,6 +185,70 @@ class Prompt(NamedTuple):
     times: Float64[Tensor, "1 t"] | None
     shown: str
     lines: "TimedLines | None"
+
+    def told(self) -> list[Told]:
+        times = [None] * self.ids.shape[1] if self.times is None else self.times[0].tolist()
+        return [Told(token, time) for token, time in zip(self.ids[0].tolist(), times, strict=True)]
+
+
+@dataclass
+class TextSoFar:
+    """A text that is being read and written, and the state to keep of it.
+
+    Attributes:
+        state: after the tokens before, and the first `read` of `tokens`.
+        before: the last tokens before `tokens`, which only the repetition penalty looks at.
+    """
+
+    state: LiquidCache
+    before: list[int]
+    tokens: list[Told] = field(default_factory=list)
+    read: int = 0
+
+    def recent(self) -> list[int]:
+        """All tokens, or the last of them: as many as the repetition penalty looks at."""
+        return [*self.before, *(told.token for told in self.tokens)][-PENALISED:]
+
+    def add(self, written: list[Told], state: LiquidCache) -> None:
+        """What was written, all but the last of it read into `state`."""
+        self.tokens, self.state = [*self.tokens, *written], state
+        self.read = len(self.tokens) - 1
+
+    def cut(self, tokenizer: LEDTokenizerWrapper, before: int) -> None:
+        """Keep a prompt up to where it is read, and a token more, or some up to the end of a character; say
+        how far that is. The prompt begins after so many tokens `before`."""
+        end, said = self.read, ""
+        for end in range(self.read + 1, min(self.read + 5, len(self.tokens) + 1)):
+            said = tokenizer.decode([told.token for told in self.tokens[before:end]])
+            if not said.endswith("\ufffd"):
+                break
+        say(
+            f"stopped: of {len(self.tokens):,} tokens {end:,} are read, the first {len(said):,} characters of"
+            " the prompt"
+        )
+        self.tokens = self.tokens[:end]
+
+    def save(
+        self, path: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, timed: bool
+    ) -> None:
+        """For `_begin`, and say so."""
+        if self.state.get_seq_length() == 0:
+            say(f"nothing is read yet: no state is in {path}")
+            return
+        # The last token is still to be read; one that ends a document is not: the text may go on.
+        pending = [told for told in self.tokens[self.read :] if told.token != tokenizer.eos_token_id]
+        read = [*self.before, *(told.token for told in self.tokens[: self.read])]
+        save(
+            path,
+            self.state,
+            GENERATE,
+            model,
+            tokenizer,
+            pending=json.dumps([told.token for told in pending]),
+            pending_times=json.dumps([told.time for told in pending if timed]),
+            recent=json.dumps(read[-PENALISED:]),
+        )
+        say(f"state in {path}: go on with --load-state {path}")
 
 
 def timed_prompt(
@@ -164,22 +276,30 @@ def timed_prompt(
 
 
 def _print(
-    writing: Iterator[tuple[Any, Any]], tokenizer: LEDTokenizerWrapper, lines: "TimedLines | None"
-) -> tuple[list[Told], bool]:
-    """Print tokens as they come; what they were, and whether Ctrl-C ended them."""
-    written, decoder = [], tokenizer.stream()
-    with stop_signals() as stopped:
-        for token, drawn in writing:
-            written.append(Told(int(token), float(drawn)))
-            said = decoder.push(written[-1].token)
-            print(said if lines is None else lines.push(said, float(drawn)), end="", flush=True)
-            if stopped:
-                break
-    print(decoder.flush())
-    return written, bool(stopped)
+    writing: Iterator[tuple[Any, Any]],
+    tokenizer: LEDTokenizerWrapper,
+    lines: "TimedLines | None",
+    written: list[Told],
+    stopped: list[int],
+) -> None:
+    """Print tokens as they come, and put them on `written`, up to the end or a signal."""
+    decoder = tokenizer.stream()
+    for token, drawn in writing:
+        written.append(Told(int(token), float(drawn)))
+        said = decoder.push(written[-1].token)
+        print(said if lines is None else lines.push(said, float(drawn)), end="", flush=True)
+        if stopped:
+            break
+    print(decoder.flush(), flush=True)
 
 
-def _check_times(model: LiquidTextGenerationModel, folder: str | Path) -> None:
+def say(text: str) -> None:
+    """On standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def check_times(model: LiquidTextGenerationModel, folder: str | Path) -> None:
+    """LiquidError if the model knows no times."""
     if model.time_head is None:
         raise LiquidError(f"{folder} knows no times: train a model with --timestamps for that")
 
@@ -225,47 +345,41 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[E
 
 def _begin(
     model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
-) -> tuple[LiquidCache, list[Told]]:
-    """A state to read the prompt into, and the tokens that come before it."""
+) -> tuple[TextSoFar, list[Told]]:
+    """What the prompt goes on from, and the tokens that come before it."""
     if load_state is None:
-        state, pending = model.new_state(), [Told(tokenizer.bos_token_id, None)]
-    else:
-        state, metadata = LiquidCache.load(load_state, len(model.blocks))
-        if metadata.get("model") != fingerprint(model):
-            raise LiquidError(f"{load_state} is the state of another model than the one in this folder")
-        tokens, times = (json.loads(metadata.get(name, "[]")) for name in ("pending", "pending_times"))
-        pending = [Told(token, time) for token, time in itertools.zip_longest(tokens, times)]
-    return state, pending
+        return TextSoFar(model.new_state(), []), [Told(tokenizer.bos_token_id, None)]
+    state, metadata = load(load_state, GENERATE, model, tokenizer)
+    try:
+        tokens, times, recent = (
+            json.loads(metadata.get(name, "[]")) for name in ("pending", "pending_times", "recent")
+        )
+        pending = [Told(int(token), time) for token, time in itertools.zip_longest(tokens, times)]
+        return TextSoFar(state, [int(token) for token in recent]), pending
+    except (TypeError, ValueError) as error:
+        raise LiquidError(f"{load_state} is no readable liquid state (damaged)") from error
 
 
 def _read_prompt(
     model: LiquidTextGenerationModel,
     given: Prompt,
-    state: LiquidCache,
+    text: TextSoFar,
     table: FoldedEmbedding,
-    console: Console,
-) -> Any:
-    ids, total = given.ids.to(model.device), given.ids.shape[1]
+    stopped: list[int],
+) -> None:
+    """Read all of a prompt but its last token into the state, in pieces, until a signal."""
+    ids, total = given.ids.to(model.device), given.ids.shape[1] - 1
     times = None if given.times is None else given.times.to(model.device)
-    if total < LONG:
-        return read_output(model, ids, state, times, table=table)
-    with console.status(f"reading {total:,} tokens") as status:
-        return read_output(
-            model,
-            ids,
-            state,
-            times,
-            table=table,
-            progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"),
-        )
-
-
-def fingerprint(model: LiquidTextGenerationModel) -> str:
-    """A checksum of the weights, so that a state is not read into another model."""
-    total = 0
-    for parameter in model.parameters():
-        total = zlib.crc32(parameter.detach().float().cpu().numpy().tobytes(), total)
-    return f"{total:08x}"
+    console = Console(stderr=True, highlight=False)
+    with console.status(f"reading {total:,} tokens") if total >= LONG else nullcontext() as status:
+        for first in range(0, total, PIECE):
+            if stopped:
+                return
+            part, state = slice(first, min(first + PIECE, total)), text.state.copy()
+            read_output(model, ids[:, part], state, None if times is None else times[:, part], table=table)
+            text.state, text.read = state, part.stop
+            if status is not None:
+                status.update(f"read {text.read:,} of {total:,} tokens")
 
 
 def evaluate_text(
@@ -275,7 +389,7 @@ def evaluate_text(
     documents = list(read_documents(paths, timestamps=timestamps))
     model, tokenizer = load_model(folder, best_device())
     if timestamps:
-        _check_times(model, folder)
+        check_times(model, folder)
     corpus = tokenize_documents(documents, tokenizer)
     console = Console(stderr=True, highlight=False)
     total = corpus.tokens.size

@@ -233,19 +233,31 @@ class LiquidCache(Cache):
     @classmethod
     def load(cls, path: str | Path, num_layers: int) -> tuple["LiquidCache", dict[str, str]]:
         """A saved state and its metadata; LiquidError if the file is none or is damaged."""
+        if not Path(path).is_file():  # a pipe would be waited for
+            why = "it is no file, but a folder or a pipe" if Path(path).exists() else "there is no such file"
+            raise LiquidError(f"{path} is no readable liquid state: {why}")
+        names: list[str] = []
         try:
             with safe_open(path, "pt") as file:
+                names = list(file.keys())
                 header = (file.metadata() or {})["liquid_state"]
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in names}
             metadata = json.loads(header)
             seen = int(metadata.pop("seen"))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise LiquidError(
-                f"{path} is no readable liquid state (missing, damaged or another file)"
-            ) from error
+            raise LiquidError(f"{path} is no readable liquid state{_instead(names)}") from error
         if any(not name.startswith(tuple(f"{i}." for i in range(num_layers))) for name in tensors):
             raise LiquidError(f"{path} is the state of a model with more layers")
         return cls(num_layers).load_tensors(tensors, seen), metadata
+
+
+def _instead(names: Sequence[str]) -> str:
+    """What a file of tensors by these names is, that is no state."""
+    if "rng" in names:
+        return ": it belongs to a training run, which `liquidlm train --resume --out RUN` goes on with"
+    if any(name.startswith("blocks.") for name in names):
+        return ": it holds a model's weights; give its folder where a model is asked for"
+    return " (damaged, or another file)"
 
 
 def fresh_time(batch: int, device: torch.device) -> Float64[Tensor, " b"]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from .errors import LiquidError
 from .folded import FoldedEmbedding
 from .model import LiquidTextGenerationModel
-from .session import fingerprint
+from .saved import WATCH, load, save
 from .state import LiquidCache
 from .timed import find_stamp
 from .timestamps import next_gaps
@@ -276,7 +276,7 @@ class SurpriseReader:
             LiquidError: the file cannot be written.
         """
         watched = json.dumps({"place": asdict(self.place), "usual": asdict(self.usual)})
-        self.state.save(path, watched=watched, model=fingerprint(self.model))
+        save(path, self.state, WATCH, self.model, self.tokenizer, watched=watched)
 
     @classmethod
     def load(
@@ -292,14 +292,12 @@ class SurpriseReader:
         Raises:
             LiquidError: no such file, or a damaged one, or of another model, or of a text that was written.
         """
-        state, metadata = LiquidCache.load(path, len(model.blocks))
-        if metadata.get("model") != fingerprint(model):
-            raise LiquidError(f"{path} is the state of another model")
+        state, metadata = load(path, WATCH, model, tokenizer)
         try:
             watched = json.loads(metadata["watched"])
             place, usual = Place(**watched["place"]), Usual(**watched["usual"])
         except (KeyError, TypeError, ValueError) as error:
-            raise LiquidError(f"{path} is a state that was not written while watching") from error
+            raise LiquidError(f"{path} is no readable liquid state (damaged)") from error
         return cls(model, tokenizer, state, place, usual, threshold=threshold)
 
     def _read(self, pieces: Sequence[Piece]) -> list[Line]:

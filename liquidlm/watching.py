@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from .evaluate import peak_memory
-from .files import probe
 from .folder import load_model
 from .precision import best_device
+from .saved import WATCH, check_place
 from .signals import stop_signals
 from .surprise import THRESHOLD, Line, SurpriseReader
 
@@ -42,9 +42,9 @@ def watch(
     minute on the way, the state is written to the file `state`, from which it went on if it was there.
     """
     if state is not None:
-        probe(state)
+        check_place(state, WATCH)
     model, tokenizer = load_model(folder, best_device())
-    if state is not None and state.exists():
+    if state is not None and state.is_file() and state.stat().st_size:
         reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
     else:
         reader = SurpriseReader(model, tokenizer, threshold=threshold)

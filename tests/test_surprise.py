@@ -22,7 +22,7 @@ from liquidlm.errors import LiquidError
 from liquidlm.evaluate import evaluate
 from liquidlm.files import write_folder
 from liquidlm.folder import load_model, save_model
-from liquidlm.session import fingerprint
+from liquidlm.saved import fingerprint
 from liquidlm.settings import TrainSettings
 from liquidlm.surprise import LATE, LONGEST, UNTIMED, Line, LineCutter, Piece, SurpriseReader, Usual
 from liquidlm.train import train
@@ -364,7 +364,7 @@ def test_mistakes_are_one_line(watch, trained: Path, tmp_path: Path) -> None:
     reader = SurpriseReader(model, tokenizer)
     reader.push(data)
     reader.state.save(state, model=fingerprint(model))
-    assert "not written while watching" in watch(trained, "--state", state, stdin=data)[2]
+    assert "neither `generate --save-state` nor" in watch(trained, "--state", state, stdin=data)[2]
     code, out, err = watch(trained, stdin=b"no time\n")
     assert code == 2 and "no line begins with one" in err and not state.with_name("none").exists()
 
