@@ -1,4 +1,4 @@
-"""State files of `generate` and `watch`: what they keep, whatever ends a command, and what is no such file."""
+"""State files of `generate` and `watch`: what they keep, whatever ends a command; what is no such file."""
 
 import errno
 import os
