@@ -8,10 +8,10 @@ import pytest
 
 SCRIPT = """
 import resource, sys, torch
-from liquidlm.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
+    from liquidlm.allocator import keep_freed_memory
     keep_freed_memory()
-for count in range(40):
+for count in range(14):
     if count == 10:
         begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     tensor = torch.ones(2**24)  # 64 MiB, 16,384 pages: more than glibc ever keeps of itself

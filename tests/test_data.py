@@ -315,3 +315,14 @@ def test_an_epoch_in_spans_reads_every_token_once_and_nothing_passes_a_cut():
 def test_a_span_of_nothing():
     with pytest.raises(LiquidError, match="span"):
         cut_into_spans(weighted([1]).corpus, 0)
+
+
+@pytest.mark.parametrize("edge", [1 << 20, (1 << 20) - 1, (1 << 20) + 1])
+def test_a_gap_at_the_edge_of_what_is_read_at_a_time_counts_once(edge: int) -> None:
+    times = np.zeros((1 << 20) + 3)
+    times[edge:] = 7.0
+    ids = np.zeros(len(times), np.int32)
+    corpus = TokenCorpus(ids, np.zeros(1, np.int64), 1, times, 2)
+    assert corpus._gaps.tolist() == [7.0] and corpus.typical_gap == 7.0 and corpus.resolution == 1.0
+    cut = TokenCorpus(ids, np.array([0, edge]), 1, times, 2)  # another document: no gap
+    assert cut._gaps.size == 0 and cut.typical_gap == 1.0

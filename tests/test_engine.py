@@ -247,6 +247,32 @@ def test_callers_in_many_threads() -> None:
     assert [tokens(found[one]) for one in jobs] == expected
 
 
+def test_first_come_first_served() -> None:
+    with Desk(tiny(), rows=1) as desk:
+        jobs = [job(ids(5, seed), 3, seed=seed) for seed in range(4)]
+        desk.engine.submit(*jobs)
+        ended = []
+        while len(ended) < len(jobs):
+            ended += [jobs.index(one) for one, event in desk.told.get(timeout=60) if isinstance(event, Ended)]
+    assert ended == [0, 1, 2, 3]
+
+
+def test_a_cancelled_text_makes_room_at_once_for_another_that_waits() -> None:
+    with Desk(tiny(), rows=1, waiting=2) as desk:
+        first, second, third, fourth = (job(ids(5, i), 10**6 if i == 0 else 3, seed=i) for i in range(4))
+        desk.engine.submit(first)
+        while not isinstance(desk.told.get(timeout=60)[-1][1], Token):
+            pass  # until it is written, and waits no more
+        desk.engine.submit(second, third)
+        with pytest.raises(Busy):
+            desk.engine.submit(fourth)
+        desk.engine.cancel(second)
+        assert desk.engine.load()["waiting"] == 1
+        desk.engine.submit(fourth)
+        desk.engine.cancel(first)
+        assert all(isinstance(events[-1], Ended) for events in desk.until(third, fourth))
+
+
 # ---- what is kept of prompts
 
 
@@ -268,6 +294,18 @@ def test_snapshots_not_used_for_longest_go_first() -> None:
     nothing = PrefixCache(size - 1)
     nothing.keep(prompts[0].pieces[0], snapshot(GRID))
     assert len(nothing) == nothing.nbytes == 0
+
+
+def test_what_is_kept_is_a_copy_that_keeps_nothing_else_alive() -> None:
+    whole = snapshot(GRID)
+    wide = [state.map(lambda part: torch.cat([part, part])) for state in whole.states]
+    views = Snapshot(GRID, [state.map(lambda part: part[:1]) for state in wide], torch.zeros(3, 9)[:1])
+    cache, prompt = PrefixCache(1 << 20), Prompt(ids(GRID + 1))
+    cache.keep(prompt.pieces[0], views)
+    kept = cache.longest(prompt)
+    assert kept is not None and kept.logits is not None
+    parts = [part for state in kept.states for part in state if part is not None] + [kept.logits]
+    assert all(part.untyped_storage().nbytes() == part.numel() * part.element_size() for part in parts)
 
 
 def test_of_a_long_prompt_not_every_piece_is_kept() -> None:
@@ -308,3 +346,10 @@ def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
     # Tokens are told with the text that they begin, in their order, and none after it.
     assert [token.id for token, _ in kept] == written[: len(kept)]
     assert all(at < len(sent) for _, at in kept) if stopped else len(kept) == len(written)
+
+
+def test_of_two_stops_at_once_the_first_in_the_text_ends_it() -> None:
+    for stops in (["c", "bc"], ["bc", "c"]):
+        text = Text(TOKENIZER, stops)
+        pieces = [text.push(Token(4 + byte)) for byte in b"abc"]
+        assert "".join(piece.text for piece in pieces) == "a" and pieces[-1].end == Ended("stop")

@@ -7,7 +7,7 @@ from helpers import error, event_times, randomise, state_error
 from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
 from liquidlm.folded import FoldedEmbedding
-from liquidlm.generate import Sampling, read, write
+from liquidlm.generate import PENALISED, Draw, Sampling, read, write
 from liquidlm.model import LiquidTextGenerationModel
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "eos_token_id": None}
@@ -197,3 +197,21 @@ def test_bad_sampling_is_named(bad):
 def test_nothing_to_write_is_named(model):
     with pytest.raises(LiquidError, match="max_new_tokens must be at least 1, not 0"):
         written(model, GREEDY, 0)
+
+
+def test_top_k_comes_before_top_p():
+    logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
+    scores = Sampling(temperature=1.0, top_k=3, top_p=0.75).processors()(torch.zeros(1, 0).long(), logits)
+    assert scores.isfinite().tolist() == [[True, True, False, False]]  # 0.7 of all, but 0.78 of three
+
+
+def test_the_penalty_is_of_the_last_tokens():
+    """Of a context longer than it looks back, and of what is written beyond."""
+    sampling, logits = Sampling(temperature=0.0, repetition_penalty=2.0), torch.zeros(1, 10)
+    logits[0, [5, 7, 9]] = torch.tensor([1.0, 1.5, 0.9])
+    context = torch.tensor([[5] * 10 + [7] * PENALISED])
+    draw = Draw(sampling, 2000, logits, context, ())
+    assert draw(logits).tolist() == [5] and draw(logits).tolist() == [9]
+    for _ in range(PENALISED):
+        assert draw(logits).tolist() in ([9], [5], [7])
+    assert draw.context.shape == (1, PENALISED)

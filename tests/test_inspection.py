@@ -89,6 +89,9 @@ def test_memories_fade_and_are_read_backwards_only(writes: int) -> None:
 def test_the_plot(options: dict, tmp_path: Path) -> None:
     file = draw(examine(tiny(**options), TOKENIZER, document()), tmp_path / "plot.png")
     assert file.read_bytes().startswith(b"\x89PNG") and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_plot_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(LiquidError, match="cannot"):
         draw(examine(tiny(), TOKENIZER, document()), tmp_path / "no" / "plot.png")
 

@@ -8,7 +8,15 @@ from helpers import error, normal
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel, muon
 from liquidlm.muon import Muon, orthogonalized
-from liquidlm.optim import FAST, FAST_SHARE, OUTPUT_SHARE, TABLE_SHARE, Optimisers, liquid_optimisers
+from liquidlm.optim import (
+    FAST,
+    FAST_SHARE,
+    OUTPUT_SHARE,
+    TABLE_SHARE,
+    Optimisers,
+    liquid_optimisers,
+    muon_and_adamw,
+)
 
 SIZES: dict[str, Any] = {
     "vocab_size": 20,
@@ -32,7 +40,10 @@ def test_every_parameter_is_trained_once_at_the_rate_of_its_kind(tied, vocabular
     model = LiquidTextGenerationModel(LiquidConfig(**sizes))
     names = {id(p): name for name, p in model.named_parameters()}
     rates, trained = [], []
-    for part, rate in liquid_optimisers(model, lr=0.02).parts:
+    parts = liquid_optimisers(model, lr=0.02, weight_decay=0.5).parts
+    decays = [{group["weight_decay"] for group in part.param_groups} for part, _ in parts]
+    assert decays == [{0.5}, *[{0.0}] * (len(parts) - 1)]
+    for part, rate in parts:
         rates.append(rate)
         trained.append([names.pop(id(p)) for group in part.param_groups for p in group["params"]])
     assert not names
@@ -138,3 +149,11 @@ def test_the_schedule_warms_up_and_ends_at_zero():
 def test_a_senseless_rate_is_refused(lr):
     with pytest.raises(LiquidError, match="learning rate"):
         liquid_optimisers(LiquidTextGenerationModel(LiquidConfig(**SIZES)), lr=lr)
+
+
+def test_only_matrices_decay():
+    matrix, vector = (torch.nn.Parameter(torch.ones(shape)) for shape in ((3, 2), (3,)))
+    optimisers = muon_and_adamw([matrix], [vector], lr=0.1, weight_decay=0.5, warmup=1, bf16=False)
+    matrix.grad, vector.grad = torch.zeros(3, 2), torch.zeros(3)
+    optimisers.step(0, 0.0)
+    assert torch.equal(vector, torch.ones(3)) and torch.allclose(matrix, torch.full((3, 2), 0.95))

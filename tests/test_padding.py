@@ -2,9 +2,13 @@
 
 import pytest
 import torch
-from helpers import error, randomise
+import torch.nn.functional as F
+from helpers import error, randomise, state_error
 
-from liquidlm import LiquidError, LiquidTextGenerationModel
+from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
+from liquidlm.events import Events
+from liquidlm.labels import shifted
+from liquidlm.state import fresh_time
 
 IDS = torch.randint(4, 32, (2, 9), generator=torch.Generator().manual_seed(0))
 
@@ -65,3 +69,35 @@ def test_errors_name_the_position_that_was_given_not_where_padding_moved_it() ->
     mask[1, :4] = 0
     with pytest.raises(LiquidError, match="row 1, position 6"):
         tiny()(IDS, mask, timestamps=times)
+
+
+@torch.no_grad()
+def test_padding_fades_no_memory() -> None:
+    """Where events count beside gaps (`memory_scale`), a padded position is still none."""
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": 8, "latent_dim": 4, "hidden_size": 16, "num_hidden_layers": 2, "ngram_rows": 0}
+    config = LiquidConfig(vocab_size=40, memory_scale=5.0, mixer_types=["memory", "time"], **sizes)
+    model = randomise(LiquidTextGenerationModel(config)).double().eval()
+    ids = torch.randint(0, 40, (1, 9))
+    mask = torch.tensor([[1] * 9 + [0] * 30])
+    alone, padded = model(ids).state, model(F.pad(ids, (0, 30)), mask).state
+    assert max(map(state_error, padded.states(), alone.states())) < 1e-12
+
+
+def test_the_elapsed_time_of_padding_is_0() -> None:
+    real = torch.tensor([[True, True, False, True]])
+    times = torch.tensor([[0.0, 2.0, 5.0, 7.0]])
+    events = Events.build(
+        times, fresh_time(1, times.device), length=4, time_scale=2.0, gap_weight=0.5, real=real
+    )
+    assert events.elapsed.tolist() == [[1.0, 1.5, 0.0, 2.25]]
+    assert events.duration.tolist() == [[2.0, 2.5, 0.0, 3.25]]
+
+
+def test_nothing_follows_beside_padding_or_across_documents() -> None:
+    labels = torch.arange(10, 16)[None]
+    starts = torch.tensor([[True, False, False, True, False, False]])
+    real = torch.tensor([[True, True, True, True, True, False]])
+    assert shifted(labels, None, None).tolist() == [[11, 12, 13, 14, 15, -100]]
+    assert shifted(labels, None, starts).tolist() == [[11, 12, -100, 14, 15, -100]]
+    assert shifted(labels, real, None).tolist() == [[11, 12, 13, 14, -100, -100]]

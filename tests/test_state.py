@@ -135,3 +135,14 @@ def test_reset_forgets_and_nothing_is_cropped():
         made.crop(1)
     made.reset()
     assert made.states() == [None, None] and made.get_seq_length() == 0 and not made.has_previous_state()
+
+
+def test_what_is_joined_is_as_long_as_the_longest():
+    short, long = cache(1), cache(2)
+    long.layers[0].store(long.states()[0], 5)
+    long.layers[1].store(long.states()[1], 5)
+    joined = LiquidCache.joined([short, long])
+    assert joined.get_seq_length() == LiquidCache.joined([long, short]).get_seq_length() == 12
+    for mine, one, other in zip(joined.states(), short.states(), long.states(), strict=True):
+        assert torch.equal(mine.h, torch.cat([one.h, other.h]))
+        assert torch.equal(mine.time, torch.cat([one.time, other.time]))

@@ -24,7 +24,7 @@ from liquidlm.files import write_folder
 from liquidlm.folder import load_model, save_model
 from liquidlm.saved import fingerprint
 from liquidlm.settings import TrainSettings
-from liquidlm.surprise import LATE, LONGEST, UNTIMED, Line, LineCutter, Piece, SurpriseReader, Usual
+from liquidlm.surprise import LATE, LONGEST, MEMORY, UNTIMED, Line, LineCutter, Piece, SurpriseReader, Usual
 from liquidlm.train import train
 from liquidlm.watching import printer
 from tests.helpers import randomise
@@ -417,3 +417,9 @@ def test_memory_is_the_same_after_much_as_after_little_and_a_closed_pipe_is_quie
         assert child.wait(60) == 141  # as a program that SIGPIPE has ended
         assert child.stderr.read() == b""
     assert (tmp_path / "log.state").exists()
+
+
+def test_what_is_usual_forgets_over_so_many_lines() -> None:
+    usual = Usual(lines=10 * MEMORY, mean=0.0, variance=1.0)
+    usual.exceeded(1.0, 6.0)
+    assert usual.mean == 1 / MEMORY and usual.variance == (1 - 1 / MEMORY) * (1 + 1 / MEMORY)

@@ -1,5 +1,6 @@
 """Training: it learns, it resumes exactly, and no interruption or damage loses what was done."""
 
+import itertools
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from liquidlm.folder import checkpoints, load_model
 from liquidlm.model import LiquidTextGenerationModel
 from liquidlm.optim import clip_gradients
 from liquidlm.report import plot_curve, read_curve
-from liquidlm.run import ROLL_BACK, Run
+from liquidlm.run import ROLL_BACK, Rounds, Run
 from liquidlm.train import resume, train
 from liquidlm.training_text import _head, prepare
 
@@ -93,6 +95,26 @@ def test_a_run_by_the_clock_ends_and_writes_tensorboard(text: Path, tmp_path: Pa
     curve = read_curve(tmp_path / "curve.jsonl")
     assert curve[-1]["seconds"] >= 0.03 * 60
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_resumed_run_by_the_clock_has_used_its_time(text: Path, tmp_path: Path, monkeypatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: 0.1 * next(ticks)))
+    train(settings(text, None, minutes=0.05), tmp_path)
+    before = read_curve(tmp_path / "curve.jsonl")[-1]["seconds"]
+    resume(tmp_path, minutes=0.1)
+    seconds = [entry["seconds"] for entry in read_curve(tmp_path / "curve.jsonl")]
+    assert seconds == sorted(seconds) and before <= min(t for t in seconds if t >= before) < before + 1
+    newest = json.loads((checkpoints(tmp_path)[0] / "run.json").read_text())
+    assert 6 <= newest["seconds"] < 6.5 and newest["step"] < 45  # of 0.1 s or more
+
+
+def test_a_new_best_begins_the_count_of_worse_rounds_anew() -> None:
+    rounds = Rounds()
+    for step, bits in enumerate((3.0, 4.0, 2.0, 2.5, 2.0)):
+        rounds.add(bits, step)
+        assert rounds.worse == (0, 1, 0, 1, 2)[step]
+    assert (rounds.best, rounds.best_step) == (2.0, 2)
 
 
 def dies_after(steps: int):
@@ -189,6 +211,7 @@ def test_many_such_steps_go_back_to_the_last_checkpoint(
         name = roll_back(run)
         saved = load_file(tmp_path / "run" / "checkpoints" / name / "model.safetensors")
         taken.extend(torch.equal(saved[key], value) for key, value in run.model.named_parameters())
+        taken.append(run.state.states() == run.model.new_state().states())  # nothing was read
         return name
 
     monkeypatch.setattr(Run, "roll_back", noted)
