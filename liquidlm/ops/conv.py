@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ..precision import product_dtype
+from .function import apply, in_own_precision
 from .slabs import Workspace, slabs
 
 
@@ -14,6 +15,7 @@ class ShortConv(torch.autograd.Function):
     """y_i = Σ_j w_j ⊙ x_{i−W+1+j} + g ⊙ s_i, with the few rows next to a document's start put right after."""
 
     @staticmethod
+    @in_own_precision
     def forward(
         ctx: FunctionCtx,
         x: Tensor,
@@ -22,9 +24,10 @@ class ShortConv(torch.autograd.Function):
         segment: Tensor | None,
         drive: Tensor,
         scale: Tensor,
+        dtype: torch.dtype,
     ) -> Tensor:
         batch, length, width = x.shape
-        out = torch.empty(x.shape, dtype=product_dtype(x), device=x.device)
+        out = torch.empty(x.shape, dtype=dtype, device=x.device)
         taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # strided, a weight would be read one by one
         inputs = Workspace(tail, batch, length, width, count=1, extra=kept)
         work = Workspace(tail, batch, length, width, count=1)
@@ -45,6 +48,7 @@ class ShortConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -53,7 +57,12 @@ class ShortConv(torch.autograd.Function):
         taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # strided, a weight would be read one by one
         grad_past = tail.new_zeros(batch, length + kept, width)
         grad_taps, grad_drive, grad_scale = (torch.zeros_like(y) for y in (taps, drive, scale))
-        grads = (grad_past, grad_taps, grad_drive, grad_scale)
+        of_x, of_weight, of_tail, _, of_drive, of_scale, _ = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
+        needed = (of_x or of_tail, of_weight, of_drive, of_scale)
+        grads = tuple(
+            one if wanted else None
+            for one, wanted in zip((grad_past, grad_taps, grad_drive, grad_scale), needed, strict=True)
+        )
         if rows:
             b, i, seen = rows
             _backward_beside(x, taps, tail, drive, scale, grad[b, i].to(tail.dtype), b, i, seen, grads)
@@ -62,20 +71,26 @@ class ShortConv(torch.autograd.Function):
         work = Workspace(tail, batch, length, width, count=2)
         for s in slabs(length, batch, x.device):
             (past,), (g, both) = inputs.slab(s), work.slab(s)
-            _fill(past, x, tail, s)
             g.copy_(grad[:, s])
+            if of_weight:
+                _fill(past, x, tail, s)
             for j in range(kept + 1):
-                grad_past[:, s.start + j : s.stop + j].addcmul_(g, taps[j])
-                grad_taps[j] += torch.mul(g, past[:, j : j + g.shape[1]], out=both).flatten(0, 1).sum(0)
-            grad_drive[:, s] += g @ scale
-            grad_scale += torch.mv(g.flatten(0, 1).mT, drive[:, s].flatten())
+                if of_x or of_tail:
+                    grad_past[:, s.start + j : s.stop + j].addcmul_(g, taps[j])
+                if of_weight:
+                    grad_taps[j] += torch.mul(g, past[:, j : j + g.shape[1]], out=both).flatten(0, 1).sum(0)
+            if of_drive:
+                grad_drive[:, s] += g @ scale
+            if of_scale:
+                grad_scale += torch.mv(g.flatten(0, 1).mT, drive[:, s].flatten())
         return (
-            grad_past[:, kept:].to(x.dtype),
-            grad_taps.mT,
-            grad_past[:, :kept],
+            grad_past[:, kept:].to(x.dtype) if of_x else None,
+            grad_taps.mT if of_weight else None,
+            grad_past[:, :kept] if of_tail else None,
             None,
-            grad_drive,
-            grad_scale,
+            grad_drive if of_drive else None,
+            grad_scale if of_scale else None,
+            None,
         )
 
 
@@ -97,16 +112,19 @@ def _backward_beside(
     b: Tensor,
     i: Tensor,
     seen: Tensor,
-    into: tuple[Tensor, Tensor, Tensor, Tensor],
+    into: tuple[Tensor | None, ...],
 ) -> None:
     """Adds the gradients of rows (b, i), which see only some of their taps."""
     grad_past, grad_taps, grad_drive, grad_scale = into
-    inputs = _inputs(x, tail, b, i, seen)
-    grad_taps += (inputs * grad[:, None]).sum(0)
-    grad_drive[b, i] += grad @ scale
-    grad_scale += drive[b, i] @ grad
-    columns = i[:, None] + torch.arange(len(taps), device=x.device)
-    grad_past.index_put_((b[:, None], columns), grad[:, None] * taps * seen[..., None], accumulate=True)
+    if grad_taps is not None:
+        grad_taps += (_inputs(x, tail, b, i, seen) * grad[:, None]).sum(0)
+    if grad_drive is not None:
+        grad_drive[b, i] += grad @ scale
+    if grad_scale is not None:
+        grad_scale += drive[b, i] @ grad
+    if grad_past is not None:
+        columns = i[:, None] + torch.arange(len(taps), device=x.device)
+        grad_past.index_put_((b[:, None], columns), grad[:, None] * taps * seen[..., None], accumulate=True)
 
 
 def _beside_starts(segment: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -138,4 +156,4 @@ def short_conv_shifted(
 ) -> Float[Tensor, "b t h"]:
     """See `short_conv_reference`."""
     weight, scale = weight.to(tail.dtype), scale.to(tail.dtype)
-    return ShortConv.apply(x, weight, tail, segment, drive, scale)  # pyright: ignore[reportReturnType]
+    return apply(ShortConv, x, weight, tail, segment, drive, scale, product_dtype(x))

@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .function import apply, in_own_precision
+
 IGNORED = -100
 LOG_TINY = -60.0
 """Below this a float32 probability has lost digits, or is 0."""
@@ -49,6 +51,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -67,4 +70,4 @@ def linear_cross_entropy(
     counted = targets != IGNORED
     if not bool(counted.all()):
         tokens, targets = tokens[counted], targets[counted]
-    return LinearCrossEntropy.apply(tokens, weight, targets, chunk)  # pyright: ignore[reportReturnType]
+    return apply(LinearCrossEntropy, tokens, weight, targets, chunk)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .function import apply, in_own_precision
 from .slabs import slabs
 
 SUBSTITUTED = 16
@@ -110,6 +111,7 @@ class DeltaMemory(torch.autograd.Function):
     """
 
     @staticmethod
+    @in_own_precision
     def forward(
         ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, g: Tensor, eta: Tensor, state: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
@@ -126,34 +128,45 @@ class DeltaMemory(torch.autograd.Function):
                 reads.append(torch.baddbmm(from_start[:, i] @ s, x.reads[:, i], u))
                 s = torch.baddbmm(x.since[:, i, -1:] * s, to_end[:, i], u)
             out[:, part] = _tokens(torch.stack(reads, 1), batch, part.stop - part.start)
-            saved += [*x, torch.stack(before, 1)]
+            if any(ctx.needs_input_grad):  # pyright: ignore[reportAttributeAccessIssue]
+                saved += [*x, torch.stack(before, 1)]
         ctx.save_for_backward(q, k, v, g, eta, *saved)
         ctx.size = size  # pyright: ignore[reportAttributeAccessIssue]
         return out, s.unflatten(0, (batch, heads))
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor, grad_state: Tensor
     ) -> tuple[Tensor | None, ...]:
         q, k, v, g, eta, *saved = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         size: int = ctx.size  # pyright: ignore[reportAttributeAccessIssue]
         batch, length, heads, _ = q.shape
-        grads = tuple(torch.empty_like(x) for x in (q, k, v, g, eta))
+        needs = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
+        grads = tuple(
+            torch.empty_like(x) if wanted else None
+            for x, wanted in zip((q, k, v, g, eta), needs[:5], strict=True)
+        )
         ds = grad_state.flatten(0, 1)
         for part in _slabs(length, batch, size, q.device, reverse=True):
             *local, states = saved[-len(Local._fields) - 1 :]
             del saved[-len(Local._fields) - 1 :]
             do = _chunks(grad[:, part], size, states.dtype)
-            found, ds = _backward(Local(*local), states, do, ds)
+            found, ds = _backward(Local(*local), states, do, ds, needs)
             for mine, y in zip(grads, found, strict=True):
+                if mine is None or y is None:
+                    continue
                 y = _tokens(y if mine.dim() == 4 else y[..., None], batch, part.stop - part.start)
                 mine[:, part] = y.view_as(mine[:, part])
-        return *grads, ds.unflatten(0, (batch, heads)), None
+        return *grads, ds.unflatten(0, (batch, heads)) if needs[5] else None, None
 
 
-def _backward(x: Local, states: Tensor, do: Tensor, ds: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Gradients of q, k, v, g, η in one slab's chunks, and of the state before it."""
+def _backward(
+    x: Local, states: Tensor, do: Tensor, ds: Tensor, needs: tuple[bool, ...]
+) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    """Gradients of q, k, v, g, η in one slab's chunks, those that are needed, and of the state before it."""
+    of_q, of_k, of_v, of_g, of_eta, *_ = needs
     width = x.v.shape[-1]
     value, key = x.writes.split([width, x.k.shape[-1]], -1)
     u = value - key @ states
@@ -164,30 +177,37 @@ def _backward(x: Local, states: Tensor, do: Tensor, ds: Tensor) -> tuple[tuple[T
         du[:, i] = torch.baddbmm(du[:, i], to_end[:, i], ds)
         ds = torch.baddbmm(x.since[:, i, -1:] * ds + of_reads[:, i], key[:, i].mT, du[:, i], alpha=-1)
 
+    if not any(needs[:5]):
+        return (None,) * 5, ds
     d_products = do @ u.mT
     d_from_start, d_to_end = do @ states.mT, u @ after.mT
     d_right = x.inverse.mT @ torch.cat([du, -(du @ states.mT)], -1)  # of η [V, γK]
     d_coupling = (d_right @ x.writes.mT).tril_(-1).neg_()
     d_v, d_k = d_right.split([width, x.k.shape[-1]], -1)
 
-    # E_ij = what multiplies each log D_ij; a g_l has a part in every D_ij with j < l ≤ i.
+    dq = dk = dv = dg = d_eta = None
     shared = d_coupling * x.keys
-    d_eta = shared.sum(-1)
-    log_d = shared.mul_(x.eta).addcmul_(d_products, x.reads)
+    if of_eta:
+        d_eta = shared.sum(-1) + (d_v * x.v).sum(-1) + (d_k * x.k).sum(-1) * x.since[..., 0]
+    if of_g:
+        # E_ij = what multiplies each log D_ij; a g_l has a part in every D_ij with j < l ≤ i.
+        log_d = shared.mul_(x.eta).addcmul_(d_products, x.reads)
+        lower = torch.ones(log_d.shape[-2:], dtype=log_d.dtype, device=log_d.device).tril()
+        dg = (lower.mT @ log_d).mul_(lower.tril(-1)).sum(-1)
+        d_since = (d_from_start * x.q + d_k * x.eta * x.k).sum(-1) * x.since[..., 0]
+        d_since[..., -1] += (states * after).sum((-1, -2)) * x.since[..., -1, 0]
+        d_until = (d_to_end * to_end).sum(-1)
+        dg += d_since.flip(-1).cumsum(-1).flip(-1) + F.pad(d_until.cumsum(-1), (1, -1))
     d_reads = d_products.mul_(x.decays)  # of QKᵀ
-    lower = torch.ones(log_d.shape[-2:], dtype=log_d.dtype, device=log_d.device).tril()
-    dg = (lower.mT @ log_d).mul_(lower.tril(-1)).sum(-1)
-    d_since = (d_from_start * x.q + d_k * x.eta * x.k).sum(-1) * x.since[..., 0]
-    d_since[..., -1] += (states * after).sum((-1, -2)) * x.since[..., -1, 0]
-    d_until = (d_to_end * to_end).sum(-1)
-    dg += d_since.flip(-1).cumsum(-1).flip(-1) + F.pad(d_until.cumsum(-1), (1, -1))
-
-    d_eta += (d_v * x.v).sum(-1) + (d_k * x.k).sum(-1) * x.since[..., 0]
-    d_coupling.mul_(x.eta).mul_(x.decays)  # of KKᵀ
-    d_q = torch.addcmul(d_reads @ x.k, x.since, d_from_start)
-    d_k = d_k * (x.eta * x.since) + x.until * d_to_end + d_reads.mT @ x.q
-    d_k += (d_coupling + d_coupling.mT) @ x.k
-    return (d_q, d_k, d_v * x.eta, dg, d_eta), ds
+    if of_q:
+        dq = torch.addcmul(d_reads @ x.k, x.since, d_from_start)
+    if of_k:
+        d_coupling.mul_(x.eta).mul_(x.decays)  # of KKᵀ
+        dk = d_k * (x.eta * x.since) + x.until * d_to_end + d_reads.mT @ x.q
+        dk += (d_coupling + d_coupling.mT) @ x.k
+    if of_v:
+        dv = d_v * x.eta
+    return (dq, dk, dv, dg, d_eta), ds
 
 
 def _slabs(length: int, batch: int, size: int, device: torch.device, reverse: bool = False):
@@ -211,7 +231,7 @@ def delta_memory_chunked(
     Computed in the type of the state, whatever the queries, keys and values are stored in.
     """
     size = min(chunk_size, q.shape[1])
-    return DeltaMemory.apply(q, k, v, log_decay, write, state, size)  # pyright: ignore[reportReturnType]
+    return apply(DeltaMemory, q, k, v, log_decay, write, state, size)
 
 
 def delta_memory_weights(

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .function import apply, in_own_precision
 from .scan import following, scan
 from .slabs import Workspace, slabs
 
@@ -17,6 +18,7 @@ class LiquidRelax(torch.autograd.Function):
     """
 
     @staticmethod
+    @in_own_precision
     def forward(
         ctx: FunctionCtx,
         synapse: Tensor,
@@ -43,10 +45,12 @@ class LiquidRelax(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
         synapse, leak, duration, pace, h0, start, h = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        of_synapse, of_leak, of_duration, of_pace, of_h0, _ = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
         batch, length, width = h.shape
         grad_synapse, grad_duration = torch.empty_like(synapse), torch.empty_like(duration)
         grad_leak, grad_pace, after = torch.zeros_like(leak), torch.zeros_like(pace), torch.zeros_like(h0)
@@ -72,17 +76,23 @@ class LiquidRelax(torch.autograd.Function):
             by_q = before.addcmul_(minus_share, potential).mul_(adjoint)
             adjoint.mul_(q)
             by_x = by_q.mul_(q.add_(1))
+            by_time = torch.mul(by_x, rate, out=q) if of_duration or of_pace else q  # of −pace·duration
+            if of_duration:
+                grad_duration[:, s] = -(by_time @ pace)
+            if of_pace:
+                grad_pace -= torch.mv(by_time.flatten(0, 1).mT, duration[:, s].flatten())
+            if not (of_synapse or of_leak):
+                continue
             minus_by_share = potential.mul_(adjoint).div_(rate)  # over λ
-            grad_synapse[:, s, width:] = adjoint.mul_(minus_share)
-
-            by_time = torch.mul(by_x, rate, out=q)  # of −pace·duration
-            grad_duration[:, s] = -(by_time @ pace)
-            grad_pace -= torch.mv(by_time.flatten(0, 1).mT, duration[:, s].flatten())
             minus_by_rate = by_x.mul_(pace).mul_(duration[:, s, None]).addcmul_(minus_by_share, minus_share)
-            grad_leak -= minus_by_rate.sum((0, 1))
-            # ∂f/∂synapse = σ(synapse) = 1 − e^{−f}
-            grad_synapse[:, s, :width] = minus_by_rate.add_(minus_by_share).mul_(minus_f.expm1_())
-        return grad_synapse, grad_leak, grad_duration, grad_pace, after, None
+            if of_leak:
+                grad_leak -= minus_by_rate.sum((0, 1))
+            if of_synapse:  # ∂f/∂synapse = σ(synapse) = 1 − e^{−f}
+                grad_synapse[:, s, width:] = adjoint.mul_(minus_share)
+                grad_synapse[:, s, :width] = minus_by_rate.add_(minus_by_share).mul_(minus_f.expm1_())
+        grads = (grad_synapse, grad_leak, grad_duration, grad_pace, after)
+        needed = (of_synapse, of_leak, of_duration, of_pace, of_h0)
+        return *(grad if wanted else None for grad, wanted in zip(grads, needed, strict=True)), None
 
 
 def _relaxation(
@@ -104,4 +114,4 @@ def liquid_relax_fused(
     start: Bool[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, "b t h"]:
     """See `liquid_relax_reference`."""
-    return LiquidRelax.apply(synapse, leak, duration, pace, h0, start)  # pyright: ignore[reportReturnType]
+    return apply(LiquidRelax, synapse, leak, duration, pace, h0, start)

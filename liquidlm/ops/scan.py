@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from .function import apply, in_own_precision
+
 LANES = 8192
 """Numbers per step of the scan, if there are so many; a GPU takes a hundred times as many."""
 
@@ -16,6 +18,7 @@ class LiquidScan(torch.autograd.Function):
     """Every h and, from the adjoint recurrence run backwards, all gradients."""
 
     @staticmethod
+    @in_own_precision
     def forward(ctx: FunctionCtx, a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
         h = torch.empty_like(b)
         scan(a.clone(), b.clone(), h0, out=h)
@@ -24,15 +27,18 @@ class LiquidScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_own_precision
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
         a, h, h0 = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         adjoint, grad_a = torch.empty_like(grad), torch.empty_like(a)
         scan(following(a, grad_a), grad.clone(), torch.zeros_like(h0), out=adjoint, reverse=True)
-        torch.mul(adjoint[:, 1:], h[:, :-1], out=grad_a[:, 1:])
-        torch.mul(adjoint[:, 0], h0, out=grad_a[:, 0])
-        return grad_a, adjoint, a[:, 0] * adjoint[:, 0]
+        if needs[0]:
+            torch.mul(adjoint[:, 1:], h[:, :-1], out=grad_a[:, 1:])
+            torch.mul(adjoint[:, 0], h0, out=grad_a[:, 0])
+        return grad_a if needs[0] else None, adjoint, a[:, 0] * adjoint[:, 0] if needs[2] else None
 
 
 def following(a: Tensor, out: Tensor) -> Tensor:
@@ -77,4 +83,4 @@ def liquid_scan_chunked(
     decay: Float[Tensor, "b t h"], drive: Float[Tensor, "b t h"], h0: Float[Tensor, "b h"]
 ) -> Float[Tensor, "b t h"]:
     """The diagonal recurrence h_i = decay_i ⊙ h_{i−1} + drive_i, in parallel over chunks."""
-    return LiquidScan.apply(decay, drive, h0)  # pyright: ignore[reportReturnType]
+    return apply(LiquidScan, decay, drive, h0)
