@@ -1,11 +1,12 @@
 # make demo   set everything up, write with the model that comes along, then train one on text that every Python carries
 # make test   set everything up, run every test
 # make check  ruff, ruff format, pyright
+# make conformance  transformers' own tests of models, fetched, on ours
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test conformance check format clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,6 +25,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+conformance: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,conformance]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m conformance -n auto --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .

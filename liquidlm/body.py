@@ -290,13 +290,14 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             if each is not None:
                 each(part, hidden)
             if part.stop > first_kept:
-                wanted = hidden if all_hidden else hidden[-least:]
-                kept.append([x[:, max(0, first_kept - part.start) :] for x in wanted])
+                wanted, cut = hidden if all_hidden else hidden[-least:], max(0, first_kept - part.start)
+                kept.append([x[:, cut:] if cut else x for x in wanted])
         reading.states = states
         if reading.cache is not None:
             for layer, state in zip(reading.cache.layers, states, strict=True):
                 cast(LiquidStateLayer, layer).store(state, ids.shape[1])
-        hidden = [torch.cat(parts, 1) for parts in zip(*kept, strict=True)]
+        # One part is what the blocks saw, not a copy of it: its gradient can be asked for.
+        hidden = [parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in zip(*kept, strict=True)]
         if reading.order is None or not hidden:
             return hidden
         back, real = reading.order.argsort(1)[..., None], cast(Tensor, reading.events.real)[..., None]

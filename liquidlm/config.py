@@ -65,6 +65,7 @@ class LiquidConfig(PreTrainedConfig):
     """
 
     model_type = "liquidlm"
+    attribute_map = {"num_attention_heads": "num_heads"}  # noqa: RUF012 - transformers' name for it
     keys_to_ignore_at_inference = [  # noqa: RUF012 - transformers' declaration
         *("past_key_values", "log_det", "flow_loss", "time_loss", "features")
     ]

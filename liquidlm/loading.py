@@ -28,8 +28,9 @@ class LoadingMixin:
     ) -> Any:
         """As transformers'. What the folder's own config has must be among its weights.
 
-        Two wishes begin weights anew, and a warning names them: a config, or options of it such as
-        `time_components=2`, of a model with parts that the folder's has not; and `ignore_mismatched_sizes`.
+        Three wishes begin weights anew, and a warning names them: a config, or options of it such as
+        `time_components=2`, of a model with parts that the folder's has not; `ignore_mismatched_sizes`; and
+        `output_loading_info`, which lists what is missing for the caller to judge, as transformers' does.
 
         Raises:
             LiquidError: weights are missing, or of other sizes, and neither was asked for.
@@ -45,7 +46,7 @@ class LoadingMixin:
                 f" {tuple(theirs)} in {pretrained_model_name_or_path}, and {tuple(own)} here);"
                 " ignore_mismatched_sizes=True begins such weights anew"
             )
-        if missing:
+        if missing and not output_loading_info and pretrained_model_name_or_path is not None:
             folder, hub = pretrained_model_name_or_path, {n: kwargs[n] for n in HUB_OPTIONS if n in kwargs}
             if lacking := missing & _weights_of(cls, folder, hub):
                 raise LiquidError(
@@ -56,6 +57,13 @@ class LoadingMixin:
             _begin(model, new)
             warnings.warn(f"new weights, to be trained: {_some(new)}", stacklevel=2)
         return (model, info) if output_loading_info else model
+
+    def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:
+        """As transformers', which takes a tied table that the folder lacks for one that it has."""
+        missing = set(loading_info.missing_keys)
+        cast(Any, super()).mark_tied_weights_as_initialized(loading_info)
+        tied = cast(dict[str, str], cast(Any, self).all_tied_weights_keys).items()
+        loading_info.missing_keys |= {source for name, source in tied if {name, source} <= missing}
 
 
 def _weights_of(cls: Any, folder: Any, hub: dict[str, Any]) -> set[str]:

@@ -69,3 +69,13 @@ def test_padding_and_segments_are_those_of_the_model(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("liquidlm.body.SEGMENT", 6)
     found = model.base_model(IDS, mask, return_dict=False)[0]
     assert error(model.output_proj(found)[mask == 1], expected[mask == 1]) < 1e-12
+
+
+@pytest.mark.parametrize("components", [0, 3])
+def test_hidden_states_are_those_that_the_output_came_from(components: int) -> None:
+    """Their gradients can be asked for, as those of transformers' models."""
+    model = tiny(time_components=components)
+    for read in (model, model.base_model):
+        output = read(IDS, output_hidden_states=True)
+        grads = torch.autograd.grad(output[0].square().sum(), output.hidden_states[:-1])
+        assert all(grad.abs().max() > 0 for grad in grads)

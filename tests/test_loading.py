@@ -11,6 +11,7 @@ from liquidlm.model import LiquidTextGenerationModel
 
 SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "ngram_rows": 40, "num_hidden_layers": 2}
+FORMAT = {"format": "pt"}
 load = LiquidTextGenerationModel.from_pretrained
 
 
@@ -60,9 +61,23 @@ def test_other_sizes_begin_anew_where_that_was_asked_for(saved):
 def test_a_folder_that_lacks_weights_is_refused_whatever_is_asked_for(saved, wish):
     _, folder = saved
     weights = load_file(folder / "model.safetensors")
+    for name in ("blocks.0.out.weight", "embedding.embedding.weight"):
+        save_file({n: w for n, w in weights.items() if n != name}, folder / "model.safetensors", FORMAT)
+        with pytest.raises(LiquidError, match=rf"lacks {name}.*;.*time_components=2"):
+            load(folder, **wish)
+        with pytest.raises(LiquidError, match=rf"lacks {name}.*;"):
+            load(folder, config=LiquidConfig.from_pretrained(folder), **wish)
+
+
+def test_what_is_missing_is_told_to_who_asks_for_it(saved):
+    model, folder = saved
+    weights = load_file(folder / "model.safetensors")
     del weights["blocks.0.out.weight"]
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(LiquidError, match=r"lacks blocks\.0\.out\.weight;.*time_components=2"):
-        load(folder, **wish)
-    with pytest.raises(LiquidError, match=r"lacks blocks\.0\.out\.weight;"):
-        load(folder, config=LiquidConfig.from_pretrained(folder), **wish)
+    save_file(weights, folder / "model.safetensors", FORMAT)
+    with pytest.warns(UserWarning, match=r"new weights, to be trained: blocks\.0\.out\.weight$"):
+        loaded, info = load(folder, output_loading_info=True)
+    assert info["missing_keys"] == {"blocks.0.out.weight"}
+    assert 0.03 < loaded.blocks[0].out.weight.std() < 0.3
+    with pytest.warns(UserWarning, match="new weights"):
+        begun = load(None, config=model.config, state_dict={})
+    assert begun(tokens()).logits.isfinite().all()

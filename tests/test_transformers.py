@@ -198,6 +198,11 @@ def test_sizes_that_do_not_go_together():
         LiquidTextGenerationModel(LiquidConfig(**(SIZES | SMALL | {"num_heads": 3})))
 
 
+def test_heads_by_the_name_that_transformers_has_for_them():
+    config = LiquidConfig(**SIZES, num_heads=4)
+    assert config.num_attention_heads == 4 and "num_attention_heads" not in config.to_dict()
+
+
 # ---- what the model returns
 
 
