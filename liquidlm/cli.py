@@ -116,7 +116,7 @@ def generate(
         if not timestamps:
             raise LiquidError("--after goes with --timestamps")
         if not 0 <= after <= FARTHEST:
-            raise LiquidError(f"--after must be a number of seconds from 0 to {FARTHEST:g}, not {after:g}")
+            raise LiquidError(f"--after must be a number of seconds from 0 to {FARTHEST:g}, not {after}")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     folder, prompt = _model_and_prompt(folder, prompt)
     find_folder(folder)
@@ -174,8 +174,12 @@ def evaluate(
         list[str], typer.Argument(metavar="PATH...", help="Text to judge the model by, as for `train`.")
     ],
     timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="The text has times, as for `train`.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--timestamps/--no-timestamps",
+            help="The text has times, as for `train`. [default: as the model was trained]",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     chunk: Annotated[
         int, typer.Option(help="Tokens per pass; memory, not the result, depends on it.")

@@ -29,7 +29,7 @@ from .saved import GENERATE, check_place, load, save
 from .signals import stop_signals
 from .state import LiquidCache
 from .step import LiquidStep
-from .timed import Event, find_stamp, read_events, stamp
+from .timed import FARTHEST, LAST_DATE, Event, find_stamp, is_dated, read_events, stamp
 from .tokenizer import LEDTokenizerWrapper
 
 LONG = 20_000
@@ -308,13 +308,16 @@ class TimedLines:
     """Text as it comes ▶ the same with its time before every line."""
 
     def __init__(self):
-        self.fresh = True
+        self.fresh, self.dated = True, None
 
     def push(self, text: str, time: float) -> str:
         """`text`, which is at this time."""
         shown = []
+        if self.dated is None:
+            self.dated = is_dated(time)  # and so are all that follow: a reader looks for one kind of time
         for line in text.splitlines(keepends=True):
-            shown.append(f"{stamp(time)} {line}" if self.fresh and line.strip("\r\n") else line)
+            begins = self.fresh and line.strip("\r\n")
+            shown.append(f"{stamp(time, self.dated)} {line}" if begins else line)
             self.fresh = line.endswith("\n")
         return "".join(shown)
 
@@ -339,7 +342,13 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[E
     else:
         events = [Event(now or 0.0, prompt)] if prompt else []
     if after is not None:
-        events.append(Event((events[-1].time if events else now or 0.0) + after, "\n"))
+        last = events[-1].time if events else now or 0.0
+        farthest = LAST_DATE if is_dated(events[0].time if events else last) else FARTHEST
+        if last + after > farthest:
+            raise LiquidError(
+                f"{after:.15g} seconds after {stamp(last)} there are no times: the last is {stamp(farthest)}"
+            )
+        events.append(Event(last + after, "\n"))
     return events
 
 
@@ -383,13 +392,26 @@ def _read_prompt(
 
 
 def evaluate_text(
-    folder: str | Path, paths: list[str], chunk: int, timestamps: bool = False
+    folder: str | Path, paths: list[str], chunk: int, timestamps: bool | None = None
 ) -> dict[str, int | float]:
-    """The figures of `liquidlm eval`."""
-    documents = list(read_documents(paths, timestamps=timestamps))
+    """The figures of `liquidlm eval`; None takes the text's times where the model lives in times.
+
+    Raises:
+        LiquidError: it does, and the text has none.
+    """
     model, tokenizer = load_model(folder, best_device())
     if timestamps:
         check_times(model, folder)
+    try:
+        timed = model.time_head is not None if timestamps is None else timestamps
+        documents = list(read_documents(paths, timestamps=timed))
+    except LiquidError as error:
+        if timestamps is not None or not ("no time" in str(error) or '"time"' in str(error)):
+            raise
+        raise LiquidError(
+            f"{error} ({folder} lives in times: --no-timestamps judges it by the text alone, with tokens one"
+            " unit apart)"
+        ) from error
     corpus = tokenize_documents(documents, tokenizer)
     console = Console(stderr=True, highlight=False)
     total = corpus.tokens.size

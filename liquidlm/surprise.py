@@ -4,7 +4,7 @@ import codecs
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,8 +177,12 @@ class Line(NamedTuple):
         bits: −log₂ p of its tokens, given all before.
         bytes: of the text that these tokens are; 0 where nothing was read (an empty line among times).
         when: −ln p of the gaps before its tokens, per second; None without times.
-        gap_bits: −log₂ of the chance of a gap so short or so long, see `Costs`; None without times.
-        score: how much more surprising it was than the model itself foresaw, in bits; see `_score`.
+        excess: max over its tokens of −log₂ p − H, with H the mean of −log₂ p under p: bits by which a token
+            was beyond what the model foresaw of it; 0 where nothing was read.
+        gap_bits: −log₂ of the chance of a gap so short or so long, see `Costs`: of the tokens' gaps the least
+            likely; None without times.
+        score: max(0, excess, gap_bits). A random number costs many bits, and no token of it more than
+            foreseen.
         stands_out: whether the score is far from what is usual.
     """
 
@@ -187,6 +191,7 @@ class Line(NamedTuple):
     bits: float
     bytes: int
     when: float | None
+    excess: float
     gap_bits: float | None
     score: float
     stands_out: bool
@@ -301,6 +306,15 @@ class SurpriseReader:
         return cls(model, tokenizer, state, place, usual, threshold=threshold)
 
     def _read(self, pieces: Sequence[Piece]) -> list[Line]:
+        """All of them, or, where something ends it before, none: place and state stay together."""
+        before = self.state.copy(), replace(self.place), replace(self.usual)
+        try:
+            return self._lines(pieces)
+        except BaseException:
+            self.state, self.place, self.usual = before
+            raise
+
+    def _lines(self, pieces: Sequence[Piece]) -> list[Line]:
         time, texts, times = self.place.time, [], []
         for piece in pieces:
             texts.append(self.place.put(piece, self.timed))
@@ -319,7 +333,9 @@ class SurpriseReader:
         lines = []
         for piece, text, t, begin, end in zip(pieces, texts, times, ends - lengths, ends, strict=True):
             mine = Costs(*(one[begin:end] for one in costs))
-            score = _score(mine)
+            excess = float(((mine.nats - mine.expected) / LN2).max(initial=-math.inf)) if end > begin else 0.0
+            gap_bits = float(mine.tail.max(initial=0.0)) if self.timed else None
+            score = max(0.0, excess, gap_bits or 0.0)
             lines.append(
                 Line(
                     text=piece.text,
@@ -327,7 +343,8 @@ class SurpriseReader:
                     bits=float(mine.nats.sum() / LN2),
                     bytes=len(text.encode()),
                     when=float(mine.when.sum()) if self.timed else None,
-                    gap_bits=float(mine.tail.sum()) if self.timed else None,
+                    excess=excess,
+                    gap_bits=gap_bits,
                     score=score,
                     stands_out=bool(end > begin) and self.usual.exceeded(score, self.threshold),
                 )
@@ -387,14 +404,6 @@ def _of_distribution(logits: Float[Tensor, "n v"], goal: Int64[Tensor, " n"]) ->
     """−ln p of what came, and the mean of −ln p under p."""
     log_p = logits.float().log_softmax(-1)
     return torch.stack([-log_p.gather(1, goal[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)])
-
-
-def _score(line: Costs) -> float:
-    """max(0, maxᵢ (sᵢ − E sᵢ) / ln 2, maxᵢ tailᵢ), in bits: the token that was the furthest beyond what was
-    to be expected of it, or the gap. A random number costs many bits, and no token of it more than foreseen.
-    """
-    excess = (line.nats - line.expected) / LN2
-    return float(np.concatenate([[0.0], excess, line.tail]).max())
 
 
 def _no_times() -> LiquidError:

@@ -50,6 +50,8 @@ FARTHEST = 1e16
 """A larger number is no time: float64 would not tell its seconds apart."""
 EPOCH = 1e8
 """Seconds from which on a time is taken to be since 1970."""
+FIRST_DATE, LAST_DATE = -62_135_596_800.0, 253_402_300_799.0
+"""The years 1 to 9999, which is as far as dates go."""
 UNITS = (1.0, 60.0, 3600.0, 86400.0)
 """Seconds in the fields of a clock, the last first: [[DD:]HH:]MM:SS."""
 
@@ -91,16 +93,22 @@ def find_stamp(line: str, kind: int | None = None) -> Stamp | None:
     return None
 
 
-def stamp(time: float) -> str:
-    """A time as lines show it: a clock since 0, or from 10⁸ s on a date and time (UTC)."""
+def is_dated(time: float) -> bool:
+    """Whether a text that begins at this time shows its times as dates."""
+    return FIRST_DATE <= time <= LAST_DATE and abs(time) >= EPOCH
+
+
+def stamp(time: float, dated: bool | None = None) -> str:
+    """A time as lines show it: a clock since 0, or a date and time (UTC); by default from 10⁸ s on, up to the
+    year 9999. A later one is shown in seconds where dates are asked for."""
     tenths = round(time * 10)
-    if abs(time) >= EPOCH:
+    if is_dated(time) if dated is None else dated:
         whole, rest = divmod(tenths, 10)
         try:
             moment = datetime.fromtimestamp(whole, UTC)
         except (OverflowError, ValueError, OSError):  # after the year 9999
             return f"[{time:.0f}]"
-        return moment.strftime("[%Y-%m-%d %H:%M:%S") + (f".{rest}]" if rest else "]")
+        return f"[{moment.year:04}{moment:-%m-%d %H:%M:%S}" + (f".{rest}]" if rest else "]")
     whole, rest = divmod(abs(tenths), 10)
     minutes, whole = divmod(whole, 60)
     sign = "-" if tenths < 0 else ""

@@ -39,7 +39,8 @@ def watch(
     """Print the lines of standard input as they come, each with its bits, and a mark if it stands out.
 
     It ends with the input, on Ctrl-C and SIGTERM, and when nobody reads what it prints; then, and every
-    minute on the way, the state is written to the file `state`, from which it went on if it was there.
+    minute on the way, the state is written to the file `state`, from which it went on if it was there. JSON
+    is escaped where standard output is not UTF-8, so that it loses nothing.
     """
     if state is not None:
         check_place(state, WATCH)
@@ -65,7 +66,10 @@ def watch(
                     save()
                     saved = time.perf_counter()
         finally:
-            save()
+            with stop_signals(
+                insistent=False
+            ):  # it takes a moment, and is what an impatient Ctrl-C waits for
+                save()
     seconds = time.perf_counter() - begin
     print(
         f"{count:,} lines, {marked:,} of them stand out; {count / seconds:,.0f} lines/s,"
@@ -90,13 +94,14 @@ def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[L
 def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
     """What prints lines: in colour on a terminal, bare where they go elsewhere, or as JSON objects."""
     console = Console(highlight=False)
+    in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
     def show(lines: list[Line]) -> None:
         for line in lines:
             if only_marked and not line.stands_out:
                 continue
             if as_json:
-                print(json.dumps(line._asdict(), ensure_ascii=False))
+                print(json.dumps(line._asdict(), ensure_ascii=not in_utf8))
                 continue
             gap = "" if line.gap_bits is None else f"{line.gap_bits:6.1f}"
             told = line.text.rstrip("\r")

@@ -285,13 +285,15 @@ def test_what_was_planted_is_marked(watch, trained: Path) -> None:
     objects = [json.loads(line) for line in watch(trained, "--json", stdin=data)[1].splitlines()]
     assert [one["text"] for one in objects] == lines
     assert [at for at, one in enumerate(objects) if one["stands_out"]] == marks
+    for one in objects:  # as docs/time.md has it
+        assert one["score"] == max(0.0, one["excess"], one["gap_bits"])
     assert objects[170]["time"] == 1703 and objects[170]["gap_bits"] > objects[169]["gap_bits"] + 3
     assert [f"{one['bits']:8.1f}" for one in objects] == [line[:8] for line in said]
 
 
 def test_colours_and_no_control_characters_on_a_terminal(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    line = Line("a \x1b[2J [b]", None, 7.25, 3, None, None, 9.0, True)
+    line = Line("a \x1b[2J [b]", None, 7.25, 3, None, 9.0, None, 9.0, True)
     printer(only_marked=False, as_json=False)([line, line._replace(stands_out=False)])
     marked, plain = capsys.readouterr().out.splitlines()
     assert "7.2 ▲ a �[2J [b]" in marked and marked.startswith("\x1b[1;31m")
@@ -341,6 +343,25 @@ def test_an_interrupt_saves_the_state(watch, trained: Path, tmp_path: Path, monk
     again = SurpriseReader.load(state, model, tokenizer)
     assert 0 < len(shown) < 2400 and again.place.time == shown[-1].time
     assert again.usual.lines == sum(line.bytes > 0 for line in shown)
+
+
+def test_an_interrupt_within_a_line_moves_neither_place_nor_state(monkeypatch) -> None:
+    """A second Ctrl-C, when the line's tokens are read into the state."""
+    one, other = reader(), reader()
+    one.push(b"first\n")
+
+    def interrupted(*given) -> None:
+        SurpriseReader._costs(one, *given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_costs", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            one.push(b"second\n")
+    other.push(b"first\n")
+    assert one.push(b"third\n") == other.push(b"third\n")
+    assert one.place == other.place and one.usual == other.usual
+    assert one.state.get_seq_length() == other.state.get_seq_length()
 
 
 def test_mistakes_are_one_line(watch, trained: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from liquidlm.cli import app
 from liquidlm.corpus import Document, portions, read_documents, survey
 from liquidlm.data import StreamBatches, tokenize_documents
 from liquidlm.errors import LiquidError
+from liquidlm.session import TimedLines, prompt_events
 from liquidlm.settings import TrainSettings
 from liquidlm.timed import Event, find_stamp, read_events, seconds, stamp
 from liquidlm.token_cache import cached_tokens
@@ -283,11 +284,29 @@ SIZES = ["--hidden-size", "32", "--layers", "2", "--embedding-dim", "16", "--lat
 
 
 @pytest.mark.parametrize(
-    "time", [0.0, 5.0, 59.96, 3601.5, 90061.0, -10.0, -0.04, NEW_YEAR, NEW_YEAR + 0.5, -1e9 - 0.3, 1e12]
+    "time",
+    [
+        *(0.0, 5.0, 59.96, 3601.5, 90061.0, -10.0, -0.04, NEW_YEAR, NEW_YEAR + 0.5, -1e9 - 0.3),
+        *(-6.2e10, -4e10, 253_402_300_799.0, 253_402_300_800.0, 1e12, -1e12, 1e16),
+    ],
 )
 def test_a_stamp_is_read_as_it_was_written(time: float) -> None:
     shown = find_stamp(f"{stamp(time)} said")
     assert shown is not None and shown.time == pytest.approx(time, abs=0.051)
+
+
+@pytest.mark.parametrize("times", [[10.0, 1e9, 1e15], [-1e10, 5.0, NEW_YEAR]])
+def test_lines_keep_to_the_kind_of_time_that_the_first_has(times: list[float]) -> None:
+    """Or the file would not be read back: its first line says what a time is."""
+    lines = TimedLines()
+    text = "".join(lines.push("said\n", time) for time in times)
+    assert [event.time for event in events(text.removesuffix("\n"))[0]] == times
+
+
+@pytest.mark.parametrize(("now", "after"), [(5.0, 1e16), (NEW_YEAR, 1e12), (None, 1.1e16)])
+def test_silence_ends_where_no_time_is_read_back(now: float | None, after: float) -> None:
+    with pytest.raises(LiquidError, match="there are no times"):
+        prompt_events("on", now, after)
 
 
 def call(*words: str) -> str:
@@ -301,7 +320,10 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
     call("train", str(log), "--timestamps", "--out", out, "--steps", "40", "--context", "32", *SIZES)
     figures = json.loads(call("eval", out, str(log), "--timestamps", "--json"))
     assert figures["events"] == 300 and math.isfinite(figures["time_nats_per_event"])
-    plain = json.loads(call("eval", out, str(log), "--json"))
+    assert json.loads(call("eval", out, str(log), "--json"))["nats"] == figures["nats"]
+    with pytest.raises(LiquidError, match=r"line 1: no time.*--no-timestamps judges it by the text alone"):
+        call("eval", out, str(Path(__file__)))
+    plain = json.loads(call("eval", out, str(log), "--json", "--no-timestamps"))
     assert "events" not in plain  # the text of the file, stamps and all
     prompt = "[00:01:00] event 1\n[00:01:03] event 2"
     state = str(tmp_path / "state")
@@ -334,7 +356,13 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
         call("eval", "stories", str(log), "--timestamps")
     with pytest.raises(LiquidError, match="knows no times"):
         call("generate", "stories", "x", "--timestamps")
+    with pytest.raises(LiquidError, match="knows no times"):
+        call("inspect", "stories", str(log))
     with pytest.raises(LiquidError, match="--after goes with --timestamps"):
         call("generate", out, "x", "--after", "3")
+    for never in ("nan", "inf", "-1", "1e300"):
+        with pytest.raises(LiquidError, match=r"--after must be a number of seconds from 0 to 1e\+16, not"):
+            call("generate", out, "x", "--timestamps", f"--after={never}")
+    assert "one unit apart" in CliRunner().invoke(app, ["generate", out, "x", "--max-new-tokens", "1"]).output
     with pytest.raises(LiquidError, match="the prompt, line 2: the time goes back"):
         call("generate", out, "[0:09] a\n[0:08] b", "--timestamps")
