@@ -1,10 +1,12 @@
 """Models and checkpoints on disk."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from transformers import GenerationConfig
 
 from .errors import LiquidError, first_line
 from .files import MANIFEST, verify
@@ -15,6 +17,7 @@ from .tokenizer import LEDTokenizerWrapper
 
 def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
     """Write weights, configuration and tokenizer as transformers reads them."""
+    mask_surplus(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -54,7 +57,17 @@ def load_model(
             f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model"
             f" {model.config.vocab_size}: they do not belong together"
         )
+    mask_surplus(model, tokenizer)
     return model.eval().to(device or torch.device("cpu")), tokenizer  # pyright: ignore[reportArgumentType]
+
+
+def mask_surplus(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
+    """The model writes no id that the tokenizer has no token for (a table may have more rows than there are):
+    by its generation_config, which `generate()` and all that writes here keep to."""
+    surplus = set(range(tokenizer.vocab_size, model.config.vocab_size))
+    config = cast(GenerationConfig, model.generation_config)
+    if surplus:
+        config.suppress_tokens = sorted(surplus.union(config.suppress_tokens or ()))
 
 
 def find_folder(name: str | Path) -> Path:

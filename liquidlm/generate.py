@@ -4,8 +4,11 @@
 caller's hands, that the command line uses.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
+from types import NoneType
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from .model import LiquidTextGenerationModel
 from .state import LiquidCache
 from .step import LiquidStep
 
+COLDEST = 1e-4
 PENALISED = 1024
 """The repetition penalty looks back at this many tokens."""
 
@@ -28,7 +32,7 @@ class Sampling:
     """How the next token is drawn from its distribution.
 
     Attributes:
-        temperature: 0 takes the likeliest token.
+        temperature: below COLDEST, such as 0, takes the likeliest token.
         top_k: only the k likeliest; 0 keeps all.
         top_p: only the smallest set of likeliest tokens with at least this probability.
         repetition_penalty: over 1 makes tokens of the last 1,024 less likely (Keskar et al. 2019).
@@ -42,21 +46,34 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self):
-        for name, fine, rule in (
-            ("temperature", self.temperature >= 0, "at least 0"),
-            ("top_k", self.top_k >= 0, "at least 0 (0 keeps all)"),
-            ("top_p", 0 < self.top_p <= 1, "over 0 and at most 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "over 0 (1 is none)"),
+        for name, kind, fine, rule in (
+            ("temperature", Real, lambda x: 0 <= x < math.inf, "a number of at least 0"),
+            ("top_k", Integral, lambda x: x >= 0, "a whole number of at least 0 (0 keeps all)"),
+            ("top_p", Real, lambda x: 0 < x <= 1, "a number over 0 and at most 1"),
+            (
+                "repetition_penalty",
+                Real,
+                lambda x: 1e-3 <= x <= 1e3,
+                "a number in 0.001…1000 (1 is none)",
+            ),
+            ("seed", (Integral, NoneType), lambda x: x is None or abs(x) < 2**63, "a whole number below 2⁶³"),
         ):
-            if not fine:
-                raise LiquidError(f"{name} must be {rule}, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not fine(value):
+                raise LiquidError(f"{name} must be {rule}, not {value!r}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether nothing is drawn. So cold a distribution is the likeliest token's alone, and float32 could
+        not hold its logits."""
+        return self.temperature < COLDEST
 
     def processors(self) -> warpers.LogitsProcessorList:
         """transformers' own processors, in its order."""
         chosen = warpers.LogitsProcessorList()
         if self.repetition_penalty != 1:
             chosen.append(warpers.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
-        if self.temperature > 0:
+        if not self.greedy:
             if self.temperature != 1:
                 chosen.append(warpers.TemperatureLogitsWarper(self.temperature))
             if self.top_k > 0:
@@ -141,7 +158,7 @@ def write(
         gap: time from each token to the next, in the unit of the timestamps.
         step: the model's LiquidStep, for a caller who writes several texts.
     """
-    draw = Draw(sampling, max_new_tokens, logits, context, stop)
+    draw = Draw(sampling, max_new_tokens, logits, context, stop, suppressed(model))
     while True:
         yield (token := draw(logits))
         if draw.ended:
@@ -174,12 +191,12 @@ def write_timed(
     if output.features is None:
         raise LiquidError("this model says what comes, not when: it was made without time_components")
     logits, features = output.logits[:, -1].float(), output.features[:, -1]
-    draw = Draw(sampling, max_new_tokens, logits, context, stop)
+    draw = Draw(sampling, max_new_tokens, logits, context, stop, suppressed(model))
     while True:
         token = draw(logits)
         with torch.no_grad():
             after = model.next_gap(features, token)
-            gap = after.quantile(0.5) if sampling.temperature == 0 else after.sample(draw.generator)
+            gap = after.quantile(0.5) if sampling.greedy else after.sample(draw.generator)
             gap = gap.double() * model.config.time_scale
         yield token, state.last_time + gap
         if draw.ended:
@@ -188,6 +205,11 @@ def write_timed(
         logits, features = step.read(token, state, gap)
         assert features is not None
         logits = logits.float()
+
+
+def suppressed(model: LiquidTextGenerationModel) -> Collection[int]:
+    """What a model is not to write, as `generate()` has it."""
+    return getattr(model.generation_config, "suppress_tokens", None) or ()
 
 
 class Draw:
@@ -204,6 +226,7 @@ class Draw:
         logits: Float[Tensor, "b v"],
         context: Int[Tensor, "b t"] | None,
         stop: Collection[int],
+        suppressed: Collection[int] = (),
     ):
         if max_new_tokens < 1:
             raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
@@ -216,13 +239,18 @@ class Draw:
         if context is None:
             context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
         self.context, self.ended = context[:, -PENALISED:], False
+        self.suppressed = torch.tensor(sorted(suppressed), dtype=torch.long, device=logits.device)
         self.stops = torch.tensor(sorted(stop), dtype=torch.long, device=logits.device)
         self.stopped = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
 
+    def allowed(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
+        """The logits of what may be drawn, −∞ for the rest."""
+        return logits.index_fill(1, self.suppressed, -math.inf) if len(self.suppressed) else logits
+
     @torch.no_grad()
     def __call__(self, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
-        scores = self.processors(self.context, logits)  # pyright: ignore[reportArgumentType]
-        if self.sampling.temperature == 0:
+        scores = self.processors(self.context, self.allowed(logits))  # pyright: ignore[reportArgumentType]
+        if self.sampling.greedy:
             token = scores.argmax(-1)
         else:
             token = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)[:, 0]

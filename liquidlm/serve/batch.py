@@ -1,5 +1,8 @@
 """The texts that are being written: rows of one state."""
 
+from collections.abc import Collection
+from math import isfinite
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,10 +18,10 @@ from .jobs import Job, Token
 class Row:
     """A text: its own draws, and the token that is read next, `gap` after the one before."""
 
-    def __init__(self, job: Job, logits: Float[Tensor, "1 v"]):
+    def __init__(self, job: Job, logits: Float[Tensor, "1 v"], suppressed: Collection[int] = ()):
         context = torch.from_numpy(job.prompt.ids)[None].to(logits.device)
         self.job = job
-        self._draw = Draw(job.sampling, job.max_new_tokens, logits, context, job.stop)
+        self._draw = Draw(job.sampling, job.max_new_tokens, logits, context, job.stop, suppressed)
         self.token, self.gap = 0, 1.0
 
     @property
@@ -42,11 +45,12 @@ class Row:
         """
         if not bool(logits.isfinite().all()):
             raise LiquidError("what the model makes of this text is not finite")
+        logits = self._draw.allowed(logits)
         token = self._draw(logits)
         self.token, moment = int(token), None
         if self.job.prompt.times is not None and features is not None:
             after = model.next_gap(features, token)
-            median = self.job.sampling.temperature == 0
+            median = self.job.sampling.greedy
             gap = after.quantile(0.5) if median else after.sample(self._draw.generator)
             self.gap = gap.item() * model.config.time_scale
             moment = last_time + self.gap
@@ -54,7 +58,9 @@ class Row:
             return Token(self.token, time=moment)
         logprobs = logits[0].log_softmax(-1)
         values, ids = logprobs.topk(min(self.job.likeliest, len(logprobs)))
-        likeliest = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        likeliest = tuple(
+            pair for pair in zip(ids.tolist(), values.tolist(), strict=True) if isfinite(pair[1])
+        )
         return Token(self.token, logprobs[self.token].item(), likeliest, moment)
 
 

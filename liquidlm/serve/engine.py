@@ -16,6 +16,7 @@ import torch
 
 from ..errors import LiquidError, first_line
 from ..folded import FoldedEmbedding
+from ..generate import suppressed
 from ..model import LiquidTextGenerationModel
 from ..step import LiquidStep
 from .batch import Batch, Row
@@ -148,7 +149,7 @@ class Engine:
             if reading.go_on():
                 self._readings.append(reading)
                 return
-            row = Row(reading.job, reading.logits)
+            row = Row(reading.job, reading.logits, suppressed(self.model))
             self._tell(reading.job, Read(reading.cached))
             if not self._draw(row, reading.logits, reading.features, float(reading.state.last_time[0])):
                 self._batch.join(row, reading.state)

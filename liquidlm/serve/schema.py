@@ -39,7 +39,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
 }
 """What OpenAI's clients may ask for and is not done here, and what of it asks for nothing."""
-COLDEST = 1e-4
 """Lower temperatures are 0: the likeliest token, before logits over them overflow."""
 
 
@@ -82,7 +81,7 @@ class Asked(BaseModel):
         """Where nothing is said, OpenAI's defaults."""
         temperature, top_p = self.temperature, self.top_p
         return Sampling(
-            1.0 if temperature is None else temperature if temperature >= COLDEST else 0.0,
+            1.0 if temperature is None else temperature,
             self.top_k or 0,
             1.0 if top_p is None else top_p,
             1.0 if self.repetition_penalty is None else self.repetition_penalty,

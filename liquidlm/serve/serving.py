@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from ..body import SEGMENT
 from ..errors import LiquidError
+from ..folder import mask_surplus
 from ..inspection import token_time_constants
 from ..model import LiquidTextGenerationModel
 from ..session import TimedLines, timed_prompt
@@ -55,6 +56,7 @@ class Serving:
     def __init__(
         self, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, name: str, limits: Limits
     ):
+        mask_surplus(model, tokenizer)
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
         self._looking, self._lookers = asyncio.Semaphore(1), 0
         states = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)

@@ -1,0 +1,120 @@
+"""Which tokens may be written, and settings of sampling that cannot be."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import randomise
+
+from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidError, LiquidTextGenerationModel
+from liquidlm.folder import load_model, save_model
+from liquidlm.generate import COLDEST, Draw, Sampling, read_output, write, write_timed
+from liquidlm.serve.app import create_app
+from liquidlm.serve.batch import Row
+from liquidlm.serve.jobs import Job
+from liquidlm.serve.prefixes import Prompt
+
+TOKENIZER = LEDTokenizerWrapper.bytes()
+KNOWN, SURPLUS = TOKENIZER.vocab_size, 11
+IDS = torch.arange(12)[None] + 100
+NEW = 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model with more rows than there are tokens, which would say nothing else."""
+    torch.manual_seed(0)
+    sizes = {"embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "flow_hidden_dim": 8, "num_flows": 2}
+    more = {"num_hidden_layers": 2, "ngram_rows": 0, "time_components": 2, "eos_token_id": None}
+    model = LiquidTextGenerationModel(LiquidConfig(vocab_size=KNOWN + SURPLUS, **sizes, **more))
+    randomise(model)
+    with torch.no_grad():
+        model.output_proj.weight[KNOWN:] *= 100
+    assert int(model.eval()(IDS).logits[0, -1].argmax()) >= KNOWN
+    out = tmp_path_factory.mktemp("surplus") / "model"
+    out.mkdir()
+    save_model(out, model, TOKENIZER)
+    return out
+
+
+@pytest.mark.parametrize("how", [{"do_sample": False}, {"do_sample": True}, {"num_beams": 3}], ids=str)
+@pytest.mark.parametrize("load", ["by_us", "by_transformers"])
+def test_generate_writes_what_can_be_decoded(folder, how, load):
+    model = load_model(folder)[0]
+    if load == "by_transformers":
+        model = LiquidTextGenerationModel.from_pretrained(folder)
+    written = model.generate(IDS, max_new_tokens=NEW, **how)
+    assert written.max() < KNOWN
+    TOKENIZER.decode(written[0])
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0.0), Sampling(1.5, top_p=1.0), Sampling(top_k=3)])
+def test_our_own_loops_do(folder, sampling):
+    model, _ = load_model(folder)
+    state = model.new_state()
+    output = read_output(model, IDS, state)
+    tokens = list(write(model, output.logits[:, -1].float(), state.copy(), sampling, NEW))
+    tokens += [token for token, _ in write_timed(model, output, state, sampling, NEW)]
+    assert max(int(token) for token in tokens) < KNOWN
+
+
+def test_the_server_does_and_tells_of_no_other_probabilities(folder):
+    from liquidlm.generate import suppressed
+
+    model = LiquidTextGenerationModel.from_pretrained(folder)
+    model.generation_config.suppress_tokens = [104]
+    create_app(model, TOKENIZER, "a model")
+    assert suppressed(model) == [104, *range(KNOWN, KNOWN + SURPLUS)]
+    logits = torch.zeros(1, KNOWN + SURPLUS)
+    logits[:, KNOWN:] = 50.0
+    row = Row(Job(Prompt(IDS[0].numpy()), Sampling(seed=0), NEW, likeliest=500), logits, suppressed(model))
+    for _ in range(NEW):
+        token = row.draw(model, logits, None, 0.0)
+        assert token.id < KNOWN and token.id != 104
+        assert token.logprob == pytest.approx(-math.log(KNOWN - 1), rel=1e-5)
+        assert len(token.likeliest) == KNOWN - 1
+
+
+def test_a_model_without_surplus_is_left_alone():
+    model = LiquidTextGenerationModel(KNOWN, 12, 8, 16, num_hidden_layers=1)
+    create_app(model, TOKENIZER, "a model")
+    assert not model.generation_config.suppress_tokens
+
+
+def drawn(logits, **how) -> int:
+    sampling = Sampling(**{"top_p": 1.0, "seed": 0} | how)
+    return int(Draw(sampling, 1, logits, torch.tensor([[0, 1, 2, 3]]), ())(logits))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"temperature": t} for t in (0, 1e-45, 1e-320, 5e-324, 1e-38, 1e-5, COLDEST, np.float32(1e-45))),
+        *({"temperature": 1.0, "top_p": p} for p in (1e-45, 5e-324, 1e-9)),
+        {"temperature": 1.0, "top_p": 5e-324, "repetition_penalty": 1e-3},
+    ],
+    ids=str,
+)
+def test_settings_that_underflow_take_the_likeliest(how, as_users_run):
+    for logits in ([[1.0, 90.0, -80.0, 89.0]], [[1e-3, 2e-3, 0.0, 1e-3]]):
+        assert drawn(torch.tensor(logits), **how) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("temperature", x) for x in (-1e-45, math.nan, math.inf, True, "0.8", None, 1j, [1.0])),
+        *(("top_k", x) for x in (-1, 1.5, 2.0, math.nan, True, "3", None)),
+        *(("top_p", x) for x in (0, -1e-45, 1.0000001, math.nan, math.inf, True, "1", None)),
+        *(("repetition_penalty", x) for x in (0, -1, 1e-45, 1e39, math.nan, math.inf, True, "1", None)),
+        *(("seed", x) for x in (1.0, math.nan, True, "1", 2**63, -(2**63))),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(name, wrong, as_users_run):
+    with pytest.raises(LiquidError, match=f"^{name} must be "):
+        Sampling(**{name: wrong})
+
+
+def test_numbers_of_other_packages_are_numbers(as_users_run):
+    Sampling(np.float32(0.5), np.int64(3), np.float64(0.9), np.float32(1.1), np.int64(4))
