@@ -355,3 +355,9 @@ def test_portions_of_parts_are_those_of_the_whole(tmp_path, documents, longest):
             else:
                 found.append(part.text)
         assert found == [part.text for part in portions(whole, points, held_out)]
+
+
+def test_a_part_that_begins_at_an_event_has_it_once() -> None:
+    document = Document("abcdef", "x", marks=((0, 1.0), (2, 5.0), (4, 9.0)))
+    assert document.part(2, 6).marks == ((0, 5.0), (2, 9.0))
+    assert document.part(1, 4).marks == ((0, 1.0), (1, 5.0)) and document.part(1, 4).text == "bcd"

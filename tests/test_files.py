@@ -66,10 +66,13 @@ def stopped(at: int, after: bool, dead: bool) -> Iterator[None]:
                 real["close"](descriptor)
 
 
+NAMES = ("config.json", "weights", "a", "z", "more")  # in whatever order the disk lists them
+
+
 def fill(text: str):
     def write(part: Path) -> None:
-        (part / "config.json").write_text(text)
-        (part / "weights").write_text(text)
+        for name in NAMES:
+            (part / name).write_text(text)
 
     return write
 
@@ -77,7 +80,7 @@ def fill(text: str):
 def told(folder: Path) -> str:
     """The version of a folder, which is whole."""
     verify(folder)
-    (version,) = {(folder / name).read_text() for name in ("config.json", "weights")}
+    (version,) = {(folder / name).read_text() for name in NAMES}
     return version
 
 
@@ -117,7 +120,7 @@ def test_a_model_that_is_merged_is_whole_or_none(tmp_path: Path, dead: bool) -> 
         sealed = tmp_path / "config.json"
         version = sealed.read_text() if sealed.exists() else None
         if version is not None:
-            assert (tmp_path / "weights").read_text() == version
+            assert {(tmp_path / name).read_text() for name in NAMES} == {version}
         if (tmp_path / files.MANIFEST).exists():
             assert told(tmp_path) == version
         seen.add(version)
@@ -168,7 +171,7 @@ def test_all_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch)
     assert done == ["sync file", "replace", "sync folder"]
     done.clear()
     write_folder(tmp_path / "folder", fill("x"))
-    assert done == ["sync file"] * 3 + ["sync folder", "rename", "sync folder"]
+    assert done == ["sync file"] * (len(NAMES) + 1) + ["sync folder", "rename", "sync folder"]
 
 
 def test_files_of_the_user_with_names_like_ours_are_left_alone(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from liquidlm.optim import (
     OUTPUT_SHARE,
     TABLE_SHARE,
     Optimisers,
+    clip_gradients,
     liquid_optimisers,
     muon_and_adamw,
 )
@@ -157,3 +158,14 @@ def test_only_matrices_decay():
     matrix.grad, vector.grad = torch.zeros(3, 2), torch.zeros(3)
     optimisers.step(0, 0.0)
     assert torch.equal(vector, torch.ones(3)) and torch.allclose(matrix, torch.full((3, 2), 0.95))
+
+
+def test_gradients_are_clipped_to_norm_1():
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for long, expected in ((6.0, 1.0), (0.05, 0.5)):
+        for parameter in parameters:
+            parameter.grad = torch.full((2,), long * 5)
+        norm = clip_gradients(parameters)
+        assert norm == pytest.approx(10 * long)
+        clipped = torch.cat([parameter.grad for parameter in parameters]).norm()
+        assert clipped.item() == pytest.approx(expected, rel=1e-4)

@@ -11,7 +11,7 @@ from torch.distributions import Categorical, LogNormal, MixtureSameFamily
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
 from liquidlm.generate import Sampling, read_output, write_timed
-from liquidlm.time_head import GapDistribution, TimeHead
+from liquidlm.time_head import NARROWEST, GapDistribution, TimeHead
 from liquidlm.timestamps import next_gaps
 
 V, H, K = 30, 16, 4
@@ -106,6 +106,22 @@ def test_recorded_gaps_have_the_probability_of_their_interval(resolution: float)
     near = torch.full((2, 3), 3.2 * resolution, dtype=torch.float64)
     assert torch.equal(d.log_prob(near), d.log_prob(torch.full_like(near, 3 * resolution)))
     assert error(d.log_prob(torch.zeros_like(near)), none.log()) < 1e-12
+
+
+@pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
+def test_quantiles_are_recorded_gaps(p: float) -> None:
+    d = distribution(40, resolution=0.25)
+    gap = d.quantile(p)
+    assert torch.equal(gap, (gap / 0.25).round() * 0.25) and len(gap.unique()) > 2
+    assert bool((d.cdf(gap) >= p - 1e-9).all())
+
+
+def test_no_component_is_narrower_than_the_narrowest() -> None:
+    head = TimeHead(H, V, K).double()
+    with torch.no_grad():
+        head.of_state.bias.fill_(-1e3)
+    made = head(torch.zeros(3, H, dtype=torch.float64), torch.arange(3))
+    assert bool((made.deviation >= NARROWEST).all())
 
 
 def test_no_gap_is_too_long_to_be_recorded() -> None:

@@ -234,15 +234,22 @@ def test_batches_of_a_step_are_averaged_and_carry_the_state(text: Path, tmp_path
         Run(chosen := settings(text, dropout=0.0, accumulate=parts), prepare(chosen), tmp_path, ALONE)
         for parts in (1, 2)
     )
+    first = double.batches.next_batch()
+    double.batches.load_state_dict(single.batches.state_dict())
+    double.model.eval()
+    given = {"starts": first.starts, "shift_labels": first.targets}
+    alone = double.model(first.input_ids, **given).loss.item()  # without what the flow is trained by
+    double.model.train()
     losses = [single._backward(1)[0] for _ in range(2)]
+    assert losses[0] == pytest.approx(alone, rel=1e-5)
     for parameter in single.model.parameters():
         parameter.grad = None if parameter.grad is None else parameter.grad / 2
-    clip_gradients(single.model.parameters())
+    norm = clip_gradients(single.model.parameters())
     single.optimisers.step(0, 0.0)
-    loss, *_ = double.train_step() or (0.0,)
-    assert (
-        loss == pytest.approx(sum(losses) / 2) and double.batches.state_dict() == single.batches.state_dict()
-    )
+    step = double.train_step()
+    assert step is not None and step.what == pytest.approx(sum(losses) / 2)
+    assert step.norm == pytest.approx(norm, rel=1e-4)
+    assert double.batches.state_dict() == single.batches.state_dict()
     for mine, theirs in zip(double.model.parameters(), single.model.parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-6)
     assert double.state.get_seq_length() == 2 * 32
