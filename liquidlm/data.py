@@ -71,6 +71,10 @@ class Window(NamedTuple):
         return cls(np.concatenate(ids), np.concatenate(starts), together)
 
 
+MOST_TOLD = 1e8
+"""Documents, or spans, of an epoch."""
+
+
 @dataclass(frozen=True)
 class TokenCorpus:
     """Documents end to end, each ``<s> … </s>``.
@@ -133,7 +137,7 @@ class TokenCorpus:
     def size(self) -> int:
         return self.tokens.size
 
-    def ring(self, epoch: int) -> "TokenCorpus":
+    def ring(self, epoch: int, least: int = 1) -> "TokenCorpus":
         """What an epoch reads: always the documents in their order."""
         return self
 
@@ -178,6 +182,8 @@ class Weighted:
             raise LiquidError(f"{len(weights)} weights for {len(corpus.starts)} documents")
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise LiquidError("weights must be at least 0 and finite, and one of them over 0")
+        if sum(weights) > MOST_TOLD:
+            raise LiquidError(f"weights add up to {sum(weights):.1e} documents an epoch: divide all of them")
         self.corpus, self.weights, self.seed = corpus, np.asarray(weights, np.float64), seed
         self.size, self.text_bytes = corpus.size, corpus.text_bytes
 
@@ -193,10 +199,23 @@ class Weighted:
     def checksum(self) -> int:
         return zlib.crc32(self.weights.tobytes(), self.corpus.checksum)
 
-    def ring(self, epoch: int) -> "Retold":
+    def ring(self, epoch: int, least: int = 1) -> "Retold":
+        """What an epoch reads.
+
+        If its draw has fewer than `least` tokens, as weights under 1 may have it, it is told on in further
+        draws, larger ones of the same proportions, so far as the whole text or a usual epoch has as many.
+        """
         draw = np.random.default_rng([self.seed, epoch])
-        times = np.floor(self.weights + draw.random(len(self.weights))).astype(np.int64)
-        return Retold(self.corpus, draw.permutation(np.repeat(np.arange(len(times)), times)))
+        lengths = np.diff(self.corpus.starts, append=self.corpus.tokens.size)
+        least = least if max(self.size, self.weights @ lengths) >= least else 1
+        weights, order = self.weights, np.empty(0, np.int64)
+        while True:
+            times = np.floor(weights + draw.random(len(weights))).astype(np.int64)
+            order = np.append(order, draw.permutation(np.repeat(np.arange(len(times)), times)))
+            if lengths[order].sum() >= least:
+                return Retold(self.corpus, order)
+            weights = self.weights / self.weights.max()
+            weights *= max(1.0, 2 * least / (weights @ lengths))
 
 
 class Retold:
@@ -347,7 +366,8 @@ class StreamBatches:
 
     def _begin(self, epoch: int, batch: int = 0) -> None:
         """Stand before this batch of this epoch."""
-        ring, needed = self.corpus.ring(epoch), self.batch_size * self.length + 1
+        needed = self.batch_size * self.length + 1
+        ring = self.corpus.ring(epoch, needed)
         if ring.size < needed:
             raise LiquidError(
                 f"the text has {ring.size} tokens, but a batch of {self.batch_size} × {self.length} needs"

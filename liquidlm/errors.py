@@ -9,6 +9,14 @@ class LiquidError(ValueError):
     """
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What another package's error says, short enough for one line."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch or the GPU's driver could not get memory."""
+    said = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "not enough memory")  # torch's, on CPU
+    torchs = isinstance(error, RuntimeError) and any(word in said for word in words)
+    return torchs or isinstance(error, MemoryError)

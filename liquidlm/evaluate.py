@@ -146,7 +146,11 @@ def evaluate(
 
 def peak_memory() -> int:
     """The most memory this process has held so far, in bytes."""
-    import resource  # not on Windows
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

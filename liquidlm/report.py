@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .errors import LiquidError
 from .files import cannot_write, write_file, write_text
+from .run_folder import CURVE
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -32,7 +33,7 @@ class Report:
 
     def __init__(self, folder: Path, step: int = 0, tensorboard: bool = False):
         self.folder, self.console = folder, Console(stderr=True, highlight=False)
-        self.file = folder / "curve.jsonl"
+        self.file = folder / CURVE
         self.entries = [entry for entry in read_curve(self.file) if entry["step"] <= step]
         write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in self.entries))
         self.writer = _summary_writer(folder / "tensorboard") if tensorboard else None

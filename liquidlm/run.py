@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +71,7 @@ class Run:
         model: what is trained; its parameters are sharded if there are several processes.
         whole: the same model unsharded, in the first process as new as the last `gather`; with one process
             `model` itself.
+        sound: whether weights, state and place in the text belong together and are worth going on from.
     """
 
     def __init__(self, settings: TrainSettings, texts: Texts, folder: Path, processes: Processes):
@@ -95,6 +98,7 @@ class Run:
         self.step, self.seconds = 0, 0.0
         self.rounds = Rounds()
         self.skipped = self.rolled_back = 0  # in a row
+        self.sound = True
         self.gradients: dict[str, float] = {}
 
     @property
@@ -115,19 +119,38 @@ class Run:
         None if a figure of it is not finite: then the model and its carried state are left as they were.
         """
         before, parts = self.state.detach_().copy(), self.settings.accumulate
-        losses = [self._backward(parts) for _ in range(parts)]
-        what, when = (sum(each) / parts for each in zip(*losses, strict=True))
-        self.gradients = gradient_norms(self.model) if self.settings.tensorboard else {}
-        norm = clip_gradients(self.model.parameters())
+        with self._as_it_was_after_an_error():
+            losses = [self._backward(parts) for _ in range(parts)]
+            what, when = (sum(each) / parts for each in zip(*losses, strict=True))
+            self.gradients = gradient_norms(self.model) if self.settings.tensorboard else {}
+            norm = clip_gradients(self.model.parameters())
         finite = math.isfinite(what + when + norm)
         if finite:
+            self.sound = False  # while some weights have moved and others have not
             self.optimisers.step(self.step, self.done)
-            self.skipped = self.rolled_back = 0
+            self.sound, self.skipped, self.rolled_back = True, 0, 0
         else:
             self.optimisers.drop_gradients()
             self.state, self.skipped = before, self.skipped + 1
         self.step += 1
         return Step(what, when, norm) if finite else None
+
+    @contextmanager
+    def _as_it_was_after_an_error(self) -> Iterator[None]:
+        """What is inside moves state, place in the text and random state, or if it fails nothing: the run can
+        still be saved."""
+        state, place, random = self.state.copy(), self.batches.state_dict(), torch.get_rng_state()
+        on_gpu = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
+        try:
+            yield
+        except Exception:
+            self.optimisers.drop_gradients()
+            self.state = state
+            self.batches.load_state_dict(place)
+            torch.set_rng_state(random)
+            if on_gpu is not None:
+                torch.cuda.set_rng_state(on_gpu)
+            raise
 
     def _backward(self, parts: int) -> tuple[float, float]:
         """Gradients of the next batch, as one of so many parts of a step; nats per token of what and when."""
@@ -165,6 +188,7 @@ class Run:
         self.skipped, self.rolled_back = 0, self.rolled_back + 1
         steps = checkpoints(self.folder)
         if not steps or self.rolled_back >= ROLL_BACK:
+            self.sound = False
             raise LiquidError(
                 f"the training diverged at step {self.step}: go on from the last checkpoint with a smaller"
                 " learning rate (--resume --lr)"
@@ -270,4 +294,5 @@ class Run:
         """The weights of the step whose held-out text was best."""
         best = checkpoint_folder(self.folder, self.rounds.best_step)
         verify(best)
+        self.sound = False  # the place in the text is another's
         self._load_weights(best)

@@ -241,7 +241,7 @@ class LiquidCache(Cache):
             with safe_open(path, "pt") as file:
                 names = list(file.keys())
                 header = (file.metadata() or {})["liquid_state"]
-                tensors = {name: file.get_tensor(name) for name in names}
+                tensors = {name: file.get_tensor(name).clone() for name in names}  # not the file's own memory
             metadata = json.loads(header)
             seen = int(metadata.pop("seen"))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:

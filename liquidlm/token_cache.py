@@ -3,16 +3,19 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Shaped
+from rich.console import Console
 
 from .corpus import Document
 from .data import TokenCorpus, TokenSink
 from .errors import LiquidError
-from .files import write_folder
+from .files import cannot_write, make_folder, write_folder
 from .tokenizer import LEDTokenizerWrapper
 
 FOLDER = "LIQUIDLM_CACHE"
@@ -60,7 +63,9 @@ def cached_tokens(
         (part / "corpus.json").write_text(json.dumps(facts))
 
     if not folder.exists():
-        write_folder(folder, fill)
+        with _one_at_a_time(folder):
+            if not folder.exists():  # nobody has made it meanwhile
+                write_folder(folder, fill)
     try:
         facts = json.loads((folder / "corpus.json").read_text())
         tokens = TokenFile(folder / "tokens.bin", dtype)
@@ -71,6 +76,25 @@ def cached_tokens(
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise LiquidError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
     return TokenCorpus(tokens, starts, facts["text_bytes"], times, facts.get("events", 0))
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait for whoever else makes the same folder; the lock of one that was killed is free."""
+    locks = cache_folder() / "locks"
+    make_folder(locks)
+    lock = FileLock(locks / folder.name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        Console(stderr=True).print("waiting for another process, which tokenizes the same text")
+        lock.acquire()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def cache_folder() -> Path:

@@ -2,22 +2,25 @@
 
 import math
 import os
+import shlex
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .corpus import read_documents
-from .errors import LiquidError
+from .errors import LiquidError, first_line, is_out_of_memory
 from .evaluate import Evaluation
-from .files import make_folder, merge_into, probe, write_text
+from .files import merge_into, write_text
 from .folder import checkpoint_folder, checkpoints, newest_whole, save_model, step_of
 from .hf_datasets import PREFIX
 from .processes import Processes, processes
 from .progress import Progress
 from .report import Report, Silence
 from .run import ROLL_BACK, Run
+from .run_folder import INPUT, run_folder
 from .settings import TrainSettings
 from .signals import stop_signals
 from .training_text import prepare
@@ -40,24 +43,25 @@ def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
             be written.
     """
     folder = Path(out)
-    with processes() as all_:
-        taken = bool(checkpoints(folder)) or (folder / "config.json").exists()
+    with processes() as all_, ExitStack() as alone:
+        given = {*settings.paths, *settings.valid}
         with all_.together():
-            if {"-"} & {*settings.paths, *settings.valid} and not all_.alone:
+            if "-" in given and not all_.alone:
                 raise LiquidError("standard input cannot be read by several processes: give a file")
-            if all_.first and not taken:
-                _probe(folder)
             _check_rows(settings, all_)
         settings.paths, settings.valid = (
-            _lasting(given, folder) for given in (settings.paths, settings.valid)
+            _lasting(paths, folder) for paths in (settings.paths, settings.valid)
         )
         (restarts,) = all_.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
         with all_.together():
-            taken = taken and not (restarts and _is_of(folder, settings))
-            if all_.first and taken:
-                raise LiquidError(
-                    f"{folder} already holds a run: go on with --resume, or choose another --out"
-                )
+            if all_.first:
+                alone.enter_context(run_folder(folder))
+                if checkpoints(folder) and not (restarts and _is_of(folder, settings)):
+                    raise LiquidError(
+                        f"{folder} already holds a run: go on with --resume, or choose another --out"
+                    )
+        if "-" in given:
+            write_text(folder / INPUT, "\n".join(document.text for document in read_documents(["-"])))
         if all_.of_first(bool(checkpoints(folder)))[0]:
             return _go_on(folder, all_, {})
         return _execute(_run(settings, folder, all_))
@@ -93,11 +97,8 @@ def _check_rows(settings: TrainSettings, all_: Processes) -> None:
 
 def _lasting(paths: list[str], folder: Path) -> list[str]:
     """Paths under which a resumed run finds the same text: absolute, standard input kept as a file."""
-    kept = folder / "standard-input.txt"
-    if "-" in paths:
-        write_text(kept, "\n".join(document.text for document in read_documents(["-"])))
     return [
-        path if path.startswith(PREFIX) else str(kept if path == "-" else Path(path).absolute())
+        path if path.startswith(PREFIX) else str((folder / INPUT if path == "-" else Path(path)).absolute())
         for path in paths
     ]
 
@@ -108,8 +109,14 @@ def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
 
     `changes` (steps, minutes, lr, tensorboard) replace settings of the run where they are not None.
     """
-    with processes() as all_:
-        return _go_on(Path(out), all_, changes)
+    folder = Path(out)
+    with processes() as all_, ExitStack() as alone:
+        with all_.together():
+            if all_.first:
+                if not folder.is_dir():
+                    raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
+                alone.enter_context(run_folder(folder))
+        return _go_on(folder, all_, changes)
 
 
 def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]) -> Evaluation | None:
@@ -122,7 +129,6 @@ def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]
             newest, damaged = newest_whole(steps)
             number = step_of(newest)
             warnings = [f"{problem}; going on from {newest.name}" for problem in damaged]
-            _probe(folder)
     checkpoint = checkpoint_folder(folder, int(all_.of_first(number)[0]))
     with all_.together():
         if not checkpoint.is_dir():
@@ -139,12 +145,6 @@ def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]
     return _execute(run, warnings)
 
 
-def _probe(folder: Path) -> None:
-    """LiquidError now, not after the training, if nothing can be written there."""
-    make_folder(folder)
-    probe(folder / "curve.jsonl")
-
-
 def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
     folder = run.folder
     with run.processes.together():
@@ -153,24 +153,56 @@ def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
         for warning in warnings:
             report.say(f"warning: {warning}")
         _introduce(run, report)
-        if _loop(run, report, stopped):
-            run.save()
-            report.plot()
-            report.say(
-                f"Stopped and saved at step {run.step}. Go on with: liquidlm train --resume --out {folder}"
-            )
-            return None
-        if run.stalled:
-            run.take_the_best()
-            report.say(
-                f"No better for {run.rounds.worse} rounds: the model is that of step"
-                f" {run.rounds.best_step:,}, held-out {run.rounds.best:.3f} bits per byte."
-            )
-        result = run.evaluate(run.texts.final)
-        with run.processes.together():
-            if result is not None:
-                _finish(run, report, result)
+        try:
+            return _to_the_end(run, report, stopped)
+        except BaseException as error:
+            _rescue(run, report, error)
+            if is_out_of_memory(error):
+                raise LiquidError(
+                    f"there is not enough memory ({first_line(error)}): take a smaller --batch or --context,"
+                    " --recompute, or a smaller model"
+                ) from error
+            raise
+
+
+def _to_the_end(run: Run, report: Report | Silence, stopped: list[int]) -> Evaluation | None:
+    """Train and export, or save where a signal asks to stop."""
+    if _loop(run, report, stopped):
+        run.save()
+        report.plot()
+        report.say(f"Stopped and saved at step {run.step}. Go on with: {_going_on(run)}")
+        return None
+    if run.stalled:
+        run.take_the_best()
+        report.say(
+            f"No better for {run.rounds.worse} rounds: the model is that of step"
+            f" {run.rounds.best_step:,}, held-out {run.rounds.best:.3f} bits per byte."
+        )
+    result = run.evaluate(run.texts.final)
+    with run.processes.together():
+        if result is not None:
+            _finish(run, report, result)
     return result
+
+
+def _rescue(run: Run, report: Report | Silence, error: BaseException) -> None:
+    """Save what there is of a run that an error ends, and say where it can be gone on with.
+
+    Several processes do not save: the others may be elsewhere. Nor does a second Ctrl-C wait for it.
+    """
+    if isinstance(error, Exception) and run.processes.alone and run.sound and run.step:
+        try:
+            run.save()
+        except Exception as another:
+            report.say(f"Step {run.step} could not be saved: {first_line(another)}")
+    if steps := checkpoints(run.folder):
+        report.say(f"Step {step_of(steps[0])} is saved. Go on with: {_going_on(run)}")
+    else:
+        report.say("There is no checkpoint yet: nothing is saved.")
+
+
+def _going_on(run: Run) -> str:
+    return f"liquidlm train --resume --out {shlex.quote(str(run.folder))}"
 
 
 def _introduce(run: Run, report: Report | Silence) -> None:

@@ -2,8 +2,9 @@
 
 import json
 import os
-import select
+import queue
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,15 +81,32 @@ def watch(
 
 def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[Line]]:
     """The lines of standard input, all that wait at once, until its end or a signal."""
-    source = sys.stdin.fileno()
+    source, waiting = sys.stdin.fileno(), queue.Queue[bytes | OSError](maxsize=1)
+    # A thread, since Windows cannot wait for standard input and look at the clock.
+    threading.Thread(target=_read, args=(source, waiting), daemon=True).start()
     while not stopped:
-        if not select.select([source], [], [], PATIENCE)[0]:
+        try:
+            data = waiting.get(timeout=PATIENCE)
+        except queue.Empty:
             yield []
             continue
-        if not (data := os.read(source, READ)):
+        if isinstance(data, OSError):
+            raise data
+        if not data:
             break
         yield reader.push(data)
     yield reader.end()
+
+
+def _read(source: int, into: "queue.Queue[bytes | OSError]") -> None:
+    """Hand on what comes, at last nothing or what went wrong."""
+    data: bytes | OSError = b"-"
+    while data and not isinstance(data, OSError):
+        try:
+            data = os.read(source, READ)
+        except OSError as error:
+            data = error
+        into.put(data)
 
 
 def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
