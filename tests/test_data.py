@@ -283,19 +283,18 @@ def test_a_weighted_stream_resumes_too(taken):
 
 @pytest.mark.parametrize("weights", [[0.1, 0.02, 0.03], [0, 0, 1e-300], [0.4, 0.4, 0.4]])
 def test_weights_under_one_never_leave_an_epoch_too_short_for_a_batch(weights):
-    corpus = weighted(weights)  # of 8, 11 and 14 tokens with their ends
-    batches, told = StreamBatches(corpus, 2, 15), []
-    while batches.epoch < 200:
-        told += batches.next_batch().input_ids.flatten().tolist()
-    shares = np.array([told.count(ord(letter)) for letter in "abc"])
-    expected = np.array(weights) * [5, 8, 11] / max(weights)
-    assert shares / shares.sum() == pytest.approx(expected / expected.sum(), abs=0.05)
+    corpus = weighted(weights)  # of 7, 10 and 13 tokens with their ends
+    batches = StreamBatches(corpus, 2, 14)
+    for _ in range(200):
+        batches.next_batch()
+    assert batches.epoch > 20
+    assert all(corpus.ring(epoch, 29).size >= 29 for epoch in range(50))
 
 
 def test_a_text_too_short_for_a_batch_is_refused_at_once_whatever_its_weights():
     with pytest.raises(LiquidError, match="shorter context"):
-        StreamBatches(weighted([0.5, 0.5, 0.5]), 2, 30)
-    StreamBatches(weighted([2, 2, 2]), 2, 30)
+        StreamBatches(weighted([0.5, 0.5, 0.5]), 2, 29)
+    StreamBatches(weighted([2, 2, 2]), 2, 29)
 
 
 @pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, float("inf")], [1, float("nan")], [1, 1e12]])
