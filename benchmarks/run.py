@@ -5,6 +5,7 @@ Each writes results/NAME.json, with the machine it ran on, and a plot beside it.
 
 import ast
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if name not in BENCHMARKS:
         print(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    if os.name != "posix":
+        print("the benchmarks limit time and memory as Linux and macOS can: run them there", file=sys.stderr)
         return 2
     keep_freed_memory()  # for all that are compared, as the command line does
     importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").main(options)
