@@ -3,6 +3,8 @@
 import json
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,6 +14,11 @@ from .files import probe
 from .model import LiquidTextGenerationModel
 from .state import LiquidCache
 from .tokenizer import LEDTokenizerWrapper
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 GENERATE, WATCH = "generate", "watch"
 """Who writes them."""
@@ -83,6 +90,32 @@ def check_place(path: Path, writer: str) -> None:
         ) from error
     if found not in (writer, None):
         raise LiquidError(f"{path} is {WRITERS[found]}; it would be lost: choose another file")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Have a state file for this process, where files can be locked.
+
+    Raises:
+        LiquidError: another process has it.
+    """
+    if fcntl is None or not (path.is_file() or not path.exists()):
+        yield
+        return
+    lock = path.with_name(f".{path.name[:200]}.lock")
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LiquidError(
+                f"{path} is in use: another `watch` writes it; give each one of its own"
+            ) from None
+        except OSError:  # a disk that knows no locks
+            pass
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def fingerprint(model: LiquidTextGenerationModel) -> str:

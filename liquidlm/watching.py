@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.text import Text
 from .evaluate import peak_memory
 from .folder import load_model
 from .precision import best_device
-from .saved import WATCH, check_place
+from .saved import WATCH, alone, check_place
 from .signals import stop_signals
 from .surprise import THRESHOLD, Line, SurpriseReader
 
@@ -45,19 +46,22 @@ def watch(
     """
     if state is not None:
         check_place(state, WATCH)
-    model, tokenizer = load_model(folder, best_device())
-    if state is not None and state.is_file() and state.stat().st_size:
-        reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
-    else:
-        reader = SurpriseReader(model, tokenizer, threshold=threshold)
+    with nullcontext() if state is None else alone(state):
+        model, tokenizer = load_model(folder, best_device())
+        if state is not None and state.is_file() and state.stat().st_size:
+            reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
+        else:
+            reader = SurpriseReader(model, tokenizer, threshold=threshold)
+        _watch(reader, state, printer(only_marked, as_json))
 
+
+def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line]], None]) -> None:
     def save() -> None:
         if state is not None and reader.state.get_seq_length():
             reader.save(state)
 
     begin = saved = time.perf_counter()
     count = marked = 0
-    show = printer(only_marked, as_json)
     with stop_signals() as stopped:
         try:
             for lines in _as_they_come(reader, stopped):
@@ -67,9 +71,7 @@ def watch(
                     save()
                     saved = time.perf_counter()
         finally:
-            with stop_signals(
-                insistent=False
-            ):  # it takes a moment, and is what an impatient Ctrl-C waits for
+            with stop_signals(insistent=False):  # a moment, that an impatient Ctrl-C waits for
                 save()
     seconds = time.perf_counter() - begin
     print(

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel, session
 from liquidlm.folder import load_model, save_model
+from liquidlm.saved import alone
 from liquidlm.state import LiquidCache
 from liquidlm.surprise import SurpriseReader
 from tests.helpers import randomise
@@ -195,3 +196,14 @@ def test_a_file_of_another_kind_says_what_it_is(generate, command, model: Path, 
     assert generate("", "--max-new-tokens", 2, "--load-state", files["old"])[0] == 0
     files["empty"].touch()  # as mktemp makes it
     assert generate("on", "--max-new-tokens", 1, "--save-state", files["empty"])[0] == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files are not locked there")
+def test_two_watches_do_not_share_a_state(command, model: Path, tmp_path: Path) -> None:  # noqa: F811
+    state = tmp_path / "log.state"
+    with alone(state):
+        code, _, err = command("watch", model, "--state", state, stdin=Unread())
+        assert code == 2 and "in use: another `watch` writes it" in err
+    with alone(state):
+        pass
+    assert list(tmp_path.iterdir()) == []
