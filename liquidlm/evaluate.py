@@ -3,13 +3,15 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
 
 from .data import IGNORED, TokenCorpus
 from .folded import FoldedEmbedding
@@ -88,24 +90,30 @@ def evaluate(
     Documents are read end to end as one row; an infinite gap between them keeps them apart. `progress`
     is told the number of tokens read after every chunk. The model's mode is left as it was.
     """
-    training = model.training
-    model.eval()
+    with evaluating(model):
+        return _evaluate(model, corpus, eos_token_id, chunk, bf16, progress)
+
+
+def _evaluate(
+    model: LiquidTextGenerationModel,
+    corpus: TokenCorpus,
+    eos_token_id: int,
+    chunk: int,
+    bf16: bool,
+    progress: Callable[[int], object] | None,
+) -> Evaluation:
     begin = time.perf_counter()
     state = model.new_state()
     table = FoldedEmbedding(model)
-    is_start = np.zeros(corpus.tokens.size, dtype=bool)
-    is_start[corpus.starts] = True
-    following = np.append(corpus.tokens[1:], IGNORED).astype(np.int64)
-    following[np.append(is_start[1:], True)] = IGNORED  # after a document: the next one's <s>
-    following[following == eos_token_id] = IGNORED
     times = corpus.times
     says_when = times is not None and model.config.time_components > 0
     nats, time_nats, positive, counted = 0.0, 0.0, 0, 0
     for first in range(0, corpus.tokens.size, chunk):
-        part = slice(first, first + chunk)
-        targets = torch.from_numpy(following[part])[None].to(model.device)
-        ids = torch.from_numpy(corpus.tokens[part].astype(np.int64))[None].to(model.device)
-        starts = torch.from_numpy(is_start[part])[None].to(model.device)
+        read, begins = _part(corpus, first, chunk)
+        ids, starts = (torch.from_numpy(one[:-1])[None].to(model.device) for one in (read, begins))
+        # After a document is the next one's <s>, which counts no more than the end mark.
+        uncounted = begins[1:] | (read[1:] == eos_token_id)
+        targets = torch.from_numpy(np.where(uncounted, IGNORED, read[1:]))[None].to(model.device)
         clock: dict[str, Tensor] = {}
         if times is not None:
             ahead = torch.from_numpy(times[first : first + chunk + 1]).to(model.device)[None]
@@ -130,7 +138,6 @@ def evaluate(
         counted += int((targets != IGNORED).sum())
         if progress is not None:
             progress(min(first + chunk, corpus.tokens.size))
-    model.train(training)
     time_nats += positive * math.log(model.config.time_scale)  # per unit of the times
     return Evaluation(
         nats,
@@ -142,6 +149,31 @@ def evaluate(
         time_nats if says_when else None,
         corpus.events,
     )
+
+
+def _part(
+    corpus: TokenCorpus, first: int, count: int
+) -> tuple[Int64[np.ndarray, " n_plus_1"], Bool[np.ndarray, " n_plus_1"]]:
+    """Up to `count` tokens and the one after them, and which begin a document; after the last one does."""
+    ids = corpus.tokens[first : first + count + 1].astype(np.int64)
+    begins = np.zeros(len(ids), dtype=bool)
+    among = slice(*np.searchsorted(corpus.starts, (first, first + len(ids))))
+    begins[corpus.starts[among] - first] = True
+    if first + count >= corpus.size:
+        ids, begins = np.append(ids, 0), np.append(begins, True)
+    return ids, begins
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode; afterwards, whatever has happened, every part is in the mode that it was in."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def peak_memory() -> int:

@@ -71,3 +71,42 @@ def test_the_mode_is_left_as_it_was() -> None:
     for training in (True, False):
         evaluate(model.train(training), corpus(times=False), eos_token_id=EOS)
         assert model.training is training
+
+
+def test_every_part_is_left_in_its_mode_when_it_fails() -> None:
+    model = tiny().train()
+    model.blocks[0].eval()
+    before = [part.training for part in model.modules()]
+
+    def fail(_: int) -> None:
+        assert not model.training
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, corpus(times=False), eos_token_id=EOS, progress=fail)
+    assert [part.training for part in model.modules()] == before
+    evaluate(model, corpus(times=False), eos_token_id=EOS)
+    assert [part.training for part in model.modules()] == before
+
+
+class Streamed:
+    """Tokens of which only so many may be asked for at a time."""
+
+    def __init__(self, tokens: np.ndarray, most: int):
+        self.tokens, self.most, self.size = tokens, most, tokens.size
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        assert part.stop - part.start <= self.most
+        return self.tokens[part]
+
+
+@pytest.mark.parametrize("chunk", [7, 10, 25])
+def test_no_more_is_held_than_a_chunk(chunk: int) -> None:
+    text = corpus(times=True)
+    parts = (Streamed(one, chunk + 1) for one in (text.tokens, text.times))
+    streamed = TokenCorpus(next(parts), text.starts, 123, next(parts), 9)
+    model = tiny(time_components=3)
+    found = evaluate(model, streamed, eos_token_id=EOS, chunk=chunk)
+    whole = evaluate(model, text, eos_token_id=EOS)
+    assert (found.nats, found.time_nats) == pytest.approx((whole.nats, whole.time_nats), rel=1e-6)
+    assert found.tokens == whole.tokens
