@@ -93,3 +93,17 @@ def test_one_text_over_several_processes_is_as_over_one(differences, count: int,
     print(found)
     assert len(found) == count
     assert all(len(worst) == 6 and max(worst.values()) < 1e-10 for worst in found)
+
+
+def test_what_cannot_be_divided_is_refused(monkeypatch) -> None:
+    sizes = {"vocab_size": 64, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 2}
+    model, ids = LiquidTextGenerationModel(LiquidConfig(**sizes, embedding_dim=12)), torch.full((1, 9), 3)
+    with pytest.raises(LiquidError, match="needs several processes"):
+        sequence_parallel(model, ids)
+    for name, value in (("is_initialized", True), ("get_rank", 0), ("get_world_size", 3)):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    with pytest.raises(LiquidError, match="2 tokens cannot be divided between 3 processes"):
+        sequence_parallel(model, ids[:, :2])
+    model.recompute_activations()
+    with pytest.raises(LiquidError, match="activation checkpointing"):
+        sequence_parallel(model.train(), ids)

@@ -366,3 +366,8 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
     assert "one unit apart" in CliRunner().invoke(app, ["generate", out, "x", "--max-new-tokens", "1"]).output
     with pytest.raises(LiquidError, match="the prompt, line 2: the time goes back"):
         call("generate", out, "[0:09] a\n[0:08] b", "--timestamps")
+
+
+def test_a_log_of_a_leap_year_is_read() -> None:
+    before, leap, after = (seconds(f"{day} 12:00:00") for day in ("Feb 28", "Feb 29", "Mar  1"))
+    assert (leap - before, after - leap) == (86400.0, 86400.0)
