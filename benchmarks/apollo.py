@@ -54,7 +54,7 @@ def missions(part: str) -> list[Mission]:
     return [
         [
             Event(float(said["time"]), str(said["text"]))
-            for said in utterances(iter(file.read_text().splitlines()))
+            for said in utterances(iter(file.read_text(encoding="utf-8").splitlines()))
         ]
         for file in sorted((FOLDER / "apollo" / part).glob("*.txt"))
     ]

@@ -22,7 +22,7 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 def machine() -> dict[str, str | int]:
     """Processor, memory, threads, versions and commit, to stand beside every figure."""
     cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.exists() else []
     models = [line for line in lines if "model name" in line]
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     commit = subprocess.run(
@@ -54,7 +54,7 @@ def _version(package: str) -> str:
 def read_results(name: str) -> dict[str, Any]:
     """What an earlier run wrote; empty before the first."""
     file = RESULTS / f"{name}.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def write_results(name: str, figures: dict[str, Any]) -> Path:

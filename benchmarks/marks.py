@@ -49,7 +49,10 @@ Users = list[tuple[Int[Tensor, " n"], Float64[Tensor, " n"]]]
 
 def users(fold: int) -> Users:
     folder, found = FOLDER / "stackoverflow-events", []
-    files = [(folder / f"{what}-{fold}-test.txt").read_text().splitlines() for what in ("event", "time")]
+    files = [
+        (folder / f"{what}-{fold}-test.txt").read_text(encoding="utf-8").splitlines()
+        for what in ("event", "time")
+    ]
     for marks, times in zip(*files, strict=True):
         own = torch.tensor([int(mark) - 1 for mark in marks.split()])
         days = torch.tensor([float(time) for time in times.split()], dtype=torch.float64) / DAY

@@ -33,7 +33,7 @@ BENCHMARKS = {
 def summary(module: str) -> str:
     """The first line of a module's docstring, read without running it."""
     file = Path(__file__).with_name(f"{module}.py")
-    text = ast.get_docstring(ast.parse(file.read_text())) if file.exists() else None
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) if file.exists() else None
     return (text or "").partition("\n")[0]
 
 

@@ -265,7 +265,7 @@ def baselines(train: Log, choose: Log, test: Log) -> dict[str, list[Form]]:
 
 def memory(process: int) -> tuple[int, int]:
     """Bytes that a process has now, and has had at most. (Linux.)"""
-    status = Path(f"/proc/{process}/status").read_text()
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     now, most = (re.search(rf"{name}:\s+(\d+) kB", status) for name in ("VmRSS", "VmHWM"))
     assert now
     assert most

@@ -86,9 +86,9 @@ def stories() -> Split:
 
 def _each_story() -> Iterator[str]:
     folder = FOLDER / "tinystories"
-    sample = (folder / "toy-RNN_tinystories_sample.txt").read_text()
+    sample = (folder / "toy-RNN_tinystories_sample.txt").read_text(encoding="utf-8")
     yield from sample.split("<|endoftext|>")[:-1]  # the last one is cut
-    yield from json.loads((folder / "maxme1_tiny-stories.json").read_text())["texts"]
+    yield from json.loads((folder / "maxme1_tiny-stories.json").read_text(encoding="utf-8"))["texts"]
 
 
 TEXTS = {

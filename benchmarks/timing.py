@@ -94,7 +94,7 @@ def total_memory() -> int:
 def _peak_memory() -> int:
     """This program's peak in bytes. On Linux not `ru_maxrss`: a child's starts at its parent's peak."""
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
         return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

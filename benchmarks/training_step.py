@@ -89,7 +89,7 @@ def random_ids(vocab: int, rows: int, length: int) -> Int[Tensor, "b t"]:
 
 def text_ids(file: str, vocab: int, tokens: int) -> Int[Tensor, " n"]:
     """The first `tokens` ids of a text: its bytes for the byte vocabulary, else of a BPE learned from it."""
-    text = Path(file).read_text()
+    text = Path(file).read_text(encoding="utf-8")
     tokenizer = LEDTokenizerWrapper.bytes()
     if tokenizer.vocab_size != vocab:
         tokenizer = LEDTokenizerWrapper.train([text], vocab)

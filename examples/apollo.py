@@ -35,10 +35,12 @@ def utterances(lines: Iterator[str]) -> Iterator[dict[str, float | str]]:
 
 def main(folder: Path, out: Path) -> None:
     for file in sorted(folder.glob("*/*.txt")):
-        events = list(utterances(iter(file.read_text().splitlines())))
+        events = list(utterances(iter(file.read_text(encoding="utf-8").splitlines())))
         target = out / file.parent.name / f"{file.stem}.jsonl"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events))
+        target.write_text(
+            "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events), encoding="utf-8"
+        )
         print(f"{target}: {len(events):,} utterances, {events[-1]['time']:,.0f} s")
 
 

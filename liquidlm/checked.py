@@ -25,6 +25,7 @@ TYPES = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "string_type": "text in quotes",
+    "is_instance_of": "text in quotes",  # as file names are asked for
     "bool_type": "true or false",
     "list_type": "a list, in [ ]",
     "dict_type": "a table of names and values",

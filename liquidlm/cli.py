@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from .allocator import keep_freed_memory
 from .corpus import read_documents
-from .errors import LiquidError
+from .errors import LiquidError, printable
 from .folder import find_folder, load_model
 from .generate import Sampling
 from .pretrained import STORIES, shipped_models
@@ -390,5 +390,5 @@ def _exit_code(command: Callable[[], object]) -> int | str | None:
 
 def _refuse(error: Exception) -> int:
     process = "" if os.environ.get("RANK", "0") == "0" else f"process {os.environ['RANK']}: "
-    print(f"{process}error: {error}", file=sys.stderr)
+    print(printable(f"{process}error: {error}"), file=sys.stderr)
     return 2

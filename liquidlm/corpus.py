@@ -1,6 +1,5 @@
 """Paths ▶ documents, whole or in parts, and documents ▶ what is trained on and what is held out."""
 
-import codecs
 import glob
 import gzip
 import hashlib
@@ -11,16 +10,17 @@ import re
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from io import BufferedIOBase, BytesIO
+from io import BufferedIOBase
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
-from liquidlm.errors import LiquidError
+from liquidlm.errors import LiquidError, counted
 from liquidlm.hf_datasets import PREFIX, dataset_texts, parse_name
 from liquidlm.timed import read_events
+from liquidlm.utf8 import decode, decoded
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".jsonl")  # what is taken from a folder, plain or with .gz after it
 TIMED_SUFFIXES = (".txt", ".log", ".jsonl", ".srt", ".vtt")  # the same where the text has times
@@ -61,7 +61,11 @@ class Document:
 
 
 def read_documents(
-    paths: str | Path | Sequence[str | Path], longest: int | None = None, *, timestamps: bool = False
+    paths: str | Path | Sequence[str | Path],
+    longest: int | None = None,
+    *,
+    timestamps: bool = False,
+    left_out: Callable[[str], object] = lambda name: None,
 ) -> Iterator[Document]:
     """The documents of `paths`, in the order given; those of a folder or a glob sorted by name.
 
@@ -70,8 +74,9 @@ def read_documents(
     Hugging Face data set, each row of which is a document (see `hf_datasets`). A ``.gz`` is
     decompressed. Each line of a ``.jsonl`` file is a JSON object, and its "text" is a document; any other
     file is one document. Text is UTF-8, with or without a byte order mark, and otherwise kept exactly
-    as it is. A file named twice is read once. Paths are looked up at once; the files are read one
-    by one, as the iterator is consumed.
+    as it is. A file named twice, or by two links, is read once. Paths are looked up at once; the files are
+    read one by one, as the iterator is consumed. An empty file of a folder or a glob is left out, and
+    `left_out` told its name.
 
     With `longest`, a document of more characters comes in parts of about so many, each cut off before white
     space where there is some: no file is ever whole in memory.
@@ -81,15 +86,15 @@ def read_documents(
     .jsonl, .srt and .vtt are taken.
 
     Raises:
-        LiquidError: naming the file: it is missing, unreadable, empty, not UTF-8 text (the byte is named),
-            damaged gzip, or has a bad JSON line or time (the line is named); a folder has no text file; no
-            path.
+        LiquidError: naming the file: it is missing, unreadable, named and empty, not UTF-8 text (what it is
+            instead, or the byte, is named), damaged gzip, or has a bad JSON line or time (the line is named);
+            a folder has no text file; no path.
     """
     if isinstance(paths, str | Path):
         paths = [paths]
     if not paths:
         raise LiquidError("no text given: name at least one file, folder or glob, or - for standard input")
-    found: dict[Path | str, tuple[Path | str, int]] = {}
+    found: dict[object, Source] = {}
     suffixes = TIMED_SUFFIXES if timestamps else TEXT_SUFFIXES
     for number, path in enumerate(map(str, paths)):
         if path.startswith(PREFIX):
@@ -98,17 +103,50 @@ def read_documents(
                     f"{path}: the times of a data set cannot be read; write it to a .jsonl file"
                 )
             parse_name(path)
-            found.setdefault(path, (path, number))
+            found.setdefault(path, Source(path, number, named=True))
             continue
         for file in _expand(path, suffixes):
-            found.setdefault(file.resolve(), (file, number))
-    return (
-        replace(document, path=number)
-        for given, number in found.values()
-        for document in (
-            _read_dataset(given, longest) if isinstance(given, str) else _read(given, longest, timestamps)
+            source = found.setdefault(key := _identity(file), Source(file, number, named=False))
+            found[key] = source._replace(named=source.named or file == Path(path))
+    return _read_all(list(found.values()), longest, timestamps, left_out)
+
+
+class Source(NamedTuple):
+    """A file or a data set to read, which of the paths it comes from, and whether it was named itself."""
+
+    path: Path | str
+    number: int
+    named: bool
+
+
+def _identity(file: Path) -> object:
+    """The same for every name of a file, links of either kind included."""
+    if file == STANDARD_INPUT:
+        return file
+    facts = file.stat()
+    return (facts.st_dev, facts.st_ino) if facts.st_ino else file.resolve()
+
+
+def _read_all(
+    sources: Sequence[Source], longest: int | None, timestamps: bool, left_out: Callable[[str], object]
+) -> Iterator[Document]:
+    """The documents of all; of those that were not named an empty one is left out."""
+    nothing = True
+    for path, number, named in sources:
+        empty = True
+        documents = (
+            _read_dataset(path, longest) if isinstance(path, str) else _read(path, longest, timestamps)
         )
-    )
+        for document in documents:
+            empty = nothing = False
+            yield replace(document, path=number)
+        if empty and named:
+            name = "standard input" if path == STANDARD_INPUT else path
+            raise LiquidError(f"{name}: empty, there is no text in it")
+        if empty:
+            left_out(str(path))
+    if nothing:
+        raise LiquidError(f"{sources[0].path}: empty, and so is every other file: there is no text in them")
 
 
 def _expand(path: str, suffixes: Sequence[str]) -> list[Path]:
@@ -119,7 +157,8 @@ def _expand(path: str, suffixes: Sequence[str]) -> list[Path]:
         return _text_files(Path(path), suffixes)
     if os.path.exists(path):
         return [Path(path)]
-    if matches := sorted(filter(os.path.exists, glob.glob(path, recursive=True))):  # no broken links
+    matches = sorted(glob.glob(path, recursive=True))
+    if matches := [match for match in matches if os.path.isfile(match) or os.path.isdir(match)]:
         return [file for match in matches for file in _expand(match, suffixes)]
     raise LiquidError(f"{path}: no such file or folder, and nothing matches it as a pattern")
 
@@ -141,7 +180,6 @@ def _suffix(file: Path) -> str:
 def _read(path: Path, longest: int | None, timestamps: bool) -> Iterator[Document]:
     """The documents of one file, in parts."""
     name = "standard input" if path == STANDARD_INPUT else str(path)
-    empty = True
     try:
         with _open(path) as stream:
             if timestamps:
@@ -149,25 +187,16 @@ def _read(path: Path, longest: int | None, timestamps: bool) -> Iterator[Documen
             else:
                 texts = _texts(stream, name, _suffix(path), longest)
                 found = (document for parts in texts for document in _without_blank(parts, name))
-            for document in found:
-                empty = False
-                yield document
+            yield from found
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise LiquidError(f"{name}: damaged gzip file ({error})") from error
     except OSError as error:
         raise LiquidError(f"{name}: cannot be read ({error.strerror or error})") from error
-    if empty:
-        raise LiquidError(f"{name}: empty, there is no text in it")
 
 
 def _read_dataset(name: str, longest: int | None) -> Iterator[Document]:
-    empty = True
     for text in dataset_texts(name):
-        for document in _without_blank(parts(iter([text]), longest), name):
-            empty = False
-            yield document
-    if empty:
-        raise LiquidError(f"{name}: empty, there is no text in it")
+        yield from _without_blank(parts(iter([text]), longest), name)
 
 
 def _open(path: Path) -> AbstractContextManager[BufferedIOBase]:
@@ -181,12 +210,12 @@ def _texts(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) 
     if suffix == ".jsonl":
         yield from (parts(iter([text]), longest) for text in _json_texts(stream, name))
     else:
-        yield parts(_decoded(stream, name, longest), longest)
+        yield parts(decoded(stream, name, longest), longest)
 
 
 def _timed(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) -> Iterator[Document]:
     """The documents of an open file whose text has times, in parts of at least `longest` characters."""
-    for events in read_events(_lines(_decoded(stream, name, PART)), suffix, name):
+    for events in read_events(_lines(decoded(stream, name, PART)), suffix, name):
         texts, marks, size, continues = [], [], 0, False
         for event in events:
             texts.append(f"\n{event.text}" if texts or continues else event.text)
@@ -237,36 +266,10 @@ def _without_blank(parts: Iterator[str], name: str) -> Iterator[Document]:
             held, started = "", started or bool(part)
 
 
-def _decoded(stream: BufferedIOBase, name: str, size: int | None) -> Iterator[str]:
-    """The text of a stream of UTF-8 bytes, `size` bytes at a time, without its byte order mark."""
-    decoder, read, first = codecs.getincrementaldecoder("utf-8")(), 0, True
-    while True:
-        data = stream.read(-1 if size is None else size)
-        nul = data.find(b"\0")
-        if nul >= 0:
-            raise LiquidError(f"{name}: not a text file: there is a NUL byte at byte {read + nul}")
-        waiting = len(decoder.getstate()[0])
-        try:
-            text = decoder.decode(data, final=not data or size is None)
-        except UnicodeDecodeError as error:
-            place, byte = read - waiting + error.start, error.object[error.start]
-            raise LiquidError(
-                f"{name}: not UTF-8 text: 0x{byte:02x} at byte {place}; convert it to UTF-8"
-            ) from error
-        yield text.removeprefix("\ufeff") if first else text
-        first, read = first and not text, read + len(data)
-        if not data or size is None:
-            return
-
-
-def _decode(data: bytes, name: str) -> str:
-    return "".join(_decoded(cast(BufferedIOBase, BytesIO(data)), name, None))
-
-
 def _json_texts(lines: Iterable[bytes], name: str) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         where = f"{name}, line {number}"
-        line = _decode(line, where)
+        line = decode(line, where)
         if not line.strip():
             continue
         try:
@@ -337,7 +340,7 @@ def split_points(lengths: Sequence[int], valid_fraction: float = 0.1, seed: int 
             points[number] = 0
     if not any(points) or all(point == length for point, length in zip(points, lengths, strict=True)):
         raise LiquidError(
-            f"{len(lengths)} documents with {sum(lengths)} characters are too little text"
+            f"{counted(len(lengths), 'document')} with {counted(sum(lengths), 'character')}: too little text"
             f" to hold out {valid_fraction:g} of it for validation; add text or change the fraction"
         )
     return points

@@ -20,3 +20,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     words = ("out of memory", "can't allocate memory", "not enough memory")  # torch's, on CPU
     torchs = isinstance(error, RuntimeError) and any(word in said for word in words)
     return torchs or isinstance(error, MemoryError)
+
+
+def counted(number: int, what: str) -> str:
+    """“1 document”, “2 documents”."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    """The text with U+FFFD for bytes of file names that are no characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

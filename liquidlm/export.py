@@ -87,7 +87,7 @@ def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
     def fill(folder: Path) -> None:
         tokenizer.save_pretrained(folder)
         write_graph(module, folder / GRAPH)
-        (folder / ABOUT).write_text(json.dumps(description(module, tokenizer), indent=1))
+        (folder / ABOUT).write_text(json.dumps(description(module, tokenizer), indent=1), encoding="utf-8")
         worst[0] = difference(module, folder / GRAPH)
         if not worst[0] < TOLERANCE:
             raise LiquidError(

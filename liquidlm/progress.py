@@ -5,16 +5,16 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .checked import STRICT, explain
-from .errors import LiquidError
-from .settings import SETTINGS, TrainSettings
+from .checked import STRICT, plain_errors
+from .errors import LiquidError, first_line
+from .settings import TrainSettings
 
 FILE = "run.json"
 
 
+@plain_errors
 @dataclass(config=STRICT)
 class Rounds:
     """How the held-out text has fared: its best bits per byte, when, and the rounds since."""
@@ -30,6 +30,7 @@ class Rounds:
             self.worse += 1
 
 
+@plain_errors
 @dataclass(config=STRICT)
 class Progress:
     """Where a run stands.
@@ -40,6 +41,7 @@ class Progress:
         rounds: of held-out text.
         batches: where in the text; see `StreamBatches.state_dict`.
         settings: of the run.
+        held_out: a checksum of the held-out text; earlier versions kept none.
     """
 
     step: int
@@ -49,6 +51,7 @@ class Progress:
     rounds: Rounds
     batches: dict[str, int]
     settings: TrainSettings
+    held_out: int | None = None
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
@@ -58,11 +61,14 @@ class Progress:
         """That of a checkpoint; LiquidError if it cannot be read, or is not as this version writes it."""
         file = checkpoint / FILE
         try:
-            return TypeAdapter(cls).validate_json(file.read_bytes())
+            found = json.loads(file.read_text(encoding="utf-8"))
+            given = {"rounds": Rounds(**found["rounds"]), "settings": TrainSettings(**found["settings"])}
+            return cls(**{**found, **given})
         except OSError as error:
             raise LiquidError(f"{file} cannot be read: {error.strerror or error}") from error
-        except ValidationError as error:
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
             raise LiquidError(
-                f"{checkpoint} was written by an earlier version or a later one"
-                f" ({explain(error, SETTINGS)}): go on with that version, or start a new run"
+                f"{checkpoint} was written by an earlier version or a later one ({what}): go on with that"
+                " version, or start a new run"
             ) from error

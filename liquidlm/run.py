@@ -260,12 +260,18 @@ class Run:
             self.rounds,
             self.batches.state_dict(),
             self.settings,
+            self.texts.held_out_checksum,
         )
 
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
         progress = Progress.read(checkpoint)
         self.batches.load_state_dict(progress.batches)
+        if progress.held_out not in (None, self.texts.held_out_checksum):
+            raise LiquidError(
+                "cannot resume: the held-out text is not what it was when the run was saved; resume with the"
+                " same, or start a new run"
+            )
         tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
         random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
         if random.ndim != 2:

@@ -22,7 +22,7 @@ INPUT = "standard-input.txt"
 CURVE = "curve.jsonl"
 WRITTEN = (
     *("*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.*", f"{STUB}.py", "checkpoints"),
-    *("curve.*", "tensorboard", INPUT),
+    *("curve.*", "tensorboard", INPUT, "input-*"),
     *("*.bin", "*.pt", "*.pth", "*.gguf"),  # not by us, but then the folder is another model's
 )
 """What a run writes into its folder, or may write in the versions of transformers to come."""

@@ -1,12 +1,14 @@
 """What defines a training run, and reading it from a file."""
 
+import difflib
 import math
+import re
 import tomllib
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from .checked import STRICT, explain, plain_errors, unknown
@@ -16,7 +18,8 @@ from .errors import LiquidError
 Count = Annotated[int, Field(gt=0, lt=2**63)]
 CountOrNone = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0, lt=math.inf)]
-Paths = Annotated[list[str], Field(strict=False)]  # a tuple will do
+Name = InstanceOf[str]  # a file's name need not be of characters
+Paths = Annotated[list[Name], Field(strict=False)]  # a tuple will do
 NotNegative = Annotated[float, Field(ge=0, lt=math.inf)]
 
 SIZES: dict[str, dict[str, int]] = {
@@ -26,6 +29,8 @@ SIZES: dict[str, dict[str, int]] = {
 }
 """About 1, 5 and 25 million parameters beside the vocabulary's; "base" without n-grams 33."""
 
+LARGEST_BPE = 1_000_000
+"""Tokens that a vocabulary learned here may have; the largest in use have a quarter of that."""
 SIZED = tuple(
     name
     for name in LiquidConfig.__annotations__
@@ -65,7 +70,7 @@ class TrainSettings:
     weights: Annotated[list[NotNegative], Field(strict=False)] = field(default_factory=list)
     span: CountOrNone = 16384
     valid: Paths = field(default_factory=list)
-    tokenizer: str = "bytes"
+    tokenizer: Name = "bytes"
     steps: Count | None = None
     minutes: Positive | None = None
     size: str = "small"
@@ -93,10 +98,39 @@ class TrainSettings:
             raise LiquidError("weights must not all be 0: nothing would be told")
         if self.size not in SIZES:
             raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
+        bpe_size(self.tokenizer)
         if names := [name for name in self.sizes if name not in SIZED]:
             raise LiquidError(unknown(f"sizes.{names[0]}", "setting", SIZED))
         sizes: dict[str, Any] = {**SIZES[self.size], **self.sizes}
         LiquidConfig(**sizes)  # which refuses what makes no model
+
+
+def bpe_size(tokenizer: str) -> int | None:
+    """N of "bpe:N"; None for another tokenizer.
+
+    Raises:
+        LiquidError: N is no number or too large, or a name that is nearly "bytes" or "bpe:N".
+    """
+    if tokenizer == "bytes" or Path(tokenizer).exists():
+        return None
+    if tokenizer.startswith("bpe:"):
+        try:
+            size = int(tokenizer[4:])
+        except ValueError:
+            size = LARGEST_BPE + 1
+        if size > LARGEST_BPE:
+            raise LiquidError(
+                f"--tokenizer {tokenizer}: after bpe: comes the size of the vocabulary, as in bpe:4000,"
+                f" at most {LARGEST_BPE:,}"
+            )
+        return size
+    if found := re.fullmatch(r"b[pe]{2}\W*_?(\d*)", tokenizer.strip(), re.IGNORECASE):
+        raise LiquidError(
+            f"--tokenizer {tokenizer}: did you mean bpe:{found[1] or 4000}, learned from the text?"
+        )
+    if difflib.get_close_matches(tokenizer.strip().lower(), ["bytes"], cutoff=0.75):
+        raise LiquidError(f"--tokenizer {tokenizer}: did you mean bytes?")
+    return None
 
 
 SETTINGS: dict[str, Any] = {field.name: field.type for field in fields(TrainSettings)}

@@ -60,14 +60,14 @@ def cached_tokens(
             sink.add(documents(), tokenizer)
         np.save(part / "starts.npy", np.array(sink.starts, np.int64))
         facts = {"text_bytes": sink.text_bytes, "tokens": sink.size, "events": sink.events}
-        (part / "corpus.json").write_text(json.dumps(facts))
+        (part / "corpus.json").write_text(json.dumps(facts), encoding="utf-8")
 
     if not folder.exists():
         with _one_at_a_time(folder):
             if not folder.exists():  # nobody has made it meanwhile
                 write_folder(folder, fill)
     try:
-        facts = json.loads((folder / "corpus.json").read_text())
+        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
         tokens = TokenFile(folder / "tokens.bin", dtype)
         times = TokenFile(folder / "times.bin", np.dtype(np.float64)) if facts.get("events") else None
         if tokens.size != facts["tokens"] or (times is not None and times.size != tokens.size):

@@ -15,8 +15,10 @@ import codecs
 import contextlib
 import itertools
 import operator
+import re
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import SupportsIndex
@@ -51,6 +53,9 @@ _HELP = (
     "LEDTokenizerWrapper.bytes() or LEDTokenizerWrapper.train(texts, vocab_size)"
 )
 _PIECE_LENGTH = 4096  # characters
+LONGEST_WORD = 1000
+"""Characters of a word, at most, to learn from: the time that learning takes grows with their square."""
+_LONG = re.compile(rf"\S{{{LONGEST_WORD + 1}}}|\s{{{LONGEST_WORD + 1}}}")
 # Brackets, runs of spaces, both Unicode forms of é, control characters, special tokens: what a lossy
 # pre-tokeniser would drop, change or claim.
 _PROBE = f" \t \n\n a  Bc, é e\u0301 \x00\x1f\u00a0🙂[1]\r\n\u3000{' '.join(SPECIAL_TOKENS)}  "
@@ -143,7 +148,8 @@ class LEDTokenizerWrapper:
 
         The same texts always give the same tokenizer.
 
-        It has exactly `vocab_size` ids, or fewer if no pair of neighbours is left that occurs twice.
+        It has exactly `vocab_size` ids, or fewer if no pair of neighbours is left that occurs twice. Of a run
+        of characters without white space, such as DNA or minified code, it learns in parts of LONGEST_WORD.
 
         Raises:
             LiquidError: `vocab_size` below 261, no texts, or one that is none.
@@ -161,7 +167,7 @@ class LEDTokenizerWrapper:
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(_training_pieces(texts), trainer)
+        _in_background(lambda: tokenizer.train_from_iterator(_training_pieces(texts), trainer))
         return cls(tokenizer)
 
     @property
@@ -360,9 +366,29 @@ def _training_pieces(texts: Iterable[str | Path]) -> Iterator[str]:
     for text in _each_text(texts):
         is_empty = False
         _utf8(text)
-        yield from _pieces(text)
+        for piece in _pieces(text):
+            step = LONGEST_WORD if _LONG.search(piece) else max(1, len(piece))
+            yield from (piece[start : start + step] for start in range(0, len(piece), step))
     if is_empty:
         raise LiquidError("no texts to train on; if they came from a generator, it may be used up")
+
+
+def _in_background(work: Callable[[], object]) -> None:
+    """Do work that is deaf to signals, and hear them meanwhile: Ctrl-C goes on without it."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if failed:
+        raise failed[0]
 
 
 def _each_text(texts: Iterable[str | Path]) -> Iterator[str]:

@@ -10,17 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .corpus import read_documents
 from .errors import LiquidError, first_line, is_out_of_memory
 from .evaluate import Evaluation
-from .files import merge_into, write_text
+from .files import merge_into
 from .folder import checkpoint_folder, checkpoints, newest_whole, save_model, step_of
-from .hf_datasets import PREFIX
+from .lasting import is_read_once, lasting
 from .processes import Processes, processes
 from .progress import Progress
 from .report import Report, Silence
 from .run import ROLL_BACK, Run
-from .run_folder import INPUT, run_folder
+from .run_folder import run_folder
 from .settings import TrainSettings
 from .signals import stop_signals
 from .training_text import prepare
@@ -46,12 +45,12 @@ def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
     with processes() as all_, ExitStack() as alone:
         given = {*settings.paths, *settings.valid}
         with all_.together():
-            if "-" in given and not all_.alone:
-                raise LiquidError("standard input cannot be read by several processes: give a file")
+            once = any(is_read_once(path) for path in given)
+            if once and not all_.alone:
+                raise LiquidError("standard input and pipes cannot be read by several processes: give files")
             _check_rows(settings, all_)
-        settings.paths, settings.valid = (
-            _lasting(paths, folder) for paths in (settings.paths, settings.valid)
-        )
+        if not once:
+            settings.paths, settings.valid = lasting(settings.paths, settings.valid, folder)
         (restarts,) = all_.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
         with all_.together():
             if all_.first:
@@ -60,8 +59,8 @@ def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
                     raise LiquidError(
                         f"{folder} already holds a run: go on with --resume, or choose another --out"
                     )
-        if "-" in given:
-            write_text(folder / INPUT, "\n".join(document.text for document in read_documents(["-"])))
+        if once:
+            settings.paths, settings.valid = lasting(settings.paths, settings.valid, folder)
         if all_.of_first(bool(checkpoints(folder)))[0]:
             return _go_on(folder, all_, {})
         return _execute(_run(settings, folder, all_))
@@ -93,14 +92,6 @@ def _check_rows(settings: TrainSettings, all_: Processes) -> None:
             f"{settings.batch_size} rows cannot be divided between {all_.count} processes: let --batch be a"
             " multiple of their number"
         )
-
-
-def _lasting(paths: list[str], folder: Path) -> list[str]:
-    """Paths under which a resumed run finds the same text: absolute, standard input kept as a file."""
-    return [
-        path if path.startswith(PREFIX) else str((folder / INPUT if path == "-" else Path(path)).absolute())
-        for path in paths
-    ]
 
 
 def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
@@ -213,6 +204,8 @@ def _introduce(run: Run, report: Report | Silence) -> None:
         f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
         f" on {run.device.type}{f', {count} processes' if count > 1 else ''}"
     )
+    for note in run.texts.notes:
+        report.say(f"note: {note}")
 
 
 def _loop(run: Run, report: Report | Silence, stopped: list[int]) -> bool:

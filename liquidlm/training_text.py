@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ from .corpus import (
     survey,
 )
 from .data import TokenCorpus, Weighted, cut_into_spans, tokenize_documents
-from .errors import LiquidError
+from .errors import LiquidError, counted
 from .report import progress_bar
-from .settings import TrainSettings
+from .settings import TrainSettings, bpe_size
 from .token_cache import cached_tokens
 from .tokenizer import LEDTokenizerWrapper
 
@@ -36,12 +37,21 @@ BPE_CHARACTERS = 100_000_000
 
 @dataclass(frozen=True)
 class Texts:
-    """A run's tokenizer and its text: to train on, to try in every round, to judge the end by."""
+    """A run's tokenizer and its text: to train on, to try in every round, to judge the end by.
+
+    Attributes:
+        notes: what its user should know about them.
+    """
 
     tokenizer: LEDTokenizerWrapper
     train: TokenCorpus | Weighted
     sample: TokenCorpus
     final: TokenCorpus
+    notes: tuple[str, ...] = ()
+
+    @property
+    def held_out_checksum(self) -> int:
+        return zlib.crc32(str(self.final.checksum).encode(), self.sample.checksum)
 
 
 def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Texts:
@@ -50,8 +60,9 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     The text is read in parts, twice or three times; over IN_MEMORY characters its tokens are kept in a file.
     """
     read = functools.partial(_documents, timestamps=settings.timestamps)
+    empty: list[str] = []
     with progress_bar("reading the text", None) as advance:
-        found = survey(_counted(read(settings.paths), advance))
+        found = survey(_counted(read(settings.paths, left_out=empty.append), advance))
     points = found.lengths if settings.valid else split_points(found.lengths, seed=settings.seed)
 
     def training() -> Iterator[Document]:
@@ -67,14 +78,27 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     trained = [path for path, point in zip(found.paths, points, strict=True) if point]
     train = _in_an_order_of_its_own(train, trained, settings)
     if settings.valid:
-        count = len(survey(read(settings.valid)).lengths)
+        count = len(survey(read(settings.valid, left_out=empty.append)).lengths)
         held_out = functools.partial(read, settings.valid)
     else:
         count = sum(point < length for point, length in zip(points, found.lengths, strict=True))
         held_out = functools.partial(portions, read(settings.paths), points, held_out=True)
     valid = list(_head(held_out(), count, FINAL_BYTES))
     sample = list(_head(valid, count, SAMPLE_BYTES))
-    return Texts(tokenizer, train, *(tokenize_documents(part, tokenizer) for part in (sample, valid)))
+    corpora = (tokenize_documents(part, tokenizer) for part in (sample, valid))
+    return Texts(tokenizer, train, *corpora, notes=tuple(_notes(settings.tokenizer, tokenizer, empty)))
+
+
+def _notes(name: str, tokenizer: LEDTokenizerWrapper, empty: list[str]) -> Iterator[str]:
+    """What its user should know about a run's text and tokenizer."""
+    if empty:
+        names = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        yield f"{counted(len(empty), 'empty file')} left out: {names}"
+    if (asked := bpe_size(name)) and tokenizer.vocab_size < asked:
+        yield (
+            f"the text gives a vocabulary of {tokenizer.vocab_size:,} tokens only, not of {asked:,}: no other"
+            " pair of neighbours occurs twice"
+        )
 
 
 def _in_an_order_of_its_own(
@@ -90,10 +114,14 @@ def _in_an_order_of_its_own(
     return Weighted(corpus, weights[np.asarray(paths)[document]].tolist(), settings.seed)
 
 
-def _documents(paths: list[str], timestamps: bool) -> Iterator[Document]:
+def _documents(
+    paths: list[str], timestamps: bool, left_out: Callable[[str], object] = lambda name: None
+) -> Iterator[Document]:
     if timestamps and not paths:
         raise LiquidError("--timestamps needs text that has times: name its files")
-    return read_documents(paths, PART, timestamps=timestamps) if paths else builtin_documents()
+    if not paths:
+        return builtin_documents()
+    return read_documents(paths, PART, timestamps=timestamps, left_out=left_out)
 
 
 def _tokenizer(
@@ -103,13 +131,7 @@ def _tokenizer(
         return LEDTokenizerWrapper(folder)
     if name == "bytes":
         return LEDTokenizerWrapper.bytes()
-    if name.startswith("bpe:"):
-        try:
-            size = int(name[4:])
-        except ValueError:
-            raise LiquidError(
-                f"--tokenizer {name}: after bpe: comes the size of the vocabulary, as in bpe:4000"
-            ) from None
+    if size := bpe_size(name):
         with progress_bar("learning the tokenizer", None) as advance:
             return LEDTokenizerWrapper.train(_texts(_counted(training(), advance), BPE_CHARACTERS), size)
     return LEDTokenizerWrapper(name)

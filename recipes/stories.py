@@ -62,7 +62,7 @@ def prepare(out: Path = TEXT) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, documents in parts.items():
         lines = [json.dumps({"text": document.text}, ensure_ascii=False) + "\n" for document in documents]
-        (out / f"{name}.jsonl").write_text("".join(lines))
+        (out / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
         print(f"{name}: {len(documents):,} documents, {sum(len(d.text.encode()) for d in documents):,} bytes")
 
 
@@ -71,7 +71,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
     """Write the trained model in float16, with a card of its figures and samples."""
     model, tokenizer = load_model(run)
     model.half().float()  # what is shipped is what is judged
-    card = CARD.read_text().format(
+    card = CARD.read_text(encoding="utf-8").format(
         novels="; ".join(NOVELS.values()),
         **_facts(run),
         **_figures(model, tokenizer),
@@ -80,7 +80,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
 
     def fill(folder: Path) -> None:
         save_model(folder, model.half(), tokenizer)
-        (folder / "README.md").write_text(card)
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
     write_folder(out, fill)
     print(card)

@@ -1,6 +1,7 @@
 """Checkpoints and model folders: damaged, of other models, half written: named, and nothing lost."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from training import ALONE, TINY, settings, weights
 
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
-from liquidlm.files import merge_into, verify, write_folder
+from liquidlm.files import MANIFEST, merge_into, verify, write_folder
 from liquidlm.folder import checkpoints, load_model, newest_whole
 from liquidlm.progress import Progress
 from liquidlm.run import Run
@@ -66,9 +67,9 @@ def test_a_checkpoint_of_another_version_is_one_clear_error(copied: Path) -> Non
     file = checkpoints(copied)[0] / "run.json"
     progress = json.loads(file.read_text(encoding="utf-8"))
     for other, said in (
-        ({name: value for name, value in progress.items() if name != "rounds"}, "rounds is missing"),
-        ({**progress, "settings": {**progress["settings"], "heat": 3}}, "settings.heat is no setting"),
-        ({**progress, "settings": {**progress["settings"], "lr": "fast"}}, "settings.lr must be a number"),
+        ({name: value for name, value in progress.items() if name != "rounds"}, "'rounds' is missing"),
+        ({**progress, "settings": {**progress["settings"], "heat": 3}}, "heat is no setting"),
+        ({**progress, "settings": {**progress["settings"], "lr": "fast"}}, "lr must be a number"),
     ):
         file.write_text(json.dumps(other), encoding="utf-8")
         with pytest.raises(LiquidError, match=f"earlier version .*{said}"):
@@ -108,3 +109,23 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     verify(folder)
     assert (folder / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_another_held_out_text_cannot_be_resumed_with(text: Path, tmp_path: Path) -> None:
+    file = tmp_path / "valid.txt"
+    file.write_text("one and two make three", encoding="utf-8")
+    train(settings(text, steps=2, valid=[str(file)]), tmp_path / "run")
+    checkpoint = checkpoints(tmp_path / "run")[0]
+    file.write_text("two and one make three", encoding="utf-8")
+    with pytest.raises(LiquidError, match="the held-out text is not what it was"):
+        resume(tmp_path / "run", steps=4)
+    progress = json.loads((checkpoint / "run.json").read_text(encoding="utf-8"))
+    del progress["held_out"]  # as the first versions wrote it
+    write_folder(
+        checkpoint,
+        lambda part: [
+            *(shutil.copy(one, part) for one in checkpoint.iterdir() if one.name != MANIFEST),
+            (part / "run.json").write_text(json.dumps(progress), encoding="utf-8"),
+        ],
+    )
+    assert resume(tmp_path / "run", steps=4) is not None

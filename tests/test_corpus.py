@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import os
 import string
 import sys
 import sysconfig
@@ -116,7 +117,7 @@ def test_a_folder_without_text(tmp_path):
         ("a.txt.gz", gzip.compress(b"", mtime=0), "empty"),
         ("a.txt", b"abc\0def", "NUL byte at byte 3"),
         ("a.bin", b"\xc3\xb1o\xf1o", "not UTF-8 text: 0xf1 at byte 3"),
-        ("a.txt", "hola".encode("utf-16"), "NUL byte"),
+        ("a.txt", "hola".encode("utf-16"), "UTF-16 text, not UTF-8"),
         ("a.txt.gz", b"not gzip at all", "gzip"),
         ("a.txt.gz", gzip.compress(b"some text" * 99, mtime=0)[:-9], "gzip"),
         ("a.txt.gz", gzip.compress(b"some text", mtime=0)[:12] + b"\xff\xff\xff\xff\xff\xff\xff\xff", "gzip"),
@@ -361,3 +362,38 @@ def test_a_part_that_begins_at_an_event_has_it_once() -> None:
     document = Document("abcdef", "x", marks=((0, 1.0), (2, 5.0), (4, 9.0)))
     assert document.part(2, 6).marks == ((0, 5.0), (2, 9.0))
     assert document.part(1, 4).marks == ((0, 1.0), (1, 5.0)) and document.part(1, 4).text == "bcd"
+
+
+def test_an_empty_file_of_a_folder_is_left_out_and_told(tmp_path):
+    for name, text in (("a.txt", "text"), ("b.txt", ""), ("c.txt", " \n"), ("d.jsonl", "\n")):
+        (tmp_path / name).write_text(text)
+    for given in (tmp_path, tmp_path / "*"):
+        told = []
+        assert [document.text for document in read_documents(given, left_out=told.append)] == ["text"]
+        assert [Path(name).name for name in told] == ["b.txt", "c.txt", "d.jsonl"]
+    with pytest.raises(LiquidError, match=r"b\.txt: empty, there is no text"):
+        list(read_documents([tmp_path, tmp_path / "b.txt"]))
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(LiquidError, match=r"b\.txt: empty, and so is every other file"):
+        list(read_documents(tmp_path))
+
+
+def test_a_file_is_read_once_whatever_its_names(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "hard.txt").hardlink_to(tmp_path / "a.txt")
+    (tmp_path / "soft.txt").symlink_to(tmp_path / "a.txt")
+    (tmp_path / "same.txt").write_text("text")  # another file
+    found = [Path(document.source).name for document in read_documents([tmp_path, tmp_path / "soft.txt"])]
+    assert found == ["a.txt", "same.txt"]
+
+
+def test_one_is_not_many():
+    with pytest.raises(LiquidError, match="1 document with 1 character: too little text"):
+        split_points([1])
+
+
+def test_a_pipe_that_a_pattern_matches_is_passed_over(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    os.mkfifo(tmp_path / "b.txt")
+    for given in (tmp_path, tmp_path / "*.txt"):
+        assert [document.text for document in read_documents(given)] == ["text"]

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from pydoc_data import topics
 
@@ -403,3 +404,31 @@ def test_trains_from_files_too(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(text)
     by_path = LEDTokenizerWrapper.train([tmp_path / "text.txt"], 300)
     assert by_path.encode(text).tolist() == LEDTokenizerWrapper.train([text], 300).encode(text).tolist()
+
+
+def test_a_word_of_any_length_is_learned_from_in_parts() -> None:
+    """Learning takes time with the square of a word; a text without long words is not cut."""
+    dna = "ACGT" * 3000
+    for text in (dna, f"two words {dna} and more", " " * 9000, "x " * 100 + "," * 5000):
+        pieces = list(module._training_pieces([text]))
+        assert "".join(pieces) == text and max(map(len, pieces)) <= module.LONGEST_WORD
+    assert list(module._training_pieces(["short words " * 300, ""])) == ["short words " * 300]
+
+
+def test_ctrl_c_is_heard_while_a_tokenizer_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning runs in native code, where no signal is handled: here it would never end."""
+    done = threading.Event()
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            module._in_background(done.wait)
+    done.set()
+
+
+def test_a_mistake_in_the_texts_passes_through_learning() -> None:
+    with pytest.raises(LiquidError, match="lone surrogate"):
+        LEDTokenizerWrapper.train(["a\ud800"], 300)
