@@ -12,7 +12,6 @@ from training import settings
 
 from liquidlm.errors import LiquidError
 from liquidlm.lasting import lasting
-from liquidlm.train import train
 from liquidlm.training_text import prepare
 
 TEXT = "Ein Wort, año über año. " * 40
@@ -65,12 +64,3 @@ def test_what_cannot_be_kept_is_one_clear_error(pipe, tmp_path: Path, monkeypatc
         with pytest.raises(LiquidError, match="no file or pipe"):
             lasting([str(tmp_path / "s")], [], tmp_path)
     assert not any((tmp_path / "run").glob("*"))
-
-
-def test_a_folder_that_is_taken_keeps_its_standard_input(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "config.json").touch()
-    (tmp_path / "standard-input.txt").write_text("of the run before", encoding="utf-8")
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
-    with pytest.raises(LiquidError, match="already holds a run"):
-        train(settings(Path("x"), paths=["-"]), tmp_path)
-    assert (tmp_path / "standard-input.txt").read_text(encoding="utf-8") == "of the run before"

@@ -1,6 +1,7 @@
 """The folder of a run: one training at a time, nobody else's files lost, saved whatever ends it."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -11,7 +12,6 @@ import pytest
 import torch
 from training import settings, weights
 
-from liquidlm.corpus import Document
 from liquidlm.errors import LiquidError
 from liquidlm.folder import checkpoints
 from liquidlm.optim import Optimisers
@@ -90,7 +90,7 @@ def test_the_text_of_a_run_is_not_overwritten_by_one_that_is_refused(
     text: Path, copied: Path, monkeypatch
 ) -> None:
     (copied / "standard-input.txt").write_text("of the run that is there")
-    monkeypatch.setattr("liquidlm.train.read_documents", lambda paths: [Document("other text", "-")])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"other text")))
     with pytest.raises(LiquidError, match="already holds a run"):
         train(settings(text, paths=["-"]), copied)
     assert (copied / "standard-input.txt").read_text() == "of the run that is there"
