@@ -3,6 +3,7 @@
 Symbols: B batch, T tokens, H hidden.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from .config import LiquidConfig
@@ -75,6 +77,33 @@ class LiquidBlock(nn.Module):
             h, state = self.mixer.mix(u, events, state)
         x = x + self.dropout(self.out(h.to(u.dtype)))
         return x + self.dropout(self.mlp(self.mlp_norm(x))), state
+
+
+class LiquidBlocks(GradientCheckpointingLayer, nn.ModuleList):
+    """All blocks, through which a segment of time goes at once; with activation checkpointing, computed anew.
+
+    So little more than x is kept of a segment. A checkpoint per block would keep x for each.
+    """
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t h"],
+        clocks: Sequence[Events],
+        states: Sequence[CellState],
+        apart: bool,
+    ) -> tuple[list[Float[Tensor, "b t h"]], list[CellState]]:
+        """The input of every block and the last one's output, and the states after these events.
+
+        Args:
+            clocks: the events as each block counts them.
+            apart: the last block's gradient stops at its input.
+        """
+        hidden, after = [x], []
+        for i, (block, events, state) in enumerate(zip(self, clocks, states, strict=True)):
+            x, state = block(x.detach() if apart and i == len(self) - 1 else x, events, state)
+            hidden.append(x)
+            after.append(state)
+        return hidden, after
 
 
 def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:

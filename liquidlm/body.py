@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import Cache, PreTrainedModel
+from transformers import AutoModel, Cache, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
-from .block import LiquidBlock
+from .block import LiquidBlock, LiquidBlocks
 from .cells import TimeMixer
 from .config import LiquidConfig
 from .embedding import OptimizedLiquidEmbeddingMFR, and_unmet
@@ -104,7 +105,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         )
         ngrams = (cast(int, config.ngram_rows), cast(int, config.ngram_dim), config.ngram_max)
         self.ngrams = NGramEmbedding(config.hidden_size, *ngrams) if config.ngram_rows else None
-        self.blocks = nn.ModuleList(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
+        self.blocks = LiquidBlocks(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.time_norm = None
         if config.time_components:
@@ -124,6 +125,13 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         """Activation checkpointing, by whichever name this transformers has for it."""
         enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable
         enable()
+
+    def _set_gradient_checkpointing(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **kwargs: Any
+    ) -> None:
+        """As transformers', in torch's newer form always: the other loses gradients of what is in lists."""
+        newer = partial(gradient_checkpointing_func, use_reentrant=False)
+        super()._set_gradient_checkpointing(enable, newer, **kwargs)
 
     def new_state(self) -> LiquidCache:
         """An empty state, before the first token."""
@@ -275,17 +283,13 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         """
         ids, states, kept = reading.ids, reading.states, []
         least = 1 if self.time_norm is None else 2  # hidden states that logits and gaps are made of
-        blocks = self._through_blocks
-        if self.gradient_checkpointing and self.training:
-            # Always torch's newer form: the reentrant one loses gradients of what comes in lists.
-            blocks = partial(checkpoint, blocks, use_reentrant=False)
         for part in segments(ids.shape[0], ids.shape[1], ids.device):
             x, now = F.embedding(reading.index[:, part], reading.table), reading.events.part(part)
             past = states[0].past_ids
             if self.ngrams is not None and past is not None:
                 more, past = self.ngrams(ids[:, part], now, past)
                 x = x + more
-            hidden, states = blocks(x, now, states)
+            hidden, states = self.blocks(x, self.clocks(now), states, self.time_norm is not None)
             states[0] = states[0]._replace(past_ids=past)
             if each is not None:
                 each(part, hidden)
@@ -302,19 +306,6 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             return hidden
         back, real = reading.order.argsort(1)[..., None], cast(Tensor, reading.events.real)[..., None]
         return [(x * real).gather(1, back.expand_as(x)) for x in hidden]
-
-    def _through_blocks(
-        self, x: Float[Tensor, "b t h"], events: Events, states: list[CellState]
-    ) -> tuple[Hidden, list[CellState]]:
-        """The input of every block and the last one's output, and the states after these events."""
-        hidden, after = [x], []
-        for block, own, state in zip(self.blocks, self.clocks(events), states, strict=True):
-            if self.time_norm is not None and len(after) == len(self.blocks) - 1:
-                x = x.detach()
-            x, state = block(x, own, state)
-            hidden.append(x)
-            after.append(state)
-        return hidden, after
 
     def _embed(
         self,
@@ -377,3 +368,7 @@ def segments(batch: int, length: int, device: torch.device) -> Iterator[slice]:
     tokens = SEGMENT if device.type == "cpu" else 16 * SEGMENT
     size = max(1, tokens // batch)
     return (slice(first, min(first + size, length)) for first in range(0, length, size))
+
+
+AutoModel.register(LiquidConfig, LiquidModel)
+MODEL_MAPPING_NAMES[LiquidConfig.model_type] = LiquidModel.__name__

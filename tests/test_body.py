@@ -1,10 +1,13 @@
 """The body of the language model: what transformers' tools take for the base model, and its hidden states."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import error, event_times, randomise
+from transformers import AutoModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from liquidlm import LiquidConfig, LiquidModel, LiquidTextGenerationModel
 
@@ -79,3 +82,28 @@ def test_hidden_states_are_those_that_the_output_came_from(components: int) -> N
         output = read(IDS, output_hidden_states=True)
         grads = torch.autograd.grad(output[0].square().sum(), output.hidden_states[:-1])
         assert all(grad.abs().max() > 0 for grad in grads)
+
+
+def test_auto_model_is_the_body(tmp_path: Path) -> None:
+    model = tiny().float()
+    model.save_pretrained(tmp_path)
+    body = AutoModel.from_pretrained(tmp_path)
+    assert type(body) is LiquidModel and type(AutoModel.from_config(model.config)) is LiquidModel
+    assert error(body(IDS).last_hidden_state, model.base_model(IDS).last_hidden_state) < 1e-6
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing_is_turned_on_as_transformers_does(reentrant: bool) -> None:
+    """In a layer of its own, whose checkpoint loses no gradient whichever form is asked for."""
+    model = tiny(time_components=2).train()
+    given: dict[str, Any] = {"input_ids": IDS, "labels": IDS, "timestamps": TIMES}
+    model(**given).loss.backward()
+    expected = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    (layer,) = (m for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
+    assert layer is model.blocks and layer.gradient_checkpointing
+    model(**given).loss.backward()
+    assert all(error(p.grad, grad) < 1e-12 for p, grad in zip(model.parameters(), expected, strict=True))
+    model.activation_checkpointing_disable()
+    assert not layer.gradient_checkpointing and not model.gradient_checkpointing

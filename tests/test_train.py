@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from training import ALONE, settings, weights
 
 from liquidlm import train as training
+from liquidlm.block import LiquidBlock
 from liquidlm.builtin_text import builtin_documents
 from liquidlm.corpus import Document
 from liquidlm.errors import LiquidError
@@ -76,16 +77,16 @@ def test_a_large_text_is_trained_on_from_a_file_as_from_memory(
 
 def test_recomputed_activations_train_the_same_model(text: Path, tmp_path: Path, monkeypatch) -> None:
     passes: dict[str, int] = {}
-    through = LiquidTextGenerationModel._through_blocks
+    through = LiquidBlock.forward
 
     def counted(self, *given):
         passes[name] = passes.get(name, 0) + self.training
         return through(self, *given)
 
-    monkeypatch.setattr(LiquidTextGenerationModel, "_through_blocks", counted)
+    monkeypatch.setattr(LiquidBlock, "forward", counted)
     for name, recompute in (("kept", False), ("anew", True)):
         assert train(settings(text, steps=4, recompute=recompute), tmp_path / name) is not None
-    assert passes == {"kept": 4, "anew": 8}  # again in the backward pass
+    assert passes["anew"] == 2 * passes["kept"] >= 8  # again in the backward pass
     kept, anew = (weights(tmp_path / name) for name in ("kept", "anew"))
     assert all(torch.equal(kept[name], anew[name]) for name in kept)
 
