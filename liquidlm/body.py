@@ -29,7 +29,7 @@ from .loading import LoadingMixin
 from .ngram import NGramEmbedding
 from .norm import Norm
 from .output import LiquidModelOutput
-from .state import CellState, LiquidCache, LiquidStateLayer
+from .state import CellState, LiquidCache, liquid_layers
 from .timestamps import in_float64
 
 SEGMENT = 4096
@@ -182,7 +182,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         attention_mask: Num[Tensor, "b s"] | Bool[Tensor, "b s"] | None = None,
         t_span: Float[Tensor, " n"] | None = None,
         timestamps: Num[Tensor, "b t"] | None = None,
-        position_ids: Int[Tensor, "_ t"] | None = None,
+        position_ids: Int[Tensor, "..."] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         seq_idx: Int[Tensor, "b t"] | None = None,
@@ -245,6 +245,10 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
                 f"attention_mask {tuple(mask.shape)} does not cover input_ids {(batch, length)}"
             )
         cache = past_key_values
+        if cache is not None and (layers := len(liquid_layers(cache))) != len(self.blocks):
+            raise LiquidError(
+                f"the state has {layers} layers, the model {len(self.blocks)}: it is another model's"
+            )
         if cache is None and self._keeps_state(use_cache):
             cache = self.new_state()
         table, index, log_det, loss = self._embed(input_ids, mask, t_span, folded, flow_loss, flow_ids)
@@ -298,8 +302,8 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
                 kept.append([x[:, cut:] if cut else x for x in wanted])
         reading.states = states
         if reading.cache is not None:
-            for layer, state in zip(reading.cache.layers, states, strict=True):
-                cast(LiquidStateLayer, layer).store(state, ids.shape[1])
+            for layer, state in zip(liquid_layers(reading.cache), states, strict=True):
+                layer.store(state, ids.shape[1])
         # One part is what the blocks saw, not a copy of it: its gradient can be asked for.
         hidden = [parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in zip(*kept, strict=True)]
         if reading.order is None or not hidden:
@@ -329,12 +333,9 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
 
     def _states(self, cache: Cache | None, batch: int, x: Tensor) -> list[CellState]:
         """The state each block starts from: the cache's, or a fresh one."""
-        layers = [] if cache is None else cast(list[LiquidStateLayer], cache.layers)
-        if layers and len(layers) != len(self.blocks):
-            raise LiquidError(
-                f"the state has {len(layers)} layers, the model {len(self.blocks)}: it is another model's"
-            )
-        states = [layer.state for layer in layers] or [None] * len(self.blocks)
+        states = [None] * len(self.blocks)
+        if cache is not None:
+            states = [layer.state for layer in liquid_layers(cache)]
         fresh = self.initial_states(batch, x.dtype, x.device)
         for i, (given, new) in enumerate(zip(states, fresh, strict=True)):
             if given is None:

@@ -11,6 +11,7 @@ from transformers import GenerationMixin
 
 from .errors import LiquidError
 from .folded import FoldedEmbedding
+from .state import liquid_layers
 from .timestamps import in_float64
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ class LiquidGenerationMixin(GenerationMixin):
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any
     ) -> Any:
+        if getattr(generation_config, "is_assistant", False):
+            raise LiquidError(
+                "a liquid model cannot draft for another (assistant_model): tokens that are refused cannot be"
+                " taken out of its state"
+            )
+        if (state := model_kwargs.get("past_key_values")) is not None:
+            liquid_layers(state)
         if _draws_times(self, model_kwargs):
             _check_drawing(generation_config, model_kwargs.get("past_key_values"))
             model_kwargs["median_gaps"] = not generation_config.do_sample

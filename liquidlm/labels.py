@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import LiquidError
 from .ops import IGNORED
 
 
@@ -14,16 +15,35 @@ def document_starts(
     input_ids: Tensor,
     real: Tensor | None,
 ) -> Tensor | None:
-    """Where documents start, by any of the ways to say it."""
+    """Where documents start, by any of the ways to say it.
+
+    Raises:
+        LiquidError: position_ids of another shape than the tokens.
+    """
     marks = [] if starts is None else [starts]
+    if position_ids is None and seq_idx is None:
+        return starts
+    real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else real
+    before = _before(real)
+    first, before = before < 0, before.clamp(min=0)
     if position_ids is not None:
-        marks.append((position_ids == 0).expand_as(input_ids))
+        if position_ids.shape not in (input_ids.shape, (1, input_ids.shape[1])):
+            raise LiquidError(
+                f"position_ids must have the shape of the tokens, {tuple(input_ids.shape)},"
+                f" not {tuple(position_ids.shape)}"
+            )
+        number = position_ids.expand_as(input_ids)
+        follows = torch.where(first, number != 0, number == number.gather(1, before) + 1)
+        marks.append(real & ~follows)
     if seq_idx is not None:
-        real = torch.ones_like(seq_idx, dtype=torch.bool) if real is None else real
-        columns = real * torch.arange(1, seq_idx.shape[1] + 1, device=seq_idx.device)
-        before = F.pad(columns, (1, -1)).cummax(1).values  # the last real token before; 0: none
-        marks.append((before > 0) & (seq_idx != seq_idx.gather(1, (before - 1).clamp(min=0))))
-    return torch.stack(marks).any(0) if marks else None
+        marks.append(real & ~first & (seq_idx != seq_idx.gather(1, before)))
+    return torch.stack(marks).any(0)
+
+
+def _before(real: Tensor) -> Tensor:
+    """The column of the last real token before each; −1 where there is none."""
+    columns = real * torch.arange(1, real.shape[1] + 1, device=real.device)
+    return F.pad(columns, (1, -1)).cummax(1).values - 1
 
 
 def shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:

@@ -107,7 +107,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         attention_mask: Num[Tensor, "b s"] | Bool[Tensor, "b s"] | None = None,
         t_span: Float[Tensor, " n"] | None = None,
         timestamps: Num[Tensor, "b t"] | None = None,
-        position_ids: Int[Tensor, "_ t"] | None = None,
+        position_ids: Int[Tensor, "..."] | None = None,
         past_key_values: Cache | None = None,
         labels: Int[Tensor, "b t"] | None = None,
         use_cache: bool | None = None,
@@ -132,7 +132,8 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             attention_mask: 0 where padded, on either side; may also cover the tokens already read.
             t_span: times over which the embedding's ODE runs; by default the config's.
             timestamps: times of the tokens, non-decreasing within a document; one time unit apart without.
-            position_ids: 0 marks a token that starts a document (packed batches); otherwise not used.
+            position_ids: a token starts a document (packed batches) where its number does not follow that of
+                the token before, or is 0; otherwise not used.
             seq_idx: number of the document each token belongs to; a change within the call starts another.
             starts: true where a document starts. Nothing passes a start.
             past_key_values: a state to go on from; it is brought up to date in place.

@@ -130,6 +130,21 @@ class LiquidStateLayer(LinearAttentionLayer, CacheLayerMixin):
 STATIC_LAYER_TYPE_MAPPING["liquid"] = LiquidStateLayer
 
 
+def liquid_layers(cache: object) -> list[LiquidStateLayer]:
+    """The layers of a state.
+
+    Raises:
+        LiquidError: it is no liquid model's.
+    """
+    layers = getattr(cache, "layers", None)
+    if not layers or not all(isinstance(layer, LiquidStateLayer) for layer in layers):
+        raise LiquidError(
+            f"past_key_values is a {type(cache).__name__} that holds no liquid states: give"
+            " model.new_state(), the past_key_values that the model returned, or none"
+        )
+    return layers
+
+
 class LiquidCache(Cache):
     """The states of all layers of a model: constant in size, however much was read.
 
