@@ -1,5 +1,6 @@
 """What is drawn over a transcript is what the model does."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,14 @@ def test_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("liquidlm.inspection.SEGMENT", 20)
     with pytest.raises(LiquidError, match="over 20 tokens: draw fewer"):
         examine(tiny(), TOKENIZER, document())
+
+
+def test_what_is_left_at_an_event_is_what_its_last_token_leaves() -> None:
+    """Where events count beside gaps, a longer text fades a memory more."""
+    short = document()
+    longer = replace(short, text=short.text + " and much more")
+    kept, less = (
+        examine(tiny(memory_scale=9.0), TOKENIZER, one).retention["block 1"] for one in (short, longer)
+    )
+    np.testing.assert_allclose(kept[:-1], less[:-1], rtol=1e-9)
+    assert (less[-1] < kept[-1] - 1e-6).any() and (less[-1] <= kept[-1]).all()

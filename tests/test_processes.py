@@ -262,3 +262,8 @@ def test_torchrun_restarts_a_run_that_dies(text: Path, two: Path, tmp_path: Path
     assert (tmp_path / "run" / "died").exists()
     expected, found = weights(two), weights(tmp_path / "run")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_rows_are_shared_out_in_their_order() -> None:
+    parts = [Processes(torch.device("cpu"), rank, 3).rows(torch.arange(6)).tolist() for rank in range(3)]
+    assert parts == [[0, 1], [2, 3], [4, 5]]
