@@ -291,6 +291,18 @@ def test_weights_under_one_never_leave_an_epoch_too_short_for_a_batch(weights):
     assert all(corpus.ring(epoch, 29).size >= 29 for epoch in range(50))
 
 
+def test_weights_under_one_keep_their_proportions():
+    """Documents of three lengths told 1 : 2 : 4, though most epochs are drawn too short at first."""
+    starts = np.array([0, 10, 30])
+    corpus = Weighted(TokenCorpus(np.arange(60, dtype=np.int32), starts, 60), [0.05, 0.1, 0.2])
+    told = np.zeros(3)
+    for epoch in range(3000):
+        ring = corpus.ring(epoch, 41)
+        begins = ring.ends - np.diff(ring.ends, prepend=0) + ring.shift
+        told += np.bincount(np.searchsorted(starts, begins), minlength=3)
+    assert np.allclose(told / told[0], [1, 2, 4], rtol=0.1)
+
+
 def test_a_text_too_short_for_a_batch_is_refused_at_once_whatever_its_weights():
     with pytest.raises(LiquidError, match="shorter context"):
         StreamBatches(weighted([0.5, 0.5, 0.5]), 2, 29)
