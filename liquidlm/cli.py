@@ -22,7 +22,7 @@ from .startup import ready
 from .streams import READER_GONE, OutputLost, standard_streams
 from .surprise import THRESHOLD
 from .timed import FARTHEST
-from .train_command import train
+from .train_command import named_folder, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -328,7 +328,10 @@ def serve(
 @app.command()
 def export(
     folder: Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for graph and tokenizer.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", parser=named_folder, help="New folder for graph and tokenizer."),
+    ],
 ) -> None:
     """Write one generation step as an ONNX graph with explicit state.
 

@@ -1,5 +1,6 @@
 """Models and checkpoints on disk."""
 
+import warnings
 from pathlib import Path
 from typing import cast
 
@@ -42,13 +43,16 @@ def load_model(
     if (folder / MANIFEST).exists():
         verify(folder)
     try:
-        model, info = LiquidTextGenerationModel.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True
-        )
+        with warnings.catch_warnings(action="ignore"):  # of weights that begin anew: an error, below
+            model, info = LiquidTextGenerationModel.from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if isinstance(error, LiquidError):
             raise
         raise LiquidError(f"the model in {folder} cannot be read: {first_line(error)}") from error
+    if names := info["missing_keys"]:
+        raise LiquidError(f"the model in {folder} lacks weights: {sorted(names)[0]}, …")
     if names := info["unexpected_keys"]:
         raise LiquidError(f"the model in {folder} has weights of another model: {sorted(names)[0]}, …")
     tokenizer = LEDTokenizerWrapper(str(folder))

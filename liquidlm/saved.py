@@ -103,7 +103,7 @@ def alone(path: Path) -> Iterator[None]:
         yield
         return
     lock = path.with_name(f".{path.name[:200]}.lock")
-    with lock.open("w") as held:
+    with lock.open("wb") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -10,6 +10,13 @@ from .errors import LiquidError
 from .settings import SETTINGS, TrainSettings, read_config
 
 
+def named_folder(name: str) -> Path:
+    """The folder of that name; without one, as of a variable that is not set, it would be the present."""
+    if not name:
+        raise typer.BadParameter("empty: give the name of a folder")
+    return Path(name)
+
+
 def train(
     context_: typer.Context,  # of the command, not of the text
     paths: Annotated[
@@ -22,7 +29,13 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the model, its curve and checkpoints.")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            parser=named_folder,
+            help="Folder for the model, its curve and checkpoints.",
+        ),
     ] = ...,  # pyright: ignore[reportArgumentType]
     config: Annotated[
         Path | None,

@@ -67,6 +67,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_
     return command
 
 
+@pytest.mark.parametrize("words", [("train",), ("export", "stories")], ids=["train", "export"])
+def test_an_empty_out_is_not_the_present_folder(run, tmp_path: Path, monkeypatch, words) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = run(*words, "--out", "")
+    assert refused.code == 2 and "Invalid value for '--out': empty" in refused.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_reads_like_documentation(run) -> None:
     for words, said in (
         ((), ("train", "generate", "eval", "liquidlm train --out runs/first --minutes 5")),

@@ -137,7 +137,7 @@ def test_it_is_folded_once_for_a_whole_generation(monkeypatch):
     assert len(folds) == 2
     model.generate(IDS, max_new_tokens=10, num_beams=2)
     assert len(folds) == 3
-    list(write(model, torch.zeros(1, 300), read_state(model), Sampling(), 10))
+    list(write(model, torch.zeros(1, model.config.vocab_size), read_state(model), Sampling(), 10))
     assert len(folds) == 4
 
 

@@ -81,7 +81,7 @@ def test_what_cannot_be_encoded_is_replaced(command) -> None:
     code, out, err = command("generate", "stories", "👨 año", *SHORT, encoding="ascii")
     assert (code, err) == (0, "") and out.startswith("? a?o")
     code, _, err = command("eval", "stories", "caf\udcff.txt")
-    assert code == 2 and err.startswith("error: caf?.txt: no such file")
+    assert code == 2 and err.startswith("error: caf\ufffd.txt: no such file")
 
 
 def test_closed_streams_are_opened_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
