@@ -15,7 +15,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from .config import LiquidConfig
-from .errors import LiquidError
 from .events import Events
 from .norm import Norm
 from .state import CellState
@@ -32,16 +31,6 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         return self.down(F.silu(self.gate(x)) * self.up(x))
-
-
-def plain_weight(layer: nn.Module) -> Float[Tensor, "o i"]:
-    """The matrix of a linear layer, where the matrix says all that the layer does."""
-    if type(layer) is not nn.Linear:
-        raise LiquidError(
-            f"here the weights of a plain linear layer are needed, not of a {type(layer).__name__}: merge"
-            " adapters into the model (peft: merge_and_unload()), and leave the output layer without any"
-        )
-    return layer.weight
 
 
 class LiquidBlock(nn.Module):

@@ -28,6 +28,7 @@ from .labels import document_starts
 from .loading import LoadingMixin
 from .ngram import NGramEmbedding
 from .norm import Norm
+from .offload import execution_device
 from .output import LiquidModelOutput
 from .state import CellState, LiquidCache, liquid_layers
 from .timestamps import in_float64
@@ -83,7 +84,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
     supports_gradient_checkpointing = True
     gradient_checkpointing = False
     _is_stateful = True
-    _no_split_modules = ["LiquidBlock"]  # noqa: RUF012 - transformers' declaration
+    _no_split_modules = ["LiquidBlock", "OptimizedLiquidEmbeddingMFR"]  # noqa: RUF012 - transformers' declaration
     _parts = ("embedding", "ngrams", "blocks", "norm", "time_norm")
 
     def __init__(self, config: LiquidConfig):
@@ -114,6 +115,12 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: every part initialises itself when built, as it must to be usable alone."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; its weights may be kept elsewhere (accelerate)."""
+        own = next(self.parameters()).device
+        return (execution_device(self) or own) if own.type == "meta" else own
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embedding.embedding
@@ -173,7 +180,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
     def _t_span(self, t_span: Tensor | None) -> Tensor:
         if t_span is not None:
             return t_span
-        return torch.linspace(0, 1, self.config.ode_steps + 1, device=self.device)
+        return torch.linspace(0, 1, self.config.ode_steps + 1)
 
     @can_return_tuple
     def forward(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .errors import LiquidError
 from .flows import OptimizedFlowDimensionalityReduction
 from .ode import ODEFunc, integrate
+from .offload import at_hand, execution_device
 from .precision import full_precision, linear
 
 FLOW_LOSS_IDS = 1024
@@ -156,13 +157,18 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
     @torch.no_grad()
     def fold(self, t_span: Tensor | None = None, batch_size: int = 1024) -> Float[Tensor, "v h"]:
         """The stage as one table: row i is x of id i. No gradient; batch_size rows at a time."""
-        slices = self.embedding.weight.split(batch_size)
+        slices = self._rows().split(batch_size)
         return torch.cat([self._evolve(self.flow(rows)[0], t_span) for rows in slices])
+
+    def _rows(self) -> Float[Tensor, "v e"]:
+        """The whole table, as the layer gives it: with what an adapter adds, from where it is kept."""
+        device = execution_device(self.embedding) or self.embedding.weight.device
+        return self.embedding(torch.arange(self.vocab_size, device=device)[None])[0]
 
     @torch.no_grad()
     def round_trip_survival(self, batch_size: int = 1024) -> float:
         """Share of the ids that embedding ▶ z ▶ inverse(z) ▶ nearest embedding brings back, in 0…1."""
-        with full_precision(self.embedding.weight) as table:
+        with full_precision(self._rows()) as table:
             squares = table.square().sum(dim=-1)
             survivors = 0
             for ids in torch.arange(self.vocab_size, device=table.device).split(batch_size):
@@ -176,7 +182,9 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         """x = gain ⊙ e(t_last) with e(t_first) = w_e(z), in the type of the embedding."""
         times = torch.linspace(0, 1, 5) if t_span is None else t_span
         with full_precision(z) as z:
-            x = self.gain.to(z) * integrate(self.ode, linear(self.w_e, z), times, self.method)
+            x = integrate(self.ode, linear(self.w_e, z), times, self.method)
+            with at_hand(self):
+                x = self.gain.to(z) * x
         return x.to(self.embedding.weight.dtype)
 
     def check_ids(self, input_ids: Int[Tensor, "b t"]) -> None:

@@ -99,6 +99,12 @@ class Events:
             gap_weight=gap_weight,
         )
 
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "Events":
+        """The same events elsewhere: accelerate moves what a block is given by this name."""
+        parts = {"gap": self.gap, "start": self.start, "real": self.real, "last_time": self.last_time}
+        moved = {n: y.to(device, non_blocking=non_blocking) for n, y in parts.items() if y is not None}
+        return replace(self, **moved)
+
     def part(self, columns: slice) -> "Events":
         """Some of the events, in their order."""
         real = None if self.real is None else self.real[:, columns]

@@ -40,7 +40,8 @@ class ExportedStep(nn.Module):
         super().__init__()
         model = copy.deepcopy(model).cpu().eval()
         if model.time_head is not None:
-            model.blocks, model.time_norm, model.time_head = model.blocks[:-1], None, None
+            del model.blocks[-1]
+            model.time_norm, model.time_head = None, None
         self.step = LiquidStep(model)
         self.dtype = self.step.table.dtype
         self.empty = model.initial_states(1, self.dtype, model.device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from .errors import LiquidError
+from .offload import at_hand
 from .precision import full_precision
 from .timestamps import in_float64
 
@@ -62,7 +63,8 @@ class ODEFunc(nn.Module):
     def _normalised(self, e: Float[Tensor, "... h"]) -> Float[Tensor, "... h"]:
         """LN(e) in the precision of e, also where its weights are stored in a lower one."""
         norm = self.layer_norm
-        weight, bias = (None if p is None else p.to(e) for p in (norm.weight, norm.bias))
+        with at_hand(norm):
+            weight, bias = (None if p is None else p.to(e) for p in (norm.weight, norm.bias))
         return F.layer_norm(e, norm.normalized_shape, weight, bias, norm.eps)
 
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .offload import at_hand
+
 GEMM = 512
 GAIN = 1.2
 """bfloat16 products must be this many times as fast as float32's, for the casts to pay."""
@@ -40,9 +42,10 @@ def product_dtype(x: Float[Tensor, "..."]) -> torch.dtype:
 
 def linear(layer: nn.Module, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
     """layer(x) in the precision of x, also where the weights are stored in a lower one."""
-    if type(layer) is not nn.Linear:  # an adapter knows best
+    if type(layer) is not nn.Linear or layer.weight.dtype == x.dtype:  # an adapter knows best
         return layer(x)
-    return F.linear(x, layer.weight.to(x), None if layer.bias is None else layer.bias.to(x))
+    with at_hand(layer):
+        return F.linear(x, layer.weight.to(x), None if layer.bias is None else layer.bias.to(x))
 
 
 def bf16_is_faster(device: torch.device) -> bool:

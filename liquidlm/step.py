@@ -11,9 +11,10 @@ from typing import NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Num
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from .block import LiquidBlock, plain_weight
+from .block import LiquidBlock
 from .cells import AsyncLiquidCell, TimeMixer
 from .cells.async_cell import leak_rate, write_strength
 from .errors import LiquidError
@@ -21,6 +22,7 @@ from .events import LONGEST
 from .model import LiquidTextGenerationModel
 from .ngram import NGramEmbedding
 from .norm import Norm
+from .offload import at_hand
 from .state import CellState, LiquidCache, LiquidStateLayer
 
 
@@ -49,11 +51,12 @@ class LiquidStep:
         wide = torch.promote_types(model.dtype, torch.float32)
         self.table = (model.fold() if table is None else table).to(wide)
         self.time_scale, self.gap_weight = model.config.time_scale, model.config.gap_weight
-        self.ngrams = None if model.ngrams is None else NGramStep(model.ngrams, wide)
-        self.blocks = [BlockStep(cast(LiquidBlock, block), wide) for block in model.blocks]
-        self.norm = NormStep(cast(Norm, model.norm), wide)
-        self.time_norm = None if model.time_norm is None else NormStep(model.time_norm, wide)
-        self.output = matrix(wide, plain_weight(model.output_proj))
+        with at_hand(*model.modules()):
+            self.ngrams = None if model.ngrams is None else NGramStep(model.ngrams, wide)
+            self.blocks = [BlockStep(cast(LiquidBlock, block), wide) for block in model.blocks]
+            self.norm = NormStep(cast(Norm, model.norm), wide)
+            self.time_norm = None if model.time_norm is None else NormStep(model.time_norm, wide)
+            self.output = matrix(wide, plain_weight(model.output_proj))
 
     @torch.no_grad()
     def __call__(
@@ -110,6 +113,17 @@ class LiquidStep:
         return self.norm(text) @ self.output, self.time_norm(x), after
 
 
+def plain_weight(layer: nn.Module, kind: type[nn.Module] = nn.Linear) -> Float[Tensor, "*shape"]:
+    """The weight of a layer, where it says all that the layer does."""
+    if type(layer) is not kind:
+        raise LiquidError(
+            f"here the weights of a plain layer are needed, not of a {type(layer).__name__}: merge adapters"
+            " into the model (peft: merge_and_unload())"
+        )
+    weight = cast(Tensor, layer.weight)
+    return weight.dequantize() if is_traceable_wrapper_subclass(weight) else weight
+
+
 def matrix(wide: torch.dtype, *weights: Tensor) -> Float[Tensor, "i o"]:
     """Weights (out, in) of layers with the same input, side by side as one (in, out)."""
     return torch.cat(weights).to(wide).mT.contiguous()
@@ -117,7 +131,7 @@ def matrix(wide: torch.dtype, *weights: Tensor) -> Float[Tensor, "i o"]:
 
 class NormStep:
     def __init__(self, norm: Norm, wide: torch.dtype):
-        self.shape, self.eps, self.weight = norm.normalized_shape, norm.eps, norm.weight.to(wide)
+        self.shape, self.eps, self.weight = norm.normalized_shape, norm.eps, plain_weight(norm, Norm).to(wide)
 
     def __call__(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         return F.layer_norm(x, self.shape, self.weight, None, self.eps)
@@ -128,7 +142,8 @@ class NGramStep:
 
     def __init__(self, ngrams: NGramEmbedding, wide: torch.dtype):
         self.slots = ngrams.slots
-        self.table, self.proj = ngrams.table.weight.to(wide), matrix(wide, plain_weight(ngrams.proj))
+        self.table = plain_weight(ngrams.table, nn.Embedding).to(wide)
+        self.proj = matrix(wide, plain_weight(ngrams.proj))
 
     def __call__(
         self, x: Float[Tensor, "b h"], ids: Int[Tensor, " b"], past: Int[Tensor, "b w"]

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import error, randomise
 from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
 
@@ -151,8 +152,20 @@ def test_lora_learns_is_saved_and_merges(peft, tmp_path, target):
     assert changed and all(name.startswith("blocks.") or target == "all-linear" for name in changed)
 
 
-def test_an_adapter_of_the_output_layer_is_refused(peft):
-    adapted = peft.get_peft_model(tiny().float(), peft.LoraConfig(r=2, target_modules=["output_proj"]))
-    ids = torch.stack(documents(9))
-    with pytest.raises(LiquidError, match="output layer"):
-        adapted(ids, labels=ids)
+@pytest.mark.parametrize("way", ["target_modules", "modules_to_save"])
+def test_an_adapted_output_layer_has_the_loss_of_its_logits(peft, way):
+    options = {"target_modules": ["qkv"], way: ["output_proj"]}
+    adapted = peft.get_peft_model(tiny().float(), peft.LoraConfig(r=2, **options)).eval()
+    learned = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        for parameter in learned:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    ids = torch.stack(documents(9, 9))
+    out = adapted(ids, labels=ids)
+    loss = F.cross_entropy(out.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    assert error(out.loss, loss) < 1e-6
+    mine, theirs = (
+        torch.autograd.grad(each, learned, retain_graph=True, allow_unused=True) for each in (out.loss, loss)
+    )
+    assert [g is None for g in mine] == [g is None for g in theirs]
+    assert all(error(a, b) < 1e-5 for a, b in zip(mine, theirs, strict=True) if b is not None)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from ..errors import LiquidError
+from ..offload import at_hand
 from ..ops import liquid_scan
 
 SLOWEST = 1e5
@@ -57,7 +58,8 @@ class LiquidNeuron(nn.Module):
         synapse = self.synapse(e)
         f, potential = synapse.to(torch.promote_types(synapse.dtype, torch.float32)).chunk(2, -1)
         f = F.softplus(f)
-        return torch.exp(-self.log_tau) + f, f * potential
+        with at_hand(self):
+            return torch.exp(-self.log_tau) + f, f * potential
 
     def forward(
         self, t: Tensor | float, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b e"]

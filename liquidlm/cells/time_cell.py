@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from ..errors import LiquidError
+from ..offload import at_hand
 from ..ops import liquid_relax
 from ..timestamps import in_float64
 from .neuron import AdaptiveLiquidNeuron, relax
@@ -45,7 +46,8 @@ class ImprovedLiquidTimeCell(nn.Module):
     def own_time(self, e: Float[Tensor, "*b h"], elapsed: Num[Tensor, "*b"]) -> Float[Tensor, "*b h"]:
         """Δ̃ of every unit."""
         warp = F.softplus(self.warp(e).to(torch.promote_types(elapsed.dtype, torch.float32)))
-        return (warp * elapsed[..., None]) * torch.sigmoid(self.stability)
+        with at_hand(self):
+            return (warp * elapsed[..., None]) * torch.sigmoid(self.stability)
 
     def forward(
         self,
@@ -147,9 +149,10 @@ class ImprovedLiquidTimeCell(nn.Module):
         if self.neuron.context == "state":
             return self._scan_by_steps(e, elapsed, h0, start, solver)
         elapsed = elapsed.to(h0.dtype)
-        leak = torch.exp(-self.neuron.neuron.log_tau).to(h0.dtype)
+        with at_hand(self, self.neuron.neuron):
+            leak = torch.exp(-self.neuron.neuron.log_tau).to(h0.dtype)
+            pace = torch.sigmoid(self.stability).to(h0.dtype)
         warp = F.softplus(self.warp(e)[..., 0].to(elapsed.dtype))
-        pace = torch.sigmoid(self.stability).to(h0.dtype)
         return liquid_relax(self.neuron.synapse(e), leak, warp * elapsed, pace, h0, start)
 
     def _scan_by_steps(

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import LiquidError
+from ..offload import at_hand
 from ..precision import full_precision, linear
 
 
@@ -81,7 +82,7 @@ class SharedAffineCouplingLayer(nn.Module):
 
     def inverse(self, y: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         """The x of which y is the image."""
-        with full_precision(y) as y:
+        with full_precision(y) as y, at_hand(self):
             y_a, y_b = self._halves(y)
             s, t = self._stretch_and_shift(y_a)
             return self._join(y_a, (y_b - t) * (-s).exp())

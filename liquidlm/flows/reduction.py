@@ -1,12 +1,11 @@
 """Dimension reduction by a flow: a bijection whose first coordinates are kept."""
 
-from typing import cast
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import LiquidError
+from ..offload import at_hand
 from ..precision import full_precision
 from .coupling import CouplingNets, SharedAffineCouplingLayer
 
@@ -28,7 +27,8 @@ class HouseholderMixing(nn.Module):
         return x + (x @ v) @ s_vt
 
     def inverse(self, y: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        v, s_vt = self._factors(y)
+        with at_hand(self):
+            v, s_vt = self._factors(y)
         return y + (y @ s_vt.mT) @ v.mT
 
     def _factors(self, x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "d k"], Float[Tensor, "k d"]]:
@@ -73,9 +73,9 @@ class OptimizedFlowDimensionalityReduction(nn.Module):
             SharedAffineCouplingLayer(original_dim, hidden_dim, nets, swap=i % 2 == 1)
             for i in range(num_flows)
         )
+        for coupling in self.couplings[1:]:  # the nets are the first one's part: every weight has one name
+            coupling.__dict__["shared_nets"] = coupling._modules.pop("shared_nets")
         self.residual_mean = nn.Parameter(torch.zeros(original_dim - latent_dim))
-        self.register_state_dict_post_hook(_forget_copies)
-        self.register_load_state_dict_pre_hook(_restore_copies)
 
     def forward(self, x: Float[Tensor, "... e"]) -> tuple[Float[Tensor, "... z"], Float[Tensor, "..."]]:
         """(..., E) ↦ z (..., Z) and log|det| (...) of the whole bijection."""
@@ -102,7 +102,8 @@ class OptimizedFlowDimensionalityReduction(nn.Module):
         """z (..., Z) and r (..., E−Z) ↦ x (..., E), exactly; without r the point of the manifold over z."""
         with full_precision(z) as z:
             if residual is None:
-                residual = self.residual_mean.expand(*z.shape[:-1], -1)
+                with at_hand(self):
+                    residual = self.residual_mean.to(z).expand(*z.shape[:-1], -1)
             sizes = z.shape[-1], residual.shape[-1]
             if sizes != (self.latent_dim, self.original_dim - self.latent_dim):
                 raise LiquidError(
@@ -131,26 +132,3 @@ class OptimizedFlowDimensionalityReduction(nn.Module):
         The first moves the information into z, the second keeps the flow near to preserving volume.
         """
         return self.discarded_fraction(x, z) + (log_det / self.original_dim).square().mean()
-
-
-def _copies(module: nn.Module, state: dict[str, Tensor], prefix: str) -> list[tuple[str, str]]:
-    """Names in a state dict of the shared nets as held by the couplings after the first, and by the first."""
-    first = f"{prefix}couplings.0.shared_nets."
-    return [
-        (f"{prefix}couplings.{i}.shared_nets.{name[len(first) :]}", name)
-        for name in list(state)
-        if name.startswith(first)
-        for i in range(1, len(cast(nn.ModuleList, module.couplings)))
-    ]
-
-
-def _forget_copies(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: object) -> None:
-    """The shared nets are saved once (safetensors refuses tensors that share memory)."""
-    for copy, _ in _copies(module, state, prefix):
-        state.pop(copy, None)
-
-
-def _restore_copies(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """And loaded for every coupling."""
-    for copy, name in _copies(module, state, prefix):
-        state[copy] = state[name]
