@@ -3,7 +3,7 @@
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -185,7 +185,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Int[Tensor, "b t"],
+        input_ids: Int[Tensor, "b t"] | None = None,
         attention_mask: Num[Tensor, "b s"] | Bool[Tensor, "b s"] | None = None,
         t_span: Float[Tensor, " n"] | None = None,
         timestamps: Num[Tensor, "b t"] | None = None,
@@ -199,6 +199,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         **kwargs: Any,
     ) -> LiquidModelOutput:
         """One pass over T tokens of each row; arguments and errors as `LiquidTextGenerationModel.forward`."""
+        input_ids = only_ids(input_ids, kwargs)
         reading = self.prepare(
             input_ids,
             attention_mask,
@@ -354,6 +355,24 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
                         f"the state's {name} of layer {i} has shape {shapes[0]}, not {shapes[1]}"
                     )
         return [b if a is None else a.beside(b.h) for a, b in zip(states, fresh, strict=True)]
+
+
+def only_ids(input_ids: Tensor | None, others: Mapping[str, Any]) -> Tensor:
+    """The ids; LiquidError if there are none, or embeddings are given."""
+    refuse_embeddings(others)
+    if input_ids is None:
+        raise LiquidError("input_ids are missing: give the token ids, (batch, tokens)")
+    return input_ids
+
+
+def refuse_embeddings(given: Mapping[str, Any]) -> None:
+    """LiquidError if there are embeddings among the arguments: a liquid model does not read them."""
+    if given.get("inputs_embeds") is not None:
+        raise LiquidError(
+            "a liquid model reads input_ids, not inputs_embeds: its n-grams, and its embedding stage at"
+            " inference, are tables by token id. Give input_ids; to adapt the model use LoRA, not a prompt of"
+            " embeddings (prompt tuning, prefix tuning, P-tuning)"
+        )
 
 
 def check_tokens(input_ids: Tensor, **per_token: Tensor | None) -> tuple[int, int]:

@@ -130,7 +130,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
             given = torch.cat([given, flow_ids.flatten()])
         ids, index = torch.unique(given, return_inverse=True)
         index, of_flow = index[: input_ids.numel()].view_as(input_ids), index[input_ids.numel() :]
-        rows = self.embedding(ids)
+        rows = self._rows(ids)
         z, log_det = self.flow(rows)
         log_det_at, some = log_det[index], torch.arange(len(ids), device=ids.device)
         if attention_mask is not None:
@@ -151,24 +151,28 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
         """The flow's training term (`OptimizedFlowDimensionalityReduction.loss`) over the distinct ids."""
         self.check_ids(input_ids)
-        rows = self.embedding(input_ids.unique())
+        rows = self._rows(input_ids.unique())
         return self.flow.loss(rows, *self.flow(rows))
 
     @torch.no_grad()
     def fold(self, t_span: Tensor | None = None, batch_size: int = 1024) -> Float[Tensor, "v h"]:
         """The stage as one table: row i is x of id i. No gradient; batch_size rows at a time."""
-        slices = self._rows().split(batch_size)
+        slices = self._whole().split(batch_size)
         return torch.cat([self._evolve(self.flow(rows)[0], t_span) for rows in slices])
 
-    def _rows(self) -> Float[Tensor, "v e"]:
+    def _whole(self) -> Float[Tensor, "v e"]:
         """The whole table, as the layer gives it: with what an adapter adds, from where it is kept."""
         device = execution_device(self.embedding) or self.embedding.weight.device
-        return self.embedding(torch.arange(self.vocab_size, device=device)[None])[0]
+        return self._rows(torch.arange(self.vocab_size, device=device))
+
+    def _rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n e"]:
+        """Of these ids, as one sequence: hooks of the layer (NEFTune's noise) look for its length."""
+        return self.embedding(ids[None])[0]
 
     @torch.no_grad()
     def round_trip_survival(self, batch_size: int = 1024) -> float:
         """Share of the ids that embedding ▶ z ▶ inverse(z) ▶ nearest embedding brings back, in 0…1."""
-        with full_precision(self._rows()) as table:
+        with full_precision(self._whole()) as table:
             squares = table.square().sum(dim=-1)
             survivors = 0
             for ids in torch.arange(self.vocab_size, device=table.device).split(batch_size):

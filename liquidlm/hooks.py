@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationMixin
 
+from .body import refuse_embeddings
 from .errors import LiquidError
 from .folded import FoldedEmbedding
 from .state import liquid_layers
@@ -23,6 +24,10 @@ class LiquidGenerationMixin(GenerationMixin):
 
     Typed as loosely as transformers, whose signatures differ from version to version.
     """
+
+    def _validate_model_kwargs(self, model_kwargs: dict) -> None:
+        refuse_embeddings(model_kwargs)
+        super()._validate_model_kwargs(model_kwargs)
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict, *args: Any, **kwargs: Any

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Cache
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
-from .body import LiquidModel, Reading, check_tokens
+from .body import LiquidModel, Reading, check_tokens, only_ids
 from .config import LiquidConfig
 from .errors import LiquidError
 from .folded import FoldedEmbedding
@@ -103,7 +103,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
     @can_return_tuple
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
-        input_ids: Int[Tensor, "b t"],
+        input_ids: Int[Tensor, "b t"] | None = None,
         attention_mask: Num[Tensor, "b s"] | Bool[Tensor, "b s"] | None = None,
         t_span: Float[Tensor, " n"] | None = None,
         timestamps: Num[Tensor, "b t"] | None = None,
@@ -152,9 +152,10 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             table: the embedding stage folded by the caller; not used in training mode, or beside a t_span.
 
         Raises:
-            LiquidError: ids outside the vocabulary, times that go back or are not finite, shapes that do not
-                match.
+            LiquidError: no ids, or embeddings in their place; ids outside the vocabulary, times that go back
+                or are not finite, shapes that do not match.
         """
+        input_ids = only_ids(input_ids, kwargs)
         targets = kwargs.pop("shift_labels", None)  # no argument of its own: Trainer would wait for it
         timestamps, shift_timestamps = (
             None if times is None else in_float64(times, self.config.time_scale)

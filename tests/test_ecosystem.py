@@ -169,3 +169,39 @@ def test_an_adapted_output_layer_has_the_loss_of_its_logits(peft, way):
     )
     assert [g is None for g in mine] == [g is None for g in theirs]
     assert all(error(a, b) < 1e-5 for a, b in zip(mine, theirs, strict=True) if b is not None)
+
+
+def test_embeddings_in_place_of_ids_are_refused(peft):
+    model = tiny().float().eval()
+    ids = torch.stack(documents(9))
+    rows = model.get_input_embeddings()(ids)
+    prompt = peft.get_peft_model(
+        tiny().float(), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, token_dim=12)
+    )
+    calls = [
+        lambda: model(inputs_embeds=rows),
+        lambda: model(ids, inputs_embeds=rows),
+        lambda: model.base_model(inputs_embeds=rows),
+        lambda: model.generate(inputs_embeds=rows, max_new_tokens=2),
+        lambda: prompt(ids),
+    ]
+    for call in calls:
+        with pytest.raises(LiquidError, match="input_ids, not inputs_embeds"):
+            call()
+    for body in (model, model.base_model):
+        with pytest.raises(LiquidError, match="input_ids are missing"):
+            body()
+
+
+def test_neftune_is_noise_on_the_rows_of_the_table_in_training_alone(tmp_path):
+    def one_step(alpha):
+        trainer = Trainer(
+            tiny(flow_loss_weight=0.1).float(),
+            TrainingArguments(tmp_path, max_steps=1, neftune_noise_alpha=alpha, report_to=[], use_cpu=True),
+            train_dataset=[{"input_ids": row, "labels": row} for row in torch.stack(documents(9, 9))],
+        )
+        before = trainer.evaluate([{"input_ids": ids, "labels": ids} for ids in documents(9)])["eval_loss"]
+        return before, trainer.train().training_loss
+
+    (plain, trained), (noisy, with_noise) = one_step(None), one_step(5.0)
+    assert noisy == plain and abs(with_noise - trained) > 1e-4
