@@ -30,6 +30,7 @@ from .ngram import NGramEmbedding
 from .norm import Norm
 from .offload import execution_device
 from .output import LiquidModelOutput
+from .precision import check_float64
 from .state import CellState, LiquidCache, liquid_layers
 from .timestamps import in_float64
 
@@ -244,6 +245,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         flow_ids: Tensor | None = None,
     ) -> Reading:
         """What is to be read, checked, from what `forward` is given."""
+        check_float64(input_ids.device)
         if timestamps is not None:
             timestamps = in_float64(timestamps, self.config.time_scale)
         batch, length = check_tokens(input_ids, timestamps=timestamps, seq_idx=seq_idx, starts=starts)

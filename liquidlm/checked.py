@@ -76,6 +76,6 @@ def explain(error: ValidationError, known: Iterable[str], name: str = "") -> str
 
 def unknown(name: str, what: str, known: Sequence[str]) -> str:
     """That there is nothing of this name, what there is, and what may have been meant."""
-    close = difflib.get_close_matches(name, known, 1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
+    close = difflib.get_close_matches(name, known, 3)
+    meant = f" (did you mean {' or '.join(close)}?)" if close else ""
     return f"{name} is no {what}{meant}; there are {', '.join(known)}"

@@ -7,8 +7,9 @@ from typing import get_args, no_type_check
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .checked import plain_errors
+from .checked import plain_errors, unknown
 from .errors import LiquidError
+from .ode import check_method
 
 MIXERS = ("time", "memory", "nonlinear")
 LETTERS = 512
@@ -105,7 +106,10 @@ class LiquidConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        if others := [name for name in kwargs if not _is_known(name)]:
+            raise LiquidError(unknown(others[0], "field of LiquidConfig", sorted(self.__annotations__)))
         self._whole_floats()
+        check_method(self.ode_method)
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
         if self.ngram_rows is None:
@@ -138,6 +142,12 @@ class LiquidConfig(PreTrainedConfig):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{STUB}.py").write_text(STUB_TEXT, encoding="utf-8")
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As transformers'. What other versions have written and this one does not know is left out; what a
+        caller adds is checked."""
+        return super().from_dict({k: v for k, v in config_dict.items() if _is_known(k)}, **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoConfig"):
@@ -203,5 +213,12 @@ class LiquidConfig(PreTrainedConfig):
             raise LiquidError(f"num_heads ({self.num_heads}) must divide hidden_size ({self.hidden_size})")
 
 
+def _is_known(name):
+    """Whether a configuration has something of this name, of ours or of transformers'."""
+    return name in LiquidConfig.__dataclass_fields__ or hasattr(LiquidConfig, name) or name in WRITTEN
+
+
+WRITTEN = ("_name_or_path", "_commit_hash", "_attn_implementation", "attn_implementation", "torch_dtype")
+"""What transformers gives a configuration beside its fields."""
 FLOATS = tuple(name for name, kind in LiquidConfig.__annotations__.items() if float in get_args(kind))
 """Fields that are numbers of any kind."""

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from .arguments import check_whole
 from .errors import LiquidError
 from .flows import OptimizedFlowDimensionalityReduction
-from .ode import ODEFunc, integrate
+from .ode import ODEFunc, check_method, integrate
 from .offload import at_hand, execution_device
 from .precision import full_precision, linear
 
@@ -57,8 +58,8 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         method: str = "rk4",
     ) -> None:
         super().__init__()
-        if vocab_size < 1 or hidden_size < 1:
-            raise LiquidError(f"vocab_size is {vocab_size} and hidden_size {hidden_size}: both must be ≥ 1.")
+        check_whole(vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_size=hidden_size)
+        check_method(method)
         self.method = method
         self.embedding = nn.Embedding(vocab_size, embedding_dim)  # N(0, 1)
         self.flow = OptimizedFlowDimensionalityReduction(

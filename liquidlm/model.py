@@ -44,6 +44,12 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
     ):
         if isinstance(vocab_size, LiquidConfig):
             config = vocab_size
+            beside = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
+            if options or tuple(beside.values()) != (512, 128, 256):
+                names = ", ".join(options or beside)
+                raise LiquidError(
+                    f"{names} beside a config: what it has is set there, and it has nothing else"
+                )
         else:
             sizes = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
             config = LiquidConfig(vocab_size=vocab_size, **sizes, **options)

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .arguments import check_whole
 from .cells.conv import last_inputs
-from .errors import LiquidError
 from .events import Events
 
 PRIME, FACTOR = 2**31 - 1, 742_938_285
@@ -32,11 +32,8 @@ class NGramEmbedding(nn.Module):
 
     def __init__(self, hidden_size: int, rows: int = 16384, dim: int = 24, longest: int = 4):
         super().__init__()
-        if rows < 1 or dim < 1 or longest < 2:
-            raise LiquidError(
-                f"n-grams need rows and dim of at least 1 and a longest of at least 2, not {rows}, {dim} and"
-                f" {longest}"
-            )
+        check_whole(hidden_size=hidden_size, rows=rows, dim=dim)
+        check_whole(2, longest=longest)
         self.rows, self.longest = rows, longest
         self.table = nn.Embedding(rows * (longest - 1), dim)
         self.proj = nn.Linear(dim * (longest - 1), hidden_size, bias=False)

@@ -18,6 +18,13 @@ FIXED_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "i
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 
 
+def check_method(method: str, *others: str) -> None:
+    """LiquidError if there is no such way of integrating, `others` beside torchdiffeq's."""
+    known = (*others, *FIXED_STEP, *ADAPTIVE)
+    if method not in known:
+        raise LiquidError(f"Unknown ODE method {method!r}: choose one of {', '.join(known)}.")
+
+
 class ODEFunc(nn.Module):
     """de/dt = φ(LN(e)) − δ(1 + κ‖e‖/√H) e,  φ = (1−α) tanh + α GELU,  α ∈ (0, 1) learned.
 
@@ -37,13 +44,17 @@ class ODEFunc(nn.Module):
         adaptive_factor: κ ≥ 0; pulls large states back faster.
 
     Raises:
-        LiquidError: factors out of these ranges.
+        LiquidError: factors out of these ranges, or a layer_norm that is none.
     """
 
     def __init__(
         self, layer_norm: nn.LayerNorm, decay_factor: float = 0.1, adaptive_factor: float = 0.01
     ) -> None:
         super().__init__()
+        if not isinstance(layer_norm, nn.LayerNorm):
+            raise LiquidError(
+                f"layer_norm must be a torch.nn.LayerNorm over the H features, not {layer_norm!r}"
+            )
         if not decay_factor > 0 or not adaptive_factor >= 0:
             raise LiquidError(
                 f"decay_factor is {decay_factor} and adaptive_factor {adaptive_factor}: without "
@@ -92,8 +103,7 @@ def integrate(
     Raises:
         LiquidError: a t_span that is not as above, or an unknown method.
     """
-    if method not in FIXED_STEP + ADAPTIVE:
-        raise LiquidError(f"Unknown ODE method {method!r}: choose one of {', '.join(FIXED_STEP + ADAPTIVE)}.")
+    check_method(method)
     if t_span.ndim != 1 or len(t_span) < 2:
         raise LiquidError(
             f"t_span has shape {tuple(t_span.shape)}: give at least two times in one dimension, "

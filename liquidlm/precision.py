@@ -9,11 +9,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .errors import LiquidError
 from .offload import at_hand
 
 GEMM = 512
 GAIN = 1.2
 """bfloat16 products must be this many times as fast as float32's, for the casts to pay."""
+
+
+def check_float64(device: torch.device) -> None:
+    """LiquidError where there is no float64, in which times are kept: on Apple's GPU."""
+    if device.type == "mps":
+        raise LiquidError("Apple's GPU (mps) has no float64, in which times are kept: use the CPU")
 
 
 def best_device() -> torch.device:

@@ -15,6 +15,7 @@ from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin,
 
 from .errors import LiquidError
 from .files import write_file
+from .precision import check_float64
 
 
 class CellState(NamedTuple):
@@ -276,5 +277,10 @@ def _instead(names: Sequence[str]) -> str:
 
 
 def fresh_time(batch: int, device: torch.device) -> Float64[Tensor, " b"]:
-    """The last time of rows that have had no event."""
+    """The last time of rows that have had no event.
+
+    Raises:
+        LiquidError: a device without float64.
+    """
+    check_float64(device)
     return torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)

@@ -9,7 +9,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from transformers.utils import logging
 
-from liquidlm.errors import LiquidError
+from .arguments import check_positive, check_whole
+from .errors import LiquidError
 
 KINDS = ("uniform", "poisson", "bursty")
 
@@ -43,12 +44,10 @@ def generate_timestamps(
     Raises:
         LiquidError: a size below 1, an unknown kind, or a rate that is not positive and finite.
     """
-    if batch_size < 1 or seq_length < 1:
-        raise LiquidError(f"batch_size and seq_length must be at least 1, not {batch_size} and {seq_length}")
+    check_whole(batch_size=batch_size, seq_length=seq_length)
     if kind not in KINDS:
         raise LiquidError(f"unknown kind of timestamps {kind!r}; choose one of {', '.join(KINDS)}")
-    if not 0 < rate < math.inf:
-        raise LiquidError(f"rate must be positive and finite, not {rate}")
+    check_positive(rate=rate)
 
     if kind == "uniform":
         return (torch.arange(seq_length, dtype=torch.float64) / rate).repeat(batch_size, 1)

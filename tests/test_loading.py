@@ -66,7 +66,7 @@ def test_a_folder_that_lacks_weights_is_refused_whatever_is_asked_for(saved, wis
         with pytest.raises(LiquidError, match=rf"lacks {name}.*;.*time_components=2"):
             load(folder, **wish)
         with pytest.raises(LiquidError, match=rf"lacks {name}.*;"):
-            load(folder, config=LiquidConfig.from_pretrained(folder), **wish)
+            load(folder, config=LiquidConfig.from_pretrained(folder, **wish))
 
 
 def test_what_is_missing_is_told_to_who_asks_for_it(saved):

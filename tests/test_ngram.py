@@ -104,7 +104,7 @@ def test_hashes_spread() -> None:
         assert used / 1000 > (1 - (1 - 1 / 1000) ** 1600) - 0.08
 
 
-@pytest.mark.parametrize("sizes", [(0, 4, 4), (8, 0, 4), (8, 4, 1)])
-def test_sizes_that_cannot_be(sizes: tuple[int, int, int]) -> None:
-    with pytest.raises(LiquidError, match="n-grams need"):
+@pytest.mark.parametrize(("sizes", "name"), [((0, 4, 4), "rows"), ((8, 0, 4), "dim"), ((8, 4, 1), "longest")])
+def test_sizes_that_cannot_be(sizes: tuple[int, int, int], name: str) -> None:
+    with pytest.raises(LiquidError, match=f"{name} must be"):
         NGramEmbedding(H, *sizes)

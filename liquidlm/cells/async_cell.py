@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arguments import check_whole
 from ..errors import LiquidError
 from ..events import Events
 from ..norm import Norm
@@ -75,11 +76,9 @@ class AsyncLiquidCell(TimeMixer):
     ):
         super().__init__(hidden_size, dropout_rate, conv_width=conv_width, time_scale=time_scale)
         heads = default_heads(hidden_size) if num_heads is None else num_heads
-        if heads < 1 or hidden_size % heads or chunk_size < 1 or num_writes < 1:
-            raise LiquidError(
-                f"num_heads ({heads}) must divide hidden_size ({hidden_size}),"
-                f" and chunk_size ({chunk_size}) and num_writes ({num_writes}) be positive"
-            )
+        check_whole(num_heads=heads, num_writes=num_writes, chunk_size=chunk_size)
+        if hidden_size % heads:
+            raise LiquidError(f"num_heads ({heads}) must divide hidden_size ({hidden_size})")
         self.num_heads, self.head_width, self.chunk_size = heads, hidden_size // heads, chunk_size
         self.num_writes = num_writes
         self.qkv = nn.Linear(hidden_size, (1 + 2 * num_writes) * hidden_size, bias=False)

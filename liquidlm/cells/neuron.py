@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from ..arguments import check_rate, check_whole
 from ..errors import LiquidError
 from ..offload import at_hand
 from ..ops import liquid_scan
@@ -42,6 +43,7 @@ class LiquidNeuron(nn.Module):
 
     def __init__(self, hidden_size: int, input_size: int | None = None):
         super().__init__()
+        check_whole(hidden_size=hidden_size, input_size=hidden_size if input_size is None else input_size)
         self.hidden_size = hidden_size
         self.synapse = nn.Linear(input_size or hidden_size, 2 * hidden_size)
         rate = 1 / spread_time_constants(hidden_size)
@@ -106,6 +108,8 @@ class AdaptiveLiquidNeuron(nn.Module):
         context_size: int | None = None,
     ):
         super().__init__()
+        check_whole(hidden_size=hidden_size, context_size=1 if context_size is None else context_size)
+        check_rate(dropout_rate=dropout_rate)
         if context not in ("input", "state"):
             raise LiquidError(f'context must be "input" or "state", not {context!r}')
         width = context_size or max(8, hidden_size // 4)

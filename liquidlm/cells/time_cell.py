@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from ..errors import LiquidError
+from ..ode import check_method
 from ..offload import at_hand
 from ..ops import liquid_relax
 from ..timestamps import in_float64
@@ -68,8 +69,9 @@ class ImprovedLiquidTimeCell(nn.Module):
 
         Raises:
             LiquidError: times that go back, or are not finite; fewer than two; of other rows; no closed form;
-                fewer than one of steps.
+                fewer than one of steps; an unknown solver.
         """
+        check_method(solver, "closed_form", EXPONENTIAL_EULER)
         t_span = in_float64(t_span)
         if (
             t_span.dim() < 1
@@ -146,6 +148,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         In parallel over time; with context="state" one interval after the other, by `solver` (exponential
         Euler in one step, or a method of torchdiffeq).
         """
+        check_method(solver, EXPONENTIAL_EULER)
         if self.neuron.context == "state":
             return self._scan_by_steps(e, elapsed, h0, start, solver)
         elapsed = elapsed.to(h0.dtype)

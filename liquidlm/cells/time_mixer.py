@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
+from ..arguments import check_positive, check_whole
 from ..errors import LiquidError
 from ..events import Events, padding_last
 from ..state import CellState, fresh_time
@@ -33,10 +34,8 @@ class TimeMixer(nn.Module):
         time_scale: float = 1.0,
     ):
         super().__init__()
-        if hidden_size < 1 or conv_width < 1:
-            raise LiquidError(
-                f"hidden_size and conv_width must be positive, not {hidden_size} and {conv_width}"
-            )
+        check_whole(hidden_size=hidden_size, conv_width=conv_width)
+        check_positive(time_scale=time_scale)
         self.hidden_size = hidden_size
         self.time_scale = time_scale
         self.conv = ShortConvolution(hidden_size, conv_width)

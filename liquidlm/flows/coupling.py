@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arguments import check_whole
 from ..errors import LiquidError
 from ..offload import at_hand
 from ..precision import full_precision, linear
@@ -57,10 +58,8 @@ class SharedAffineCouplingLayer(nn.Module):
         self, input_dim: int, hidden_dim: int, shared_nets: CouplingNets | None = None, *, swap: bool = False
     ) -> None:
         super().__init__()
-        if input_dim < 2 or hidden_dim < 1:
-            raise LiquidError(
-                f"A coupling needs input_dim ≥ 2 and hidden_dim ≥ 1, not {input_dim} and {hidden_dim}."
-            )
+        check_whole(2, input_dim=input_dim)
+        check_whole(hidden_dim=hidden_dim)
         nets = CouplingNets(input_dim, hidden_dim) if shared_nets is None else shared_nets
         if (nets.input_dim, nets.hidden_dim) != (input_dim, hidden_dim):
             raise LiquidError(

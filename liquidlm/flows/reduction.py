@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arguments import check_whole
 from ..errors import LiquidError
 from ..offload import at_hand
 from ..precision import full_precision
@@ -58,12 +59,12 @@ class OptimizedFlowDimensionalityReduction(nn.Module):
 
     def __init__(self, original_dim: int, latent_dim: int, hidden_dim: int = 128, num_flows: int = 4) -> None:
         super().__init__()
+        check_whole(2, original_dim=original_dim)
+        check_whole(latent_dim=latent_dim, hidden_dim=hidden_dim, num_flows=num_flows)
         if not 1 <= latent_dim <= original_dim:
             raise LiquidError(
                 f"latent_dim is {latent_dim}: choose it from 1 to original_dim, {original_dim}."
             )
-        if num_flows < 1:
-            raise LiquidError(f"num_flows is {num_flows}: a reduction needs at least one flow.")
         self.original_dim, self.latent_dim = original_dim, latent_dim
         # Z reflections in all can turn any Z-dimensional subspace onto the coordinates that are kept.
         reflections = min(original_dim, max(8, -(-latent_dim // num_flows)))
