@@ -145,9 +145,12 @@ class LiquidConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """As transformers'. What other versions have written and this one does not know is left out; what a
-        caller adds is checked."""
-        return super().from_dict({k: v for k, v in config_dict.items() if _is_known(k)}, **kwargs)
+        """As transformers'. What other versions have written and this one does not know is kept as it is."""
+        found = super().from_dict({k: v for k, v in config_dict.items() if _is_known(k)}, **kwargs)
+        for name in config_dict:
+            if not _is_known(name):
+                setattr(found[0] if isinstance(found, tuple) else found, name, config_dict[name])
+        return found
 
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoConfig"):
@@ -218,7 +221,10 @@ def _is_known(name):
     return name in LiquidConfig.__dataclass_fields__ or hasattr(LiquidConfig, name) or name in WRITTEN
 
 
-WRITTEN = ("_name_or_path", "_commit_hash", "_attn_implementation", "attn_implementation", "torch_dtype")
+WRITTEN = (
+    *("_name_or_path", "_commit_hash", "_attn_implementation", "attn_implementation", "torch_dtype"),
+    *("auto_map", "quantization_config"),
+)
 """What transformers gives a configuration beside its fields."""
 FLOATS = tuple(name for name, kind in LiquidConfig.__annotations__.items() if float in get_args(kind))
 """Fields that are numbers of any kind."""
