@@ -17,6 +17,7 @@ from transformers import AutoModel, Cache, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
+from . import state_tree  # noqa: F401 - torch.export learns of states
 from .block import LiquidBlock, LiquidBlocks
 from .cells import TimeMixer
 from .config import LiquidConfig

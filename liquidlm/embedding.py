@@ -11,6 +11,7 @@ from .flows import OptimizedFlowDimensionalityReduction
 from .ode import ODEFunc, check_method, integrate
 from .offload import at_hand, execution_device
 from .precision import full_precision, linear
+from .traced import fails
 
 FLOW_LOSS_IDS = 1024
 """The flow's training term is taken over at most so many of a batch's ids, drawn anew each time."""
@@ -129,7 +130,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         given = input_ids.flatten()
         if flow_loss and flow_ids is not None:
             given = torch.cat([given, flow_ids.flatten()])
-        ids, index = torch.unique(given, return_inverse=True)
+        ids, index = distinct_ids(given, anyway=flow_loss)
         index, of_flow = index[: input_ids.numel()].view_as(input_ids), index[input_ids.numel() :]
         rows = self._rows(ids)
         z, log_det = self.flow(rows)
@@ -199,13 +200,22 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
                 "shape (B, T); a single sequence is input_ids[None]."
             )
         outside = (input_ids < 0) | (input_ids >= self.vocab_size)
-        if outside.any():
+        if fails(outside.any(), "token ids outside the vocabulary"):
             row, position = outside.nonzero()[0].tolist()
             raise LiquidError(
                 f"Token id {input_ids[row, position].item()} at row {row}, position {position} is outside "
                 f"0…{self.vocab_size - 1}: the model's vocab_size, {self.vocab_size}, must be at least the "
                 "tokenizer's (LED has 50265)."
             )
+
+
+def distinct_ids(ids: Int[Tensor, " n"], anyway: bool) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
+    """Each id once, and where to find every one among them. In a traced graph, whose sizes are those of what
+    goes in, every id as often as it comes, unless they are wanted once `anyway`."""
+    if torch.compiler.is_compiling() and not anyway:
+        return ids, torch.arange(len(ids), device=ids.device)
+    found, index = torch.unique(ids, return_inverse=True)
+    return found, index
 
 
 def and_unmet(ids: Int[Tensor, "..."], vocab_size: int) -> Int[Tensor, " n"]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .errors import LiquidError
 from .timestamps import elapsed, in_float64
+from .traced import holds
 
 LONGEST = 1e30
 """Longer gaps are taken as this long: everything has decayed, and products with a rate stay finite."""
@@ -94,7 +95,7 @@ class Events:
             gap=gap.masked_fill(begins, 0.0).clamp(max=LONGEST),
             start=begins,
             real=real,
-            resets=bool((begins & ~fresh).any()),
+            resets=start is not None and holds((begins & ~fresh).any(), True),
             last_time=_last_real(times.detach(), real, last_time),
             gap_weight=gap_weight,
         )
@@ -132,7 +133,7 @@ def padding_last(
 
     (None, None) when nothing is padded: the common case costs nothing.
     """
-    if attention_mask is None or bool((attention_mask != 0).all()):
+    if attention_mask is None or holds((attention_mask != 0).all(), False):
         return None, None
     real = attention_mask != 0
     return (~real).to(torch.int8).argsort(dim=1, stable=True), real

@@ -205,8 +205,9 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         hidden = self.read(reading, first, every, None if losses is None else losses.add)
 
         loss = time_loss = features = None
-        logits = SkippedLogits()
-        if not skip_logits:
+        if skip_logits:
+            logits = SkippedLogits()
+        else:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             of_logits, features = self.features([x[:, keep] for x in hidden[-2:]])
             logits = self.output_proj(of_logits)

@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from .arguments import check_positive, check_whole
 from .errors import LiquidError
+from .traced import fails, holds
 
 KINDS = ("uniform", "poisson", "bursty")
 
@@ -94,7 +95,7 @@ def in_float64(timestamps: Any, time_scale: float = 1.0) -> Float64[Tensor, "*sh
         raise LiquidError(f"times must be real numbers, not {given.dtype}")
     times = given.to(torch.float64)
     coarse = given.is_floating_point() and given.dtype != torch.float64 and given.numel() > 0
-    if coarse and torch.finfo(given.dtype).eps * float(times.detach().abs().max()) > time_scale:
+    if coarse and holds(times.detach().abs().max() * torch.finfo(given.dtype).eps > time_scale, False):
         logging.get_logger(__name__).warning_once(
             f"times in {given.dtype} are too coarse where they are so late: gaps are lost; give them in"
             " torch.float64, or as integers"
@@ -147,7 +148,7 @@ def elapsed(
 
     gaps = times - before
     wrong = real & ~(times.isfinite() & (first | (gaps >= 0)))
-    if wrong.any():
+    if fails(wrong.any(), "times must be finite and must not decrease"):
         row, position = wrong.nonzero()[0].tolist()
         raise _bad_time(row, position, times[row, position].item(), before[row, position].item())
     gaps = (gaps / time_scale).clamp(max=torch.finfo(dtype).max)  # +∞ is kept for documents' starts
@@ -170,7 +171,7 @@ def next_gaps(
     times, later = in_float64(timestamps, time_scale), in_float64(following, time_scale)
     gaps = torch.where(counted, later - times, 0.0)
     wrong = ~(gaps.isfinite() & (gaps >= 0))
-    if wrong.any():
+    if fails(wrong.any(), "times must be finite and must not decrease"):
         row, position = wrong.nonzero()[0].tolist()
         raise LiquidError(
             f"row {row}, position {position} is at {times[row, position].item()!r}, what follows at"

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..precision import product_dtype
 from .conv import short_conv_shifted
 from .loss import IGNORED, linear_cross_entropy
 from .memory import delta_memory_chunked, delta_memory_weights
@@ -42,6 +43,11 @@ FEW = 4
 """Up to this many events the plain loop is faster than setting up chunks."""
 
 
+def _plain(length: int) -> bool:
+    """Whether to loop step by step: an exported graph must have nothing that is worked on in place."""
+    return length <= FEW or torch.compiler.is_exporting()
+
+
 def delta_memory(
     q: Float[Tensor, "b t n k"],
     k: Float[Tensor, "b t n k"],
@@ -57,7 +63,7 @@ def delta_memory(
     bfloat16.
     """
     with torch.autocast(q.device.type, enabled=False):
-        if q.shape[1] <= FEW:
+        if _plain(q.shape[1]):
             return delta_memory_reference(q, k, v, log_decay, write, state)
         return delta_memory_chunked(q, k, v, log_decay, write, state, chunk_size)
 
@@ -66,7 +72,7 @@ def liquid_scan(
     decay: Float[Tensor, "b t h"], drive: Float[Tensor, "b t h"], h0: Float[Tensor, "b h"]
 ) -> Float[Tensor, "b t h"]:
     """h_i = decay_i ⊙ h_{i−1} + drive_i for every i; the last h is the state to go on from."""
-    if decay.shape[1] <= FEW:
+    if _plain(decay.shape[1]):
         return liquid_scan_reference(decay, drive, h0)
     return liquid_scan_chunked(decay, drive, h0)
 
@@ -80,7 +86,7 @@ def liquid_relax(
     start: Bool[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, "b t h"]:
     """The liquid neuron over a sequence, from its synapse's output; see `liquid_relax_reference`."""
-    if synapse.shape[1] <= FEW:
+    if _plain(synapse.shape[1]):
         return liquid_relax_reference(synapse, leak, duration, pace, h0, start)
     return liquid_relax_fused(synapse, leak, duration, pace, h0, start)
 
@@ -94,4 +100,7 @@ def short_conv(
     scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
     """Causal depthwise convolution over the events of each document; see `short_conv_reference`."""
+    # How many events stand beside a start is data, which a graph is not to depend on.
+    if torch.compiler.is_exporting() or (torch.compiler.is_compiling() and segment is not None):
+        return short_conv_reference(x, weight, tail, segment, drive, scale).to(product_dtype(x))
     return short_conv_shifted(x, weight, tail, segment, drive, scale)

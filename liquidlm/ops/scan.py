@@ -71,12 +71,19 @@ def scan(a: Tensor, b: Tensor, h0: Tensor, *, out: Tensor, reverse: bool = False
             decay.mul_(passed)
         chunks = list(zip(local.unbind(1), through.unbind(1), result.unbind(1), strict=True))[::towards]
         for own, decay, h in chunks:
-            torch.addcmul(own, decay, carry[:, None], out=h)
+            _into(h, own, decay, carry[:, None])
             carry = h[:, 0 if reverse else -1]
     rest = slice(0, length - whole) if reverse else slice(whole, length)
     steps = list(zip(*(x[:, rest].unbind(1) for x in (b, a, out)), strict=True))
     for drive, decay, h in reversed(steps) if reverse else steps:
-        carry = torch.addcmul(drive, decay, carry, out=h)
+        carry = _into(h, drive, decay, carry)
+
+
+def _into(h: Tensor, drive: Tensor, decay: Tensor, before: Tensor) -> Tensor:
+    """decay · before + drive, written into h; a compiler takes no `out` of these strides."""
+    if torch.compiler.is_compiling():
+        return h.copy_(torch.addcmul(drive, decay, before))
+    return torch.addcmul(drive, decay, before, out=h)
 
 
 def liquid_scan_chunked(
