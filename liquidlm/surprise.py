@@ -220,11 +220,12 @@ class SurpriseReader:
     In the precision of the model's weights: under autocast torch keeps compiled bfloat16 products for every
     number of tokens, which fills hundreds of megabytes.
 
-    The tokens and times are those that `train` and `eval` have of the same text: a line is its line break,
-    the one before it, and what it says; among times, empty lines count once something of the same event
-    comes after them, and a line's stamp is its time, not its text. A time that goes back by up to LATE
-    seconds is taken as the one before; one further back (a clock set anew, a year over, a mistaken line
-    before it) begins at the one before, and gaps go on from there.
+    The tokens and times are those that `train` and `eval` have of the same text, but for runs of empty lines,
+    of which a BPE that sees them together may make one token: here each line is encoded as it comes. A line
+    is its line break, the one before it, and what it says; among times, empty lines count once something of
+    the same event comes after them, and a line's stamp is its time, not its text. A time that goes back by
+    up to LATE seconds is taken as the one before; one further back (a clock set anew, a year over, a mistaken
+    line before it) begins at the one before, and gaps go on from there.
 
     Args:
         model: in evaluation mode from now on; one with a time head reads lines with times.

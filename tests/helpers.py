@@ -83,6 +83,8 @@ def rows(state, i):
 def state_error(a, b) -> float:
     """Largest difference of any part of two states, whose times must be the same."""
     assert torch.equal(a.time, b.time)
+    assert [part is None for part in a] == [part is None for part in b]
+    assert a.past_ids is None or torch.equal(a.past_ids, b.past_ids)
     return max(error(p, q) for p, q in zip(a[:3], b[:3], strict=True) if p is not None)
 
 

@@ -98,6 +98,21 @@ def test_the_sum_over_a_file_is_that_of_eval(
         assert all(line.when is None and line.gap_bits is None and line.time is None for line in lines)
 
 
+def test_a_run_of_empty_lines_is_the_same_text_in_other_tokens(tmp_path: Path) -> None:
+    """As the docstring of SurpriseReader has it: what `eval` may read as one token is read line by line."""
+    tokenizer, file = LEDTokenizerWrapper.train([PLAIN * 20], 290), tmp_path / "some.log"
+    one = SurpriseReader(tiny(tokenizer, False), tokenizer)
+    file.write_text(PLAIN)
+    assert len(tokenizer.encode("on\n\n\nthe")) < len(tokenizer.encode("on")) + 3 + len(
+        tokenizer.encode("the")
+    )
+    corpus = tokenize_documents(read_documents(file), one.tokenizer)
+    lines = read(one, file.read_bytes())
+    assert sum(line.bytes for line in lines) == corpus.text_bytes
+    judged = evaluate(one.model, corpus, eos_token_id=one.tokenizer.eos_token_id)
+    assert sum(line.bits for line in lines) * math.log(2) != pytest.approx(judged.nats, rel=1e-5)
+
+
 def test_a_line_break_is_of_the_line_that_follows_it() -> None:
     """So that at a file's end one token less is counted than eval has, and a line can be said at once."""
     one, other = reader(), reader()
