@@ -123,7 +123,7 @@ def test_settings_come_from_a_file_and_the_command_line_counts_more(run, tmp_pat
         ("hidden_size = 3", "hidden_size is no setting; there are accumulate"),
         ("[sizes]\nwidth = 3", "sizes.width is no setting"),
         ("hidden_size = 3", "it belongs under [sizes]"),
-        ("batch = 3", "did you mean batch_size?"),
+        ("batch = 3", "did you mean batch_size"),
         ("sizes = 3", "sizes must be a table"),
         ('steps = "100"', "run.toml: steps must be a whole number, not '100'"),
         ("steps = true", "steps must be a whole number, not True"),

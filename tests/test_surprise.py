@@ -459,3 +459,11 @@ def test_what_is_usual_forgets_over_so_many_lines() -> None:
     usual = Usual(lines=10 * MEMORY, mean=0.0, variance=1.0)
     usual.exceeded(1.0, 6.0)
     assert usual.mean == 1 / MEMORY and usual.variance == (1 - 1 / MEMORY) * (1 + 1 / MEMORY)
+
+
+def test_a_line_is_late_by_up_to_a_minute_and_no_more() -> None:
+    """A minute late: the clock stays. A moment more: it was set anew, and goes on from there."""
+    for late, ahead in (("00:01:00", 0.0), ("00:00:59.500", 60.5)):
+        one = reader(timed=True)
+        lines = read(one, f"2026-01-01 00:02:00 a\n2026-01-01 {late} b\n".encode())
+        assert lines[1].time == lines[0].time and one.place.ahead == ahead
