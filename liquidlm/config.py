@@ -135,6 +135,7 @@ class LiquidConfig(PreTrainedConfig):
         """As transformers', and STUB beside it, which `trust_remote_code=True` reads."""
         self.auto_map = {
             "AutoConfig": f"{STUB}.LiquidConfig",
+            "AutoModel": f"{STUB}.LiquidModel",
             "AutoModelForCausalLM": f"{STUB}.LiquidTextGenerationModel",
         }
         folder = Path(save_directory)
