@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from liquidlm.allocator import keep_freed_memory
+from liquidlm.streams import READER_GONE, OutputLost, standard_streams
 
 BENCHMARKS = {
     "training_step": "training_step",
@@ -56,4 +57,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with standard_streams():
+        try:
+            code = main()
+        except OutputLost as lost:  # `| head` has had enough, or the disk is full
+            code = READER_GONE if lost.reader_gone else str(lost)
+    raise SystemExit(code)

@@ -33,22 +33,30 @@ class LoadingMixin:
         `output_loading_info`, which lists what is missing for the caller to judge, as transformers' does.
 
         Raises:
-            LiquidError: weights are missing, or of other sizes, and neither was asked for.
+            LiquidError: weights are missing, or of other sizes, and neither was asked for; with a time head,
+                another number of blocks.
         """
         kwargs["ignore_mismatched_sizes"] = True  # transformers' own refusal is a RuntimeError without names
-        load = cast(Any, super()).from_pretrained
-        model, info = load(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        load, folder = cast(Any, super()).from_pretrained, pretrained_model_name_or_path
+        model, info = load(folder, *args, output_loading_info=True, **kwargs)
         missing, others = set(info["missing_keys"]), sorted(info["mismatched_keys"])
         if others and not ignore_mismatched_sizes:
             _, theirs, own = others[0]
             raise LiquidError(
                 f"the weights are not this model's: {_some([name for name, *_ in others])} (the first is"
-                f" {tuple(theirs)} in {pretrained_model_name_or_path}, and {tuple(own)} here);"
+                f" {tuple(theirs)} in {folder}, and {tuple(own)} here);"
                 " ignore_mismatched_sizes=True begins such weights anew"
             )
-        if missing and not output_loading_info and pretrained_model_name_or_path is not None:
-            folder, hub = pretrained_model_name_or_path, {n: kwargs[n] for n in HUB_OPTIONS if n in kwargs}
-            if lacking := missing & _weights_of(cls, folder, hub):
+        if folder is not None:
+            hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            saved, own = cast(Any, cls).config_class.from_pretrained(folder, **hub), model.config
+            timed = saved.time_components or own.time_components
+            if timed and saved.num_hidden_layers != own.num_hidden_layers:
+                raise LiquidError(
+                    f"{folder} has num_hidden_layers={saved.num_hidden_layers}, not {own.num_hidden_layers}:"
+                    " with a time head, whose block follows them, their number must stay"
+                )
+            if missing and not output_loading_info and (lacking := missing & _weights_of(cls, saved)):
                 raise LiquidError(
                     f"the weights are not this model's: {folder} lacks {_some(lacking)}; only parts that its"
                     " config.json has not can begin anew, as with time_components=2"
@@ -66,9 +74,8 @@ class LoadingMixin:
         loading_info.missing_keys |= {source for name, source in tied if {name, source} <= missing}
 
 
-def _weights_of(cls: Any, folder: Any, hub: dict[str, Any]) -> set[str]:
-    """The names of the weights that a folder's own config asks for."""
-    config = cls.config_class.from_pretrained(folder, **hub)
+def _weights_of(cls: Any, config: Any) -> set[str]:
+    """The names of the weights that a config asks for."""
     with torch.device("meta"):
         return set(cls(config).state_dict())
 

@@ -103,7 +103,7 @@ def alone(path: Path) -> Iterator[None]:
         yield
         return
     lock = path.with_name(f".{path.name[:200]}.lock")
-    with lock.open("wb") as held:
+    with lock.open("ab") as held:  # whatever has this name stays as it is
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -115,7 +115,8 @@ def alone(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            if os.fstat(held.fileno()).st_size == 0:
+                lock.unlink(missing_ok=True)
 
 
 def fingerprint(model: LiquidTextGenerationModel) -> str:

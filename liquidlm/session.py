@@ -125,27 +125,24 @@ def _write(
     verbose: bool,
 ) -> None:
     """Print the prompt and what is written after it, `samples` times; the last is added to `text`."""
+    shown = given.shown if len(given.shown) <= ECHO else "…" + given.shown[-ECHO:]
+    if not max_new_tokens:
+        print(shown, flush=True)
+        return
     after = text.state.copy()
     times = None if given.times is None else given.times[:, -1:].to(model.device)
-    output: Any = None
-    if max_new_tokens:
-        last = given.ids[:, -1:].to(model.device)
-        output = read_output(model, last, after, times, table=table)
+    output = read_output(model, given.ids[:, -1:].to(model.device), after, times, table=table)
     how: dict[str, Any] = {
         "context": torch.tensor([text.recent()], device=model.device),
         "stop": [tokenizer.eos_token_id],
         "step": LiquidStep(model, table.rows()),
     }
-    shown = given.shown if len(given.shown) <= ECHO else "…" + given.shown[-ECHO:]
     for number in range(samples):
         draws = replace(sampling, seed=None if sampling.seed is None else sampling.seed + number)
         if samples > 1:
             print(f"--- sample {number + 1}")
         own, begin = after.copy(), time.perf_counter()
         print(shown, end="", flush=True)
-        if not max_new_tokens:
-            print()
-            return
         if given.lines is None:
             logits = output.logits[:, -1].float()
             writing = ((token, 0.0) for token in write(model, logits, own, draws, max_new_tokens, **how))

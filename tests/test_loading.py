@@ -69,6 +69,17 @@ def test_a_folder_that_lacks_weights_is_refused_whatever_is_asked_for(saved, wis
             load(folder, config=LiquidConfig.from_pretrained(folder, **wish))
 
 
+@pytest.mark.parametrize(("components", "blocks"), [(0, 3), (2, 1), (2, 3)])
+def test_a_time_heads_block_is_taken_for_no_other(tmp_path, components, blocks):
+    """Its number follows those of the text: with another number of blocks it would load as one of them."""
+    config = LiquidConfig(vocab_size=32, embedding_dim=12, latent_dim=6, hidden_size=16, num_hidden_layers=2)
+    config.time_components = 2
+    LiquidTextGenerationModel(config).save_pretrained(tmp_path)
+    with pytest.raises(LiquidError, match=f"num_hidden_layers=2, not {blocks}: with a time head"):
+        load(tmp_path, time_components=components, num_hidden_layers=blocks)
+    assert load(tmp_path).config.time_components == 2
+
+
 def test_what_is_missing_is_told_to_who_asks_for_it(saved):
     model, folder = saved
     weights = load_file(folder / "model.safetensors")
