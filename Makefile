@@ -1,6 +1,6 @@
 # make demo   set everything up, write with the model that comes along, then train one on text that every Python carries
 # make test   set everything up, run every test
-# make check  ruff, ruff format, pyright
+# make check  ruff, ruff format, pyright, order of imports
 # make conformance  transformers' own tests of models, fetched, on ours
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -34,6 +34,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 format: setup
 	$(BIN)/ruff check --fix .

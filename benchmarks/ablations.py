@@ -11,7 +11,7 @@ import argparse
 from benchmarks.learning import Trial, run_trials
 from benchmarks.texts import TEXTS
 from benchmarks.variants import SIZES, VARIANTS
-from liquidlm.precision import best_device, bf16_is_faster
+from liquidlm.runtime.precision import best_device, bf16_is_faster
 
 NAME = "ablations"
 

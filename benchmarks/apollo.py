@@ -29,15 +29,15 @@ from benchmarks.pool import report, run_pool
 from benchmarks.texts import FOLDER
 from examples.apollo import utterances
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.corpus import Document
-from liquidlm.data import StreamBatches, TokenCorpus, Weighted, cut_into_spans, tokenize_documents
-from liquidlm.evaluate import evaluate
-from liquidlm.optim import clip_gradients, liquid_optimisers
-from liquidlm.precision import autocast
-from liquidlm.run import COMPONENTS, clock
-from liquidlm.time_head import GapDistribution, TimeHead
-from liquidlm.timed import Event
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.inference.evaluate import evaluate
+from liquidlm.nn.time_head import GapDistribution, TimeHead
+from liquidlm.runtime.precision import autocast
+from liquidlm.text.batches import StreamBatches, TokenCorpus, Weighted, cut_into_spans, tokenize_documents
+from liquidlm.text.corpus import Document
+from liquidlm.text.event_files import Event
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from liquidlm.training.optim import clip_gradients, liquid_optimisers
+from liquidlm.training.trainer import COMPONENTS, clock
 
 NAME = "apollo"
 SIZES: dict[str, Any] = {"hidden_size": 128, "embedding_dim": 128, "latent_dim": 64, "num_hidden_layers": 3}

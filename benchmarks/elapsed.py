@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.machine import add_results
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.data import IGNORED
-from liquidlm.optim import clip_gradients, liquid_optimisers
+from liquidlm.text.batches import IGNORED
+from liquidlm.training.optim import clip_gradients, liquid_optimisers
 
 NAME = "elapsed"
 NOISE, MARK, QUESTION, SHORT, LONG = 4, 4, 5, 6, 7

@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks.machine import write_results
 from benchmarks.timing import interleaved, medians, ratios
 from liquidlm import LiquidTextGenerationModel
-from liquidlm.optim import clip_gradients, liquid_optimisers
-from liquidlm.precision import autocast, bf16_is_faster
+from liquidlm.runtime.precision import autocast, bf16_is_faster
+from liquidlm.training.optim import clip_gradients, liquid_optimisers
 
 NAME = "embedding_share"
 

@@ -22,8 +22,8 @@ from benchmarks.machine import RESULTS, machine, read_results, write_results
 from benchmarks.peers import OURS, CausalLM, Ours, build, parameters
 from benchmarks.timing import interleaved
 from liquidlm import LiquidTextGenerationModel
-from liquidlm.generate import read
-from liquidlm.step import LiquidStep
+from liquidlm.inference.generate import read
+from liquidlm.model.step import LiquidStep
 
 NAME = "generation"
 VOCAB, TOKENS = 261, 16

@@ -22,9 +22,9 @@ from benchmarks.peers import LanguageModel, parameters, recipe
 from benchmarks.pool import report, run_pool
 from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
-from liquidlm.data import StreamBatches, Weighted, cut_into_spans
-from liquidlm.optim import clip_gradients
-from liquidlm.precision import autocast, best_device
+from liquidlm.runtime.precision import autocast, best_device
+from liquidlm.text.batches import StreamBatches, Weighted, cut_into_spans
+from liquidlm.training.optim import clip_gradients
 
 CPU = torch.device("cpu")
 POINTS = 8

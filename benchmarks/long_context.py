@@ -25,7 +25,7 @@ from benchmarks.machine import RESULTS, read_results, write_results
 from benchmarks.peers import OURS, LanguageModel, build
 from benchmarks.texts import TEXTS
 from liquidlm import LEDTokenizerWrapper
-from liquidlm.precision import autocast
+from liquidlm.runtime.precision import autocast
 
 NAME = "long_context"
 RESETS = [2048, 8192, 32768]

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from benchmarks.timing import total_memory
-from liquidlm.files import write_text
+from liquidlm.runtime.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.optim import Optimisers, liquid_optimisers
-from liquidlm.time_head import GapDistribution, TimeHead
+from liquidlm.nn.time_head import GapDistribution, TimeHead
+from liquidlm.training.optim import Optimisers, liquid_optimisers
 
 MARKS, COMPONENTS = 22, 8
 

@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 from benchmarks.mark_models import GRU, Batch, MarkModel, NeuralHawkes, Ours, TransformerHawkes
 from benchmarks.pool import report, run_pool
 from benchmarks.texts import FOLDER
-from liquidlm.optim import clip_gradients
+from liquidlm.training.optim import clip_gradients
 
 NAME = "marks"
 DAY = 86400.0

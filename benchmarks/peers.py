@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.data import IGNORED
 from liquidlm.ops import liquid_scan
-from liquidlm.optim import Optimisers, liquid_optimisers, muon_and_adamw
+from liquidlm.text.batches import IGNORED
+from liquidlm.training.optim import Optimisers, liquid_optimisers, muon_and_adamw
 
 WIDTH = 256
 OURS = "liquidlm"

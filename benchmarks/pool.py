@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, read_results, write_results
-from liquidlm.allocator import keep_freed_memory
+from liquidlm.runtime.allocator import keep_freed_memory
 
 Figures = dict[str, Any]
 

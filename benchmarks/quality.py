@@ -26,7 +26,7 @@ from benchmarks.peers import MODELS, OURS, SIZES, RecurrentStack, build
 from benchmarks.texts import TEXTS, load
 from benchmarks.timing import interleaved, medians
 from benchmarks.training_step import TrainingStep, bf16_is_faster
-from liquidlm.precision import best_device
+from liquidlm.runtime.precision import best_device
 
 COMPARED = [OURS, "llama", "gated_delta", "mingru", "lstm", "mamba2", "cfc"]
 OPTIMISERS = [("adamw", 0.001), ("adamw", 0.003), ("adamw", 0.01), ("muon", 0.02)]

@@ -17,11 +17,11 @@ from torch import Tensor
 from benchmarks.machine import RESULTS, machine, write_results
 from benchmarks.peers import OURS, Ours, build
 from liquidlm import LiquidCache, LiquidTextGenerationModel
-from liquidlm.evaluate import peak_memory
-from liquidlm.folded import FoldedEmbedding
-from liquidlm.folder import load_model
-from liquidlm.generate import Sampling, read, write
-from liquidlm.step import LiquidStep
+from liquidlm.inference.evaluate import peak_memory
+from liquidlm.inference.generate import Sampling, read, write
+from liquidlm.inference.saving import load_model
+from liquidlm.model.folded import FoldedEmbedding
+from liquidlm.model.step import LiquidStep
 
 NAME = "reading"
 ROUNDS, WRITTEN = 21, 40

@@ -23,9 +23,9 @@ from torch import Tensor
 from benchmarks.machine import RESULTS, read_results
 from benchmarks.peers import MODELS, OURS, LanguageModel, build, parameters, recipe
 from benchmarks.pool import report, run_pool
-from liquidlm.data import IGNORED
-from liquidlm.optim import clip_gradients
-from liquidlm.precision import best_device
+from liquidlm.runtime.precision import best_device
+from liquidlm.text.batches import IGNORED
+from liquidlm.training.optim import clip_gradients
 
 NAME = "recall"
 CPU = torch.device("cpu")

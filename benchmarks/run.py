@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from liquidlm.allocator import keep_freed_memory
-from liquidlm.streams import READER_GONE, OutputLost, standard_streams
+from liquidlm.runtime.allocator import keep_freed_memory
+from liquidlm.runtime.streams import READER_GONE, OutputLost, standard_streams
 
 BENCHMARKS = {
     "training_step": "training_step",

@@ -25,8 +25,8 @@ from typing import Any
 import psutil
 
 from benchmarks.machine import RESULTS, write_results
-from liquidlm.folder import find_folder
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.inference.saving import find_folder
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 NAME = "serving"
 STREAMS = (1, 8, 32)

@@ -42,11 +42,11 @@ from jaxtyping import Bool, Float
 from benchmarks.machine import RESULTS, add_results
 from benchmarks.service_log import KINDS, Entry, service_log
 from liquidlm import LiquidTextGenerationModel
-from liquidlm.files import write_folder
-from liquidlm.folder import load_model, save_model
-from liquidlm.settings import TrainSettings
-from liquidlm.surprise import Line, SurpriseReader
-from liquidlm.train import train
+from liquidlm.inference.saving import load_model, save_model
+from liquidlm.inference.surprise import Line, SurpriseReader
+from liquidlm.runtime.files import write_folder
+from liquidlm.training.loop import train
+from liquidlm.training.settings import TrainSettings
 
 NAME = "surprise"
 TRAIN_LINES, CHOOSE_LINES, TEST_LINES = 100_000, 8_000, 16_000

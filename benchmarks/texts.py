@@ -13,8 +13,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from liquidlm import LEDTokenizerWrapper
-from liquidlm.corpus import Document, read_documents
-from liquidlm.data import IGNORED, TokenCorpus, tokenize_documents
+from liquidlm.text.batches import IGNORED, TokenCorpus, tokenize_documents
+from liquidlm.text.corpus import Document, read_documents
 
 FOLDER = Path(os.environ.get("LIQUIDLM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ROWS, BURN_IN = 16, 512

@@ -32,8 +32,8 @@ from benchmarks.timing import (
     total_memory,
 )
 from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
-from liquidlm.optim import clip_gradients
-from liquidlm.precision import autocast
+from liquidlm.runtime.precision import autocast
+from liquidlm.training.optim import clip_gradients
 
 NAME = "training_step"
 MARGIN = 1.5

@@ -9,14 +9,14 @@ from torch import nn
 
 from benchmarks.peers import MODELS, LanguageModel, Ours, build
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.cells import AsyncLiquidCell, TimeMixer
-from liquidlm.cells.async_cell import IDLE, Reads, leak_rate
-from liquidlm.cells.conv import last_inputs
-from liquidlm.cells.neuron import inverse_softplus, spread_time_constants
-from liquidlm.embedding import FIRST_GAIN
+from liquidlm.nn.cells import AsyncLiquidCell, TimeMixer
+from liquidlm.nn.cells.async_cell import IDLE, Reads, leak_rate
+from liquidlm.nn.cells.conv import last_inputs
+from liquidlm.nn.cells.neuron import inverse_softplus, spread_time_constants
+from liquidlm.nn.embedding import FIRST_GAIN
 from liquidlm.ops import delta_memory
 from liquidlm.ops.memory import segment_sums
-from liquidlm.precision import full_precision
+from liquidlm.runtime.precision import full_precision
 
 Make = Callable[..., LiquidTextGenerationModel]
 SIZES: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from liquidlm import (
     OptimizedLiquidEmbeddingMFR,
     generate_timestamps,
 )
-from liquidlm.builtin_text import builtin_documents
+from liquidlm.text.builtin import builtin_documents
 
 
 def main(folder: str | None = None) -> None:

@@ -7,9 +7,12 @@ constant cost and memory per token.
 Importing the package registers the model with transformers' Auto classes.
 """
 
-from . import startup as startup  # before the others, which take seconds
-from .body import LiquidModel
-from .cells import (
+from .errors import LiquidError
+from .model.body import LiquidModel
+from .model.config import LiquidConfig
+from .model.language_model import LiquidTextGenerationModel
+from .model.output import LiquidModelOutput, LiquidOutput
+from .nn.cells import (
     AdaptiveLiquidNeuron,
     AsyncLiquidCell,
     ImprovedLiquidTimeCell,
@@ -17,16 +20,13 @@ from .cells import (
     NonlinearMixer,
     TimeMixer,
 )
-from .config import LiquidConfig
-from .embedding import OptimizedLiquidEmbeddingMFR
-from .errors import LiquidError
-from .flows import OptimizedFlowDimensionalityReduction, SharedAffineCouplingLayer
-from .model import LiquidTextGenerationModel
-from .ode import ODEFunc
-from .output import LiquidModelOutput, LiquidOutput
-from .state import CellState, LiquidCache
-from .timestamps import generate_timestamps
-from .tokenizer import LEDTokenizerWrapper
+from .nn.embedding import OptimizedLiquidEmbeddingMFR
+from .nn.flows import OptimizedFlowDimensionalityReduction, SharedAffineCouplingLayer
+from .nn.ode import ODEFunc
+from .nn.state import CellState, LiquidCache
+from .nn.timestamps import generate_timestamps
+from .runtime import startup as startup  # before the others, which take seconds
+from .text.tokenizer import LEDTokenizerWrapper
 
 __version__ = "0.1.0"
 

@@ -18,16 +18,17 @@ import torch
 import typer
 
 from benchmarks.texts import FOLDER, stories
-from liquidlm.corpus import read_documents
-from liquidlm.data import tokenize_documents
-from liquidlm.evaluate import evaluate
-from liquidlm.files import write_folder
-from liquidlm.folder import checkpoints, load_model, newest_whole, save_model
-from liquidlm.generate import Sampling, read, write
-from liquidlm.model import LiquidTextGenerationModel
+from liquidlm.inference.checkpoints import checkpoints, newest_whole
+from liquidlm.inference.evaluate import evaluate
+from liquidlm.inference.generate import Sampling, read, write
+from liquidlm.inference.saving import load_model, save_model
+from liquidlm.model.language_model import LiquidTextGenerationModel
 from liquidlm.pretrained import STORIES
-from liquidlm.progress import Progress
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.runtime.files import write_folder
+from liquidlm.text.batches import tokenize_documents
+from liquidlm.text.corpus import read_documents
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from liquidlm.training.trainer_state import Progress
 
 CARD = Path(__file__).with_name("stories-card.md")
 TEXT = Path("runs/stories-text")

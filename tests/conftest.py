@@ -26,7 +26,7 @@ def drawn():
 @pytest.fixture(autouse=True)
 def _curves(request, monkeypatch):
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("liquidlm.report.plot_curve", lambda entries, file: file)
+        monkeypatch.setattr("liquidlm.training.progress.plot_curve", lambda entries, file: file)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 12 steps, to be copied, not changed."""
     from training import settings
 
-    from liquidlm.train import train
+    from liquidlm.training.loop import train
 
     out = tmp_path_factory.mktemp("whole") / "run"
     train(settings(text), out)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from liquidlm.cells import AsyncLiquidCell
+from liquidlm.nn.cells import AsyncLiquidCell
 
 
 def randomise(module, seed: int = 0, scale: float = 0.3):

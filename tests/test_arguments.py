@@ -22,8 +22,8 @@ from liquidlm import (
     TimeMixer,
     generate_timestamps,
 )
-from liquidlm.arguments import check_positive, check_rate, check_whole
-from liquidlm.precision import check_float64
+from liquidlm.nn.arguments import check_positive, check_rate, check_whole
+from liquidlm.runtime.precision import check_float64
 
 BUILT = {
     "neuron": (LiquidNeuron, {"hidden_size": 8, "input_size": 4}),

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from helpers import HIDDEN, LEFT, MIXED, RIGHT, error, event_times, inputs, mixer, normal, padded
 
-from liquidlm.cells import AsyncLiquidCell, TimeMixer
-from liquidlm.cells.async_cell import leak_rate, write_strength
 from liquidlm.errors import LiquidError
-from liquidlm.events import Events
+from liquidlm.nn.cells import AsyncLiquidCell, TimeMixer
+from liquidlm.nn.cells.async_cell import leak_rate, write_strength
+from liquidlm.nn.events import Events
 from liquidlm.ops import delta_memory
 
 

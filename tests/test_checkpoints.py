@@ -10,12 +10,13 @@ from training import ALONE, TINY, settings, weights
 
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
-from liquidlm.files import MANIFEST, merge_into, verify, write_folder
-from liquidlm.folder import checkpoints, load_model, newest_whole
-from liquidlm.progress import Progress
-from liquidlm.run import Run
-from liquidlm.train import resume, train
-from liquidlm.training_text import prepare
+from liquidlm.inference.checkpoints import checkpoints, newest_whole
+from liquidlm.inference.saving import load_model
+from liquidlm.runtime.files import MANIFEST, merge_into, verify, write_folder
+from liquidlm.training.loop import resume, train
+from liquidlm.training.text import prepare
+from liquidlm.training.trainer import Run
+from liquidlm.training.trainer_state import Progress
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from liquidlm import LEDTokenizerWrapper, cli
-from liquidlm.folder import load_model
-from liquidlm.settings import TrainSettings
-from liquidlm.state import LiquidCache
-from liquidlm.train import train
+from liquidlm import LEDTokenizerWrapper
+from liquidlm.cli import main as cli
+from liquidlm.inference.saving import load_model
+from liquidlm.nn.state import LiquidCache
+from liquidlm.training.loop import train
+from liquidlm.training.settings import TrainSettings
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
 TEXT = "The liquid state remembers. " * 400
@@ -181,7 +182,7 @@ def test_a_saved_state_goes_on_as_if_never_stopped(run, model: Path, tmp_path: P
 def test_a_text_that_ended_needs_a_prompt_to_go_on(run, model: Path, tmp_path: Path, monkeypatch) -> None:
     state = tmp_path / "state"
     with monkeypatch.context() as patch:
-        patch.setattr("liquidlm.session.write", lambda *_, **__: iter([torch.tensor([2])]))  # </s>
+        patch.setattr("liquidlm.cli.write.write", lambda *_, **__: iter([torch.tensor([2])]))  # </s>
         ended = run("generate", model, "The liquid", "--save-state", state)
     assert ended.code == 0 and json.loads(LiquidCache.load(state, 2)[1]["pending"]) == []
     alone = run("generate", model, "--load-state", state)
@@ -324,7 +325,7 @@ def test_a_reader_that_goes_away_is_no_error(model: Path) -> None:
 
 def test_state_and_text_do_not_depend_on_how_the_prompt_is_cut(model: Path) -> None:
     """What `generate` reads in pieces is what one pass reads."""
-    from liquidlm.generate import read
+    from liquidlm.inference.generate import read
 
     network, tokenizer = load_model(model)
     ids, _ = tokenizer.tokenize(TEXT[:700])

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchmarks import apollo, elapsed, marks, service_log, surprise
-from liquidlm.timed import Event
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.text.event_files import Event
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 
 @pytest.mark.parametrize("between", [0, 1, 8])

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from liquidlm.builtin_text import builtin_documents
-from liquidlm.corpus import Document, portions, read_documents, split_points, survey
 from liquidlm.errors import LiquidError
+from liquidlm.text.builtin import builtin_documents
+from liquidlm.text.corpus import Document, portions, read_documents, split_points, survey
 
 
 def texts(paths):

@@ -5,11 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from liquidlm.corpus import Document, parts
-from liquidlm.data import IGNORED, StreamBatches, TokenCorpus, Weighted, cut_into_spans, tokenize_documents
 from liquidlm.errors import LiquidError
-from liquidlm.token_cache import cached_tokens
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.text.batches import (
+    IGNORED,
+    StreamBatches,
+    TokenCorpus,
+    Weighted,
+    cut_into_spans,
+    tokenize_documents,
+)
+from liquidlm.text.corpus import Document, parts
+from liquidlm.text.token_cache import cached_tokens
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 BOS, EOS = 0, 2
 

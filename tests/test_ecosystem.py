@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from helpers import error, randomise
 from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
 
-from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.step import LiquidStep
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.step import LiquidStep
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
 SMALL = {

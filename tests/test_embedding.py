@@ -4,9 +4,9 @@ import pytest
 import torch
 from helpers import randomise
 
-from liquidlm.embedding import OptimizedLiquidEmbeddingMFR
 from liquidlm.errors import LiquidError
-from liquidlm.ode import integrate
+from liquidlm.nn.embedding import OptimizedLiquidEmbeddingMFR
+from liquidlm.nn.ode import integrate
 
 V, E, Z, H = 50, 12, 5, 8
 TIMES = torch.linspace(0, 2, 4)

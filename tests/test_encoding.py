@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from liquidlm.corpus import read_documents
 from liquidlm.errors import LiquidError, printable
-from liquidlm.settings import read_config
+from liquidlm.text.corpus import read_documents
+from liquidlm.training.settings import read_config
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("liquidlm", "benchmarks", "recipes", "examples")
@@ -26,7 +26,7 @@ def _without_encoding(call: ast.Call) -> bool:
     words = [*call.args, *(word.value for word in call.keywords)]
     modes = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
     binary = name == "open" and any("b" in mode and len(mode) < 4 for mode in modes)
-    own = name == "write_text" and owner is None  # ours, of liquidlm.files
+    own = name == "write_text" and owner is None  # ours, of liquidlm.runtime.files
     return not binary and not own and "encoding" not in {word.arg for word in call.keywords}
 
 

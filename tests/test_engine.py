@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel
-from liquidlm.folded import FoldedEmbedding
-from liquidlm.generate import Sampling, read_output, write, write_timed
+from liquidlm.inference.generate import Sampling, read_output, write, write_timed
+from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.serve.engine import Busy, Engine
 from liquidlm.serve.jobs import Ended, Job, Read, Token
 from liquidlm.serve.prefixes import GRID, PrefixCache, Prompt, Snapshot

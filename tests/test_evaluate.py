@@ -8,8 +8,8 @@ import torch
 from helpers import randomise
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.data import TokenCorpus
-from liquidlm.evaluate import evaluate
+from liquidlm.inference.evaluate import evaluate
+from liquidlm.text.batches import TokenCorpus
 
 V, EOS = 30, 2
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from helpers import error, randomise
 
-from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
-from liquidlm.export import CHECKED_STEPS, ExportedStep, export_onnx, write_graph
-from liquidlm.folder import load_model
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.inference.export import CHECKED_STEPS, ExportedStep, export_onnx, write_graph
+from liquidlm.inference.saving import load_model
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 SIZES = {"vocab_size": 261, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}
@@ -127,8 +127,8 @@ def test_a_graph_that_is_wrong_is_not_kept(tmp_path: Path, monkeypatch: pytest.M
         broken.output_proj.weight[5] = float("nan")
     with pytest.raises(LiquidError, match="differ from torch's by nan"):
         export_onnx(broken, LEDTokenizerWrapper.bytes(), tmp_path / "out")
-    monkeypatch.setattr("liquidlm.export.write_graph", lambda _, file: file.touch())
-    monkeypatch.setattr("liquidlm.export.difference", lambda *_: 0.5)
+    monkeypatch.setattr("liquidlm.inference.export.write_graph", lambda _, file: file.touch())
+    monkeypatch.setattr("liquidlm.inference.export.difference", lambda *_: 0.5)
     with pytest.raises(LiquidError, match=r"differ from torch's by 5\.0e-01"):
         export_onnx(build(), LEDTokenizerWrapper.bytes(), tmp_path / "out")
     assert not list(tmp_path.iterdir())

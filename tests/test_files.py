@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from liquidlm import files
 from liquidlm.errors import LiquidError
-from liquidlm.files import (
+from liquidlm.runtime import files
+from liquidlm.runtime.files import (
     merge_into,
     probe,
     recover,

@@ -6,7 +6,7 @@ from helpers import randomise
 from torch import nn
 
 from liquidlm.errors import LiquidError
-from liquidlm.flows import (
+from liquidlm.nn.flows import (
     CouplingNets,
     HouseholderMixing,
     OptimizedFlowDimensionalityReduction,

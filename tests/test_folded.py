@@ -7,13 +7,13 @@ import torch
 from helpers import error, randomise
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.folded import FoldedEmbedding
-from liquidlm.generate import Sampling, read, write
+from liquidlm.inference.generate import Sampling, read, write
+from liquidlm.inference.surprise import SurpriseReader
+from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.serve.jobs import Job
 from liquidlm.serve.prefixes import PrefixCache, Prompt
 from liquidlm.serve.reading import Reading
-from liquidlm.surprise import SurpriseReader
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
 SIZES = {"vocab_size": TOKENIZER.vocab_size, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}

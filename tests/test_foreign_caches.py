@@ -6,7 +6,7 @@ from helpers import randomise
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.state import liquid_layers
+from liquidlm.nn.state import liquid_layers
 
 IDS = torch.tensor([[5, 9, 3, 7]])
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from helpers import error, event_times, randomise, state_error
 
-from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
-from liquidlm.folded import FoldedEmbedding
-from liquidlm.generate import PENALISED, Draw, Sampling, read, write
-from liquidlm.model import LiquidTextGenerationModel
+from liquidlm.inference.generate import PENALISED, Draw, Sampling, read, write
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.folded import FoldedEmbedding
+from liquidlm.model.language_model import LiquidTextGenerationModel
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "eos_token_id": None}
 SMALL = {

@@ -5,7 +5,7 @@ import torch
 from helpers import error, event_times, randomise
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.step import LiquidStep
+from liquidlm.model.step import LiquidStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

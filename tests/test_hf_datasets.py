@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from liquidlm.corpus import read_documents, survey
 from liquidlm.errors import LiquidError
-from liquidlm.hf_datasets import DatasetName, parse_name
-from liquidlm.settings import TrainSettings
-from liquidlm.train import train
-from liquidlm.training_text import prepare
+from liquidlm.text.corpus import read_documents, survey
+from liquidlm.text.hub import DatasetName, parse_name
+from liquidlm.training.loop import train
+from liquidlm.training.settings import TrainSettings
+from liquidlm.training.text import prepare
 
 datasets = pytest.importorskip("datasets", reason="the extra 'datasets' is not installed")
 

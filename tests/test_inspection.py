@@ -10,9 +10,9 @@ import torch
 from helpers import randomise
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.corpus import Document
-from liquidlm.inspection import LEVELS, draw, examine, token_time_constants
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.inference.inspection import LEVELS, draw, examine, token_time_constants
+from liquidlm.text.corpus import Document
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 TIMES = [0.0, 2.0, 2.0, 9.0, 40.0, 41.0]
 NONLINEAR = {"mixer_types": ["nonlinear", "memory"]}
@@ -129,7 +129,7 @@ def test_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
         examine(tiny(), TOKENIZER, Document("text", "here"))
     with pytest.raises(LiquidError, match="has 6 events: fewer than two from number 5 on"):
         examine(tiny(), TOKENIZER, document(), 5)
-    monkeypatch.setattr("liquidlm.inspection.SEGMENT", 20)
+    monkeypatch.setattr("liquidlm.inference.inspection.SEGMENT", 20)
     with pytest.raises(LiquidError, match="over 20 tokens: draw fewer"):
         examine(tiny(), TOKENIZER, document())
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from liquidlm import train as training
-from liquidlm.settings import TrainSettings
+from liquidlm.training import loop as training
+from liquidlm.training.settings import TrainSettings
 
 KILLS = 20
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}

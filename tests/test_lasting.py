@@ -11,8 +11,8 @@ import pytest
 from training import settings
 
 from liquidlm.errors import LiquidError
-from liquidlm.lasting import lasting
-from liquidlm.training_text import prepare
+from liquidlm.training.text import prepare
+from liquidlm.training.text_sources import lasting
 
 TEXT = "Ein Wort, año über año. " * 40
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from helpers import randomise
 
-from liquidlm.config import LiquidConfig
-from liquidlm.corpus import Document
-from liquidlm.data import tokenize_documents
-from liquidlm.evaluate import evaluate
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.inference.evaluate import evaluate
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.text.batches import tokenize_documents
+from liquidlm.text.corpus import Document
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 pytest.importorskip("lm_eval")
 pytestmark = pytest.mark.filterwarnings("ignore")

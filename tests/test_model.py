@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from helpers import LEFT, MIDDLE, MIXED, RIGHT, error, event_times, normal, randomise, state_error
 
-from liquidlm.config import LiquidConfig
-from liquidlm.embedding import OptimizedLiquidEmbeddingMFR
 from liquidlm.errors import LiquidError
-from liquidlm.folded import FoldedEmbedding
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.timestamps import generate_timestamps
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.folded import FoldedEmbedding
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.nn.embedding import OptimizedLiquidEmbeddingMFR
+from liquidlm.nn.timestamps import generate_timestamps
 
 VOCAB = 64
 SIZES = {"vocab_size": VOCAB, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
@@ -291,7 +291,7 @@ def test_segments_are_one_pass(monkeypatch, training, padded, recomputed):
     starts[0, 20] = starts[1, 21] = True
     found = []
     for segment in (4096, 14):
-        monkeypatch.setattr("liquidlm.body.SEGMENT", segment)
+        monkeypatch.setattr("liquidlm.model.body.SEGMENT", segment)
         model = tiny().train(training)
         if recomputed:
             model.recompute_activations()
@@ -329,7 +329,7 @@ def test_a_batch_of_padding_only_and_micro_batches():
 
 @pytest.mark.parametrize("keep", [0, 1, 9, torch.tensor([0, 30, 49])])
 def test_only_the_logits_asked_for(monkeypatch, keep):
-    monkeypatch.setattr("liquidlm.body.SEGMENT", 14)
+    monkeypatch.setattr("liquidlm.model.body.SEGMENT", 14)
     model, ids = tiny(), tokens(2, 50)
     whole, some = model(ids).logits, model(ids, logits_to_keep=keep).logits
     expected = whole[:, keep] if isinstance(keep, torch.Tensor) else whole[:, -keep:]

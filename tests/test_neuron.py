@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchdiffeq import odeint
 
-from liquidlm.cells.neuron import AdaptiveLiquidNeuron, LiquidNeuron
+from liquidlm.nn.cells.neuron import AdaptiveLiquidNeuron, LiquidNeuron
 
 HIDDEN, ROWS = 6, 5
 

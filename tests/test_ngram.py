@@ -7,9 +7,9 @@ import torch
 from helpers import randomise
 
 from liquidlm.errors import LiquidError
-from liquidlm.events import Events
-from liquidlm.ngram import FACTOR, PRIME, NGramEmbedding
-from liquidlm.state import fresh_time
+from liquidlm.nn.events import Events
+from liquidlm.nn.ngram import FACTOR, PRIME, NGramEmbedding
+from liquidlm.nn.state import fresh_time
 
 B, T, V, H = 3, 23, 11, 6
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from helpers import randomise
 from torch import nn
 
 from liquidlm.errors import LiquidError
-from liquidlm.ode import ODEFunc, integrate
+from liquidlm.nn.ode import ODEFunc, integrate
 
 DECAY, ADAPTIVE, H = 0.1, 0.01, 12
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from helpers import error, randomise
 
-from liquidlm.config import LiquidConfig
-from liquidlm.generate import read
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.step import LiquidStep
+from liquidlm.inference.generate import read
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.step import LiquidStep
 
 accelerate = pytest.importorskip("accelerate", reason="the extra 'dev' is not installed")
 pytestmark = [

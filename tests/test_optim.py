@@ -6,9 +6,10 @@ import pytest
 import torch
 from helpers import error, normal
 
-from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel, muon
-from liquidlm.muon import Muon, orthogonalized
-from liquidlm.optim import (
+from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
+from liquidlm.training import muon
+from liquidlm.training.muon import Muon, orthogonalized
+from liquidlm.training.optim import (
     FAST,
     FAST_SHARE,
     OUTPUT_SHARE,

@@ -6,7 +6,7 @@ from helpers import error, randomise
 from transformers import DataCollatorWithFlattening
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.labels import document_starts
+from liquidlm.model.labels import document_starts
 
 FIRST, SECOND = torch.tensor([[5, 9, 3, 7, 7, 4]]), torch.tensor([[8, 3, 6, 11, 5]])
 BOTH = torch.cat([FIRST, SECOND], 1)

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from helpers import error, randomise, state_error
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.events import Events
-from liquidlm.labels import shifted
-from liquidlm.state import fresh_time
+from liquidlm.model.labels import shifted
+from liquidlm.nn.events import Events
+from liquidlm.nn.state import fresh_time
 
 IDS = torch.randint(4, 32, (2, 9), generator=torch.Generator().manual_seed(0))
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.files import verify
-from liquidlm.folder import load_model
+from liquidlm.inference.saving import load_model
 from liquidlm.pretrained import STORIES, shipped_models
+from liquidlm.runtime.files import verify
 from recipes.stories import PROMPTS, sample
 
 

@@ -14,17 +14,17 @@ from forked import fork  # noqa: F401 - for the programs
 from helpers import randomise
 from safetensors.torch import load_file
 
-import liquidlm.body
-import liquidlm.run
-from liquidlm import cli
-from liquidlm.folder import checkpoints
-from liquidlm.processes import Processes, processes
-from liquidlm.processes import whole as gathered
-from liquidlm.report import read_curve
-from liquidlm.run import Run
-from liquidlm.settings import TrainSettings, read_config
-from liquidlm.train import resume, train
-from liquidlm.training_text import prepare
+import liquidlm.model.body
+import liquidlm.training.trainer
+from liquidlm.cli import main as cli
+from liquidlm.inference.checkpoints import checkpoints
+from liquidlm.training.loop import resume, train
+from liquidlm.training.processes import Processes, processes
+from liquidlm.training.processes import whole as gathered
+from liquidlm.training.progress import read_curve
+from liquidlm.training.settings import TrainSettings, read_config
+from liquidlm.training.text import prepare
+from liquidlm.training.trainer import Run
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without gloo")
 CONFIG = """
@@ -110,7 +110,7 @@ KINDS = ("keep", "recompute", "no reduction", "tied")
 def exactly(text: str, kind: str) -> None:
     """In float64: prints how far the loss, gradients and states of several processes are from one's, over
     three batches and the states carried between them."""
-    liquidlm.body.SEGMENT = 40  # a pass is several segments: each block is called more than once
+    liquidlm.model.body.SEGMENT = 40  # a pass is several segments: each block is called more than once
     torch.set_default_dtype(torch.float64)
     sizes = {"hidden_size": 32, "num_hidden_layers": 4}
     tied = kind == "tied"
@@ -118,8 +118,8 @@ def exactly(text: str, kind: str) -> None:
     sizes["latent_dim"] = 16 if kind == "no reduction" else 8  # then there is an empty parameter
     given = {"paths": [text], "steps": 10, "sizes": sizes, "context": 32, "batch_size": 6, "bf16": False}
     settings = TrainSettings(**given, recompute=kind == "recompute")
-    texts, build = prepare(settings), liquidlm.run.build_model
-    liquidlm.run.build_model = lambda *given: randomise(build(*given))
+    texts, build = prepare(settings), liquidlm.training.trainer.build_model
+    liquidlm.training.trainer.build_model = lambda *given: randomise(build(*given))
     with processes() as together:
         unused, one = Path("unused"), Processes(together.device)
         alone, shared = (Run(settings, texts, unused, of) for of in (one, together))
@@ -230,7 +230,8 @@ def test_a_mistake_is_said_once(text: Path, tmp_path: Path) -> None:
     )
     lines = [line for line in printed.splitlines() if "error: " in line]
     assert all(said in line for said, line in zip(MISTAKES, lines, strict=True)), printed
-    assert printed.count("[2, 2]\n") == 2 and "liquidlm/train.py" not in printed  # no traceback of ours
+    assert printed.count("[2, 2]\n") == 2
+    assert "liquidlm/training/loop.py" not in printed  # no traceback of ours
 
 
 DIES = """

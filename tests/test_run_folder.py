@@ -13,12 +13,12 @@ import torch
 from training import settings, weights
 
 from liquidlm.errors import LiquidError
-from liquidlm.folder import checkpoints
-from liquidlm.optim import Optimisers
-from liquidlm.report import Report
-from liquidlm.run import Run
-from liquidlm.run_folder import LOCK, run_folder
-from liquidlm.train import resume, train
+from liquidlm.inference.checkpoints import checkpoints
+from liquidlm.training.loop import resume, train
+from liquidlm.training.optim import Optimisers
+from liquidlm.training.progress import Report
+from liquidlm.training.run_folder import LOCK, run_folder
+from liquidlm.training.trainer import Run
 
 HOLD = "import sys\nfrom filelock import FileLock\n"
 HOLD += "with FileLock(sys.argv[1]):\n    print('held', flush=True)\n    sys.stdin.read()\n"

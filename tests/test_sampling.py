@@ -8,8 +8,8 @@ import torch
 from helpers import randomise
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.folder import load_model, save_model
-from liquidlm.generate import COLDEST, Draw, Sampling, read_output, write, write_timed
+from liquidlm.inference.generate import COLDEST, Draw, Sampling, read_output, write, write_timed
+from liquidlm.inference.saving import load_model, save_model
 from liquidlm.serve.app import create_app
 from liquidlm.serve.batch import Row
 from liquidlm.serve.jobs import Job
@@ -60,7 +60,7 @@ def test_our_own_loops_do(folder, sampling):
 
 
 def test_the_server_does_and_tells_of_no_other_probabilities(folder):
-    from liquidlm.generate import suppressed
+    from liquidlm.inference.generate import suppressed
 
     model = LiquidTextGenerationModel.from_pretrained(folder)
     model.generation_config.suppress_tokens = [104]

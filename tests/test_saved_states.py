@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel, session
-from liquidlm.folder import load_model, save_model
-from liquidlm.saved import alone
-from liquidlm.state import LiquidCache
-from liquidlm.surprise import SurpriseReader
+from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
+from liquidlm.cli import write as session
+from liquidlm.inference.saving import load_model, save_model
+from liquidlm.inference.state_files import alone
+from liquidlm.inference.surprise import SurpriseReader
+from liquidlm.nn.state import LiquidCache
 from tests.helpers import randomise
 from tests.test_streams import Raw, command  # noqa: F401
 

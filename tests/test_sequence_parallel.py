@@ -9,11 +9,11 @@ import torch.distributed as dist
 from helpers import randomise
 from test_processes import python
 
-import liquidlm.body
-from liquidlm.config import LiquidConfig
+import liquidlm.model.body
 from liquidlm.errors import LiquidError
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.sequence_parallel import sequence_parallel
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.training.sequence_parallel import sequence_parallel
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built without gloo")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built
 def in_parts(segment: int) -> None:
     """Prints how far loss, logits, the state at the end and every gradient are from one process's, with
     `segment` tokens going through the blocks together."""
-    liquidlm.body.SEGMENT = segment
+    liquidlm.model.body.SEGMENT = segment
     dist.init_process_group("gloo")
     rank, count = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)

@@ -19,8 +19,8 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from serving import NAME, TOKENIZER, ask, idle, load, served, tiny
 
-from liquidlm import cli
-from liquidlm.folder import save_model
+from liquidlm.cli import main as cli
+from liquidlm.inference.saving import save_model
 from liquidlm.serve.server import LOOPBACK
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from liquidlm import LiquidConfig
 from liquidlm.errors import LiquidError
-from liquidlm.settings import TrainSettings
+from liquidlm.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from liquidlm.muon import Muon
-from liquidlm.sharded_muon import ShardedMuon
+from liquidlm.training.muon import Muon
+from liquidlm.training.sharded_muon import ShardedMuon
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built without gloo")
 OPTIONS = {"lr": 0.1, "weight_decay": 0.5, "momentum": 0.9, "bf16": False}

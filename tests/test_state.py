@@ -8,7 +8,7 @@ from helpers import normal
 from safetensors.torch import save_file
 
 from liquidlm.errors import LiquidError
-from liquidlm.state import CellState, LiquidCache
+from liquidlm.nn.state import CellState, LiquidCache
 
 ROWS = 3
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from helpers import error, randomise, state_error
 
-from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.step import LiquidStep
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.step import LiquidStep
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from liquidlm import cli, startup
-from liquidlm.streams import standard_streams
+from liquidlm.cli import main as cli
+from liquidlm.runtime import startup
+from liquidlm.runtime.streams import standard_streams
 
 
 class Raw(io.RawIOBase):
@@ -119,7 +120,7 @@ def test_ctrl_c_while_it_starts_is_quiet() -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as child:
         assert child.stderr is not None
-        next(line for line in child.stderr if "liquidlm.startup" in line)
+        next(line for line in child.stderr if "liquidlm.runtime.startup" in line)
         child.send_signal(signal.SIGINT)
         said = child.stderr.read()
         assert child.wait(60) == 130

@@ -15,18 +15,29 @@ import numpy as np
 import pytest
 import torch
 
-from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel, cli
-from liquidlm.corpus import read_documents
-from liquidlm.data import tokenize_documents
+from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
+from liquidlm.cli import main as cli
+from liquidlm.cli.watch import printer
 from liquidlm.errors import LiquidError
-from liquidlm.evaluate import evaluate
-from liquidlm.files import write_folder
-from liquidlm.folder import load_model, save_model
-from liquidlm.saved import fingerprint
-from liquidlm.settings import TrainSettings
-from liquidlm.surprise import LATE, LONGEST, MEMORY, UNTIMED, Line, LineCutter, Piece, SurpriseReader, Usual
-from liquidlm.train import train
-from liquidlm.watching import printer
+from liquidlm.inference.evaluate import evaluate
+from liquidlm.inference.saving import load_model, save_model
+from liquidlm.inference.state_files import fingerprint
+from liquidlm.inference.surprise import (
+    LATE,
+    LONGEST,
+    MEMORY,
+    UNTIMED,
+    Line,
+    LineCutter,
+    Piece,
+    SurpriseReader,
+    Usual,
+)
+from liquidlm.runtime.files import write_folder
+from liquidlm.text.batches import tokenize_documents
+from liquidlm.text.corpus import read_documents
+from liquidlm.training.loop import train
+from liquidlm.training.settings import TrainSettings
 from tests.helpers import randomise
 
 SIZES = {"embedding_dim": 16, "latent_dim": 8, "hidden_size": 32, "num_hidden_layers": 2, "ngram_rows": 64}
@@ -349,7 +360,7 @@ def test_an_interrupt_saves_the_state(watch, trained: Path, tmp_path: Path, monk
 
         return show
 
-    monkeypatch.setattr("liquidlm.watching.printer", interrupted)
+    monkeypatch.setattr("liquidlm.cli.watch.printer", interrupted)
     state = tmp_path / "log.state"
     data = EVERY.encode() * 2
     code, _, err = watch(trained, "--state", state, stdin=data)

@@ -5,10 +5,11 @@ import torch
 from helpers import error, randomise
 from safetensors import safe_open
 
-from liquidlm import LiquidConfig, LiquidTextGenerationModel, embedding
+from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.errors import LiquidError
-from liquidlm.optim import liquid_optimisers
-from liquidlm.step import LiquidStep
+from liquidlm.model.step import LiquidStep
+from liquidlm.nn import embedding
+from liquidlm.training.optim import liquid_optimisers
 
 SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 2}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}

@@ -6,8 +6,8 @@ from helpers import error, gradients, normal, randomise, uniform
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liquidlm.cells import ImprovedLiquidTimeCell
 from liquidlm.errors import LiquidError
+from liquidlm.nn.cells import ImprovedLiquidTimeCell
 
 HIDDEN, ROWS = 6, 5
 PRECISE = {"rtol": 1e-9, "atol": 1e-11}

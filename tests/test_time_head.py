@@ -10,9 +10,9 @@ from helpers import error, event_times, randomise, state_error
 from torch.distributions import Categorical, LogNormal, MixtureSameFamily
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.generate import Sampling, read_output, write_timed
-from liquidlm.time_head import NARROWEST, GapDistribution, TimeHead
-from liquidlm.timestamps import next_gaps
+from liquidlm.inference.generate import Sampling, read_output, write_timed
+from liquidlm.nn.time_head import NARROWEST, GapDistribution, TimeHead
+from liquidlm.nn.timestamps import next_gaps
 
 V, H, K = 30, 16, 4
 SMALL: dict[str, Any] = {

@@ -23,8 +23,8 @@ from helpers import (
     uniform,
 )
 
-from liquidlm.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from liquidlm.errors import LiquidError
+from liquidlm.nn.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 
 
 @pytest.fixture(params=[TimeMixer, AsyncLiquidCell, NonlinearMixer], ids=lambda kind: kind.__name__)

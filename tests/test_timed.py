@@ -9,16 +9,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from liquidlm.cli import app
-from liquidlm.corpus import Document, portions, read_documents, survey
-from liquidlm.data import StreamBatches, tokenize_documents
+from liquidlm.cli.main import app
 from liquidlm.errors import LiquidError
-from liquidlm.session import TimedLines, prompt_events
-from liquidlm.settings import TrainSettings
-from liquidlm.timed import Event, find_stamp, read_events, seconds, stamp
-from liquidlm.token_cache import cached_tokens
-from liquidlm.tokenizer import LEDTokenizerWrapper
-from liquidlm.training_text import prepare
+from liquidlm.inference.timed_text import TimedLines, prompt_events
+from liquidlm.text.batches import StreamBatches, tokenize_documents
+from liquidlm.text.corpus import Document, portions, read_documents, survey
+from liquidlm.text.event_files import Event, find_stamp, read_events, seconds, stamp
+from liquidlm.text.token_cache import cached_tokens
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from liquidlm.training.settings import TrainSettings
+from liquidlm.training.text import prepare
 
 NEW_YEAR = 1_704_067_200.0  # 2024-01-01T00:00:00Z
 

@@ -11,23 +11,23 @@ from transformers.utils.logging import warning_once
 
 from liquidlm import ImprovedLiquidTimeCell, LEDTokenizerWrapper, LiquidConfig, LiquidError
 from liquidlm import LiquidTextGenerationModel as Model
-from liquidlm.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
-from liquidlm.corpus import Document
-from liquidlm.data import StreamBatches, TokenCorpus, tokenize_documents
-from liquidlm.evaluate import evaluate
-from liquidlm.events import Events
-from liquidlm.export import ExportedStep
-from liquidlm.folded import FoldedEmbedding
-from liquidlm.generate import Sampling, read_output, write_timed
-from liquidlm.inspection import examine
-from liquidlm.ode import integrate
-from liquidlm.sequence_parallel import sequence_parallel
+from liquidlm.inference.evaluate import evaluate
+from liquidlm.inference.export import ExportedStep
+from liquidlm.inference.generate import Sampling, read_output, write_timed
+from liquidlm.inference.inspection import examine
+from liquidlm.inference.surprise import SurpriseReader
+from liquidlm.model.folded import FoldedEmbedding
+from liquidlm.model.step import LiquidStep
+from liquidlm.nn.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
+from liquidlm.nn.events import Events
+from liquidlm.nn.ode import integrate
+from liquidlm.nn.timestamps import elapsed, in_float64, next_gaps
 from liquidlm.serve.jobs import Job
 from liquidlm.serve.prefixes import PrefixCache, Prompt
 from liquidlm.serve.reading import Reading
-from liquidlm.step import LiquidStep
-from liquidlm.surprise import SurpriseReader
-from liquidlm.timestamps import elapsed, in_float64, next_gaps
+from liquidlm.text.batches import StreamBatches, TokenCorpus, tokenize_documents
+from liquidlm.text.corpus import Document
+from liquidlm.training.sequence_parallel import sequence_parallel
 
 TODAY = 1_700_000_000
 STEPS = torch.tensor([0, 1, 1, 3, 10, 10, 11, 40, 41, 43, 44, 44])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from liquidlm.errors import LiquidError
-from liquidlm.timestamps import elapsed, generate_timestamps
+from liquidlm.nn.timestamps import elapsed, generate_timestamps
 
 INF = math.inf
 

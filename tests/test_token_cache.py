@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from liquidlm import LEDTokenizerWrapper
-from liquidlm.corpus import Document
-from liquidlm.files import verify
-from liquidlm.token_cache import FOLDER, cached_tokens
+from liquidlm.runtime.files import verify
+from liquidlm.text.corpus import Document
+from liquidlm.text.token_cache import FOLDER, cached_tokens
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import RobertaTokenizer
 
-from liquidlm import tokenizer as module
 from liquidlm.errors import LiquidError
-from liquidlm.tokenizer import SPECIAL_TOKENS, LEDTokenizerWrapper
+from liquidlm.text import tokenizer as module
+from liquidlm.text.tokenizer import SPECIAL_TOKENS, LEDTokenizerWrapper
 
 REPOSITORY = Path(__file__).parents[1]
 LED = REPOSITORY.parent / "shared" / "data" / "led-bpe"

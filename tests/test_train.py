@@ -18,19 +18,20 @@ import torch
 from safetensors.torch import load_file
 from training import ALONE, settings, weights
 
-from liquidlm import train as training
-from liquidlm.block import LiquidBlock
-from liquidlm.builtin_text import builtin_documents
-from liquidlm.corpus import Document
 from liquidlm.errors import LiquidError
-from liquidlm.files import remove_folder, verify
-from liquidlm.folder import checkpoints, load_model
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.optim import clip_gradients
-from liquidlm.report import plot_curve, read_curve
-from liquidlm.run import ROLL_BACK, Rounds, Run
-from liquidlm.train import resume, train
-from liquidlm.training_text import _head, prepare
+from liquidlm.inference.checkpoints import checkpoints
+from liquidlm.inference.saving import load_model
+from liquidlm.model.block import LiquidBlock
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.runtime.files import remove_folder, verify
+from liquidlm.text.builtin import builtin_documents
+from liquidlm.text.corpus import Document
+from liquidlm.training import loop as training
+from liquidlm.training.loop import resume, train
+from liquidlm.training.optim import clip_gradients
+from liquidlm.training.progress import plot_curve, read_curve
+from liquidlm.training.text import _head, prepare
+from liquidlm.training.trainer import ROLL_BACK, Rounds, Run
 
 
 def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path, drawn) -> None:
@@ -67,7 +68,7 @@ def test_a_large_text_is_trained_on_from_a_file_as_from_memory(
 ) -> None:
     monkeypatch.setenv("LIQUIDLM_CACHE", str(tmp_path / "cache"))
     train(settings(text, steps=5, tokenizer="bpe:300"), tmp_path / "memory")
-    monkeypatch.setattr("liquidlm.training_text.IN_MEMORY", 100)
+    monkeypatch.setattr("liquidlm.training.text.IN_MEMORY", 100)
     train(settings(text, steps=5, tokenizer="bpe:300"), tmp_path / "file")
     assert list((tmp_path / "cache").rglob("tokens.bin"))
     kept, stored = (weights(tmp_path / name) for name in ("memory", "file"))

@@ -19,12 +19,12 @@ from transformers import (
     pipeline,
 )
 
-from liquidlm.config import LiquidConfig
 from liquidlm.errors import LiquidError
-from liquidlm.events import Events
-from liquidlm.model import LiquidTextGenerationModel
-from liquidlm.state import LiquidCache, fresh_time
-from liquidlm.tokenizer import LEDTokenizerWrapper
+from liquidlm.model.config import LiquidConfig
+from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.nn.events import Events
+from liquidlm.nn.state import LiquidCache, fresh_time
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
 SMALL = {

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from liquidlm.processes import Processes
-from liquidlm.settings import TrainSettings
+from liquidlm.training.processes import Processes
+from liquidlm.training.settings import TrainSettings
 
 ALONE = Processes(torch.device("cpu"))
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 32, "latent_dim": 8}

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from ..precision import product_dtype
+from ..runtime.precision import product_dtype
 from .function import apply, in_own_precision
 from .slabs import Workspace, slabs
 

@@ -16,8 +16,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
 from ..errors import LiquidError
-from ..model import LiquidTextGenerationModel
-from ..tokenizer import LEDTokenizerWrapper
+from ..model.language_model import LiquidTextGenerationModel
+from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import refusal
 from .engine import Busy
 from .limits import BodyLimit, KeyCheck, Limits

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import LiquidError
-from ..generate import Draw
-from ..model import LiquidTextGenerationModel
-from ..state import LiquidCache
-from ..step import LiquidStep
+from ..inference.generate import Draw
+from ..model.language_model import LiquidTextGenerationModel
+from ..model.step import LiquidStep
+from ..nn.state import LiquidCache
 from .jobs import Job, Token
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from ..errors import LiquidError, first_line
-from ..folded import FoldedEmbedding
-from ..generate import suppressed
-from ..model import LiquidTextGenerationModel
-from ..step import LiquidStep
+from ..inference.generate import suppressed
+from ..model.folded import FoldedEmbedding
+from ..model.language_model import LiquidTextGenerationModel
+from ..model.step import LiquidStep
 from .batch import Batch, Row
 from .jobs import Ended, Event, Job, Read
 from .prefixes import PrefixCache

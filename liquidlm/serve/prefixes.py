@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
-from ..state import CellState
+from ..nn.state import CellState
 
 GRID = 512
 """Prompts are read in pieces that end at multiples of so many tokens, and at their end."""

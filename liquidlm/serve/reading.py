@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..folded import FoldedEmbedding
-from ..model import LiquidTextGenerationModel
-from ..state import LiquidCache
+from ..model.folded import FoldedEmbedding
+from ..model.language_model import LiquidTextGenerationModel
+from ..nn.state import LiquidCache
 from .jobs import Job
 from .prefixes import GRID, PrefixCache, Snapshot
 

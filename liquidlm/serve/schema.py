@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ..generate import Sampling
+from ..inference.generate import Sampling
 
 MOST_IDS = 2**31 - 1
 MOST_EXACT = 2**53 - 1

@@ -10,8 +10,8 @@ import torch
 import uvicorn
 
 from ..errors import LiquidError
-from ..folder import load_model
-from ..precision import best_device
+from ..inference.saving import load_model
+from ..runtime.precision import best_device
 from .app import create_app
 from .limits import Limits
 

@@ -15,14 +15,14 @@ from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.responses import Response
 
-from ..body import SEGMENT
 from ..errors import LiquidError
-from ..folder import mask_surplus
-from ..inspection import token_time_constants
-from ..model import LiquidTextGenerationModel
-from ..session import TimedLines, timed_prompt
-from ..state import LiquidCache
-from ..tokenizer import LEDTokenizerWrapper
+from ..inference.inspection import token_time_constants
+from ..inference.saving import mask_surplus
+from ..inference.timed_text import TimedLines, timed_prompt
+from ..model.body import SEGMENT
+from ..model.language_model import LiquidTextGenerationModel
+from ..nn.state import LiquidCache
+from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import error_body
 from .engine import Busy
 from .jobs import Job

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..tokenizer import LEDTokenizerWrapper
+from ..text.tokenizer import LEDTokenizerWrapper
 from .text import Piece
 from .writer import Choice
 

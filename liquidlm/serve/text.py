@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..session import TimedLines
-from ..tokenizer import LEDTokenizerWrapper
+from ..inference.timed_text import TimedLines
+from ..text.tokenizer import LEDTokenizerWrapper
 from .jobs import Ended, Token
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..model import LiquidTextGenerationModel
+from ..model.language_model import LiquidTextGenerationModel
 from .engine import Busy, Engine
 from .jobs import Ended, Event, Job, Read, Token
 from .limits import Limits

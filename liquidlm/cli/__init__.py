@@ -1,0 +1,1 @@
+"""The command line: a file per command, which parses, calls and prints."""

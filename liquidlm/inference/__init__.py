@@ -1,0 +1,1 @@
+"""What is done with a trained model: load, write, evaluate, mark lines, inspect, export."""

@@ -1,0 +1,34 @@
+"""Checkpoints of a run: where they lie, and which is the newest that is whole."""
+
+from pathlib import Path
+
+from ..errors import LiquidError
+from ..runtime.files import verify
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:08}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which a checkpoint was taken."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """A run's checkpoints, the newest first."""
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in found if path.is_dir()), reverse=True)
+
+
+def newest_whole(steps: list[Path]) -> tuple[Path, list[str]]:
+    """The newest undamaged checkpoint, and what is wrong with each newer one."""
+    wrong = []
+    for step in steps:
+        try:
+            verify(step)
+        except LiquidError as error:
+            wrong.append(str(error))
+        else:
+            return step, wrong
+    raise LiquidError(f"no whole checkpoint is left: {wrong[0]}")

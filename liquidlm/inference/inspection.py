@@ -1,0 +1,237 @@
+"""A transcript with what a model makes of it, over its own time: `liquidlm inspect`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from ..errors import LiquidError
+from ..model.block import LiquidBlock, products_in
+from ..model.body import SEGMENT
+from ..model.language_model import LiquidTextGenerationModel
+from ..nn.cells import AsyncLiquidCell, TimeMixer
+from ..nn.events import Events
+from ..nn.state import CellState, LiquidCache
+from ..runtime.files import write_file
+from ..text.corpus import Document
+from ..text.tokenizer import LEDTokenizerWrapper
+from .generate import read_output
+
+LEVELS = (0.1, 0.5, 0.9)
+"""Quantiles of the next gap that are drawn."""
+LABEL = 60
+"""Characters of an event's text that are shown."""
+
+
+@dataclass
+class Anatomy:
+    """What a model does at each of E events, in seconds where it is a time.
+
+    Attributes:
+        times, texts: of the events.
+        gaps: from each event to the next, of all but the last.
+        quantiles: LEVELS of those as foretold at the event's last token; None without a time head.
+        time_constants: per block, quartiles over units and the event's tokens.
+        retention: per memory block, what is left in each head, at the event, of what it held at the first.
+        attention: per memory block, |weight| of each event in the reads of each, summed over tokens and
+            heads, over the largest.
+    """
+
+    times: Float64[np.ndarray, " e"]
+    texts: list[str]
+    gaps: Float64[np.ndarray, " e_minus_1"]
+    quantiles: Float64[np.ndarray, "3 e_minus_1"] | None = None
+    time_constants: dict[str, Float64[np.ndarray, "3 e"]] = field(default_factory=dict)
+    retention: dict[str, Float64[np.ndarray, "e n"]] = field(default_factory=dict)
+    attention: dict[str, Float64[np.ndarray, "e e"]] = field(default_factory=dict)
+
+
+@torch.inference_mode()
+def examine(
+    model: LiquidTextGenerationModel,
+    tokenizer: LEDTokenizerWrapper,
+    document: Document,
+    first: int = 0,
+    count: int = 40,
+) -> Anatomy:
+    """`count` events of a document with times from number `first` on, those before it read into the state.
+
+    Raises:
+        LiquidError: it has no times, fewer than two events from there on, or too much text to draw.
+    """
+    if not document.marks:
+        raise LiquidError(f"{document.source} has no times to draw over")
+    ends = [*(at for at, _ in document.marks[1:]), len(document.text)]
+    texts = [document.text[at:end] for (at, _), end in zip(document.marks, ends, strict=True)]
+    runs = tokenizer.encode_all(texts)
+    number = np.repeat(np.arange(len(texts)), [len(run) for run in runs])
+    number = np.concatenate([[0], number])  # `<s>` is at the first event's time
+    shown = np.flatnonzero((number >= first) & (number < first + count))
+    if shown.size > SEGMENT:
+        raise LiquidError(f"{count} events from number {first} on have over {SEGMENT:,} tokens: draw fewer")
+    last = int(number[shown[-1]]) if shown.size else first
+    if last - first < 1:
+        raise LiquidError(f"{document.source} has {len(texts)} events: fewer than two from number {first} on")
+    begin, end = int(shown[0]), int(shown[-1]) + 1
+    tokens = np.concatenate([[tokenizer.bos_token_id], *runs])[:end].astype(np.int64)
+    clock = np.array([time for _, time in document.marks], np.float64)
+    ids = torch.from_numpy(tokens)[None].to(model.device)
+    times = torch.from_numpy(clock[number[:end]])[None].to(model.device)
+    state = model.new_state()
+    if begin:
+        read_output(model, ids[:, :begin], state, times[:, :begin])
+    output, seen = _seen(model, ids[:, begin:], times[:, begin:], state)
+    of_event = number[begin:end] - first
+    every = clock[first : last + 1]
+    found = Anatomy(every, [text.strip() for text in texts[first : last + 1]], np.diff(every))
+    if model.time_head is not None:
+        final = np.flatnonzero(np.diff(of_event, append=of_event[-1] + 1))[:-1]  # an event's last token
+        gap = model.next_gap(output.features[0, final], ids[0, begin + final + 1])
+        scale = model.config.time_scale
+        found.quantiles = np.stack([gap.quantile(level).double().cpu().numpy() * scale for level in LEVELS])
+    for number_, (block, (x, events, before)) in enumerate(zip(model.blocks, seen, strict=True)):
+        with products_in(x.dtype, x.device):
+            _examine_block(f"block {number_}", cast(LiquidBlock, block), x, events, before, of_event, found)
+    return found
+
+
+@torch.inference_mode()
+def token_time_constants(
+    model: LiquidTextGenerationModel, ids: Int[Tensor, "1 t"]
+) -> Float[Tensor, "blocks t 3"]:
+    """Quartiles, over a block's units, of the time constants with which its state relaxes after each token,
+    in units of the times; the tokens one unit apart, from an empty state."""
+    _, seen = _seen(model, ids, None, model.new_state(), logits_to_keep=1)
+    levels = torch.tensor((0.25, 0.5, 0.75), dtype=torch.float64)
+    found = []
+    for block, (x, events, state) in zip(model.blocks, seen, strict=True):
+        mixer, u = cast(TimeMixer, block.mixer), cast(Any, block).mixer_norm(x)
+        with products_in(u.dtype, u.device):
+            context, _ = mixer.context(mixer.conv(u, events, state.conv)[0], events, state)
+            found.append(_time_constants(mixer, context, events, state).cpu())
+    return torch.stack([constants.quantile(levels, 1).mT for constants in found])
+
+
+def _seen(
+    model: LiquidTextGenerationModel,
+    ids: Int[Tensor, "1 t"],
+    times: Float64[Tensor, "1 t"] | None,
+    state: LiquidCache,
+    logits_to_keep: int = 0,
+) -> tuple[Any, list[tuple[Float[Tensor, "1 t h"], Events, CellState]]]:
+    """The output for these tokens, at most a SEGMENT, and what every block is given for it."""
+    seen: list[Any] = []
+    hooks = [block.register_forward_pre_hook(lambda _, given: seen.append(given)) for block in model.blocks]
+    try:
+        output = model(
+            ids, timestamps=times, past_key_values=state, use_cache=True, logits_to_keep=logits_to_keep
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return output, seen
+
+
+def _time_constants(
+    mixer: TimeMixer, context: Float[Tensor, "1 t h"], events: Events, state: CellState
+) -> Float64[Tensor, "t h"]:
+    """Of every unit at every token, in units of the times."""
+    cell = mixer.cell
+    before = None
+    if cell.neuron.context == "state":
+        h = cell.scan(context, events.duration, state.h)
+        before = torch.cat([state.h[:, None], h[:, :-1]], 1)
+    rate, _ = cell.neuron.conductances(context, before)
+    weight = 1.0 if events.gap_weight is None else events.gap_weight
+    pace = cell.own_time(context, torch.full_like(events.gap, weight))
+    return (mixer.time_scale / (rate * pace))[0].double()
+
+
+def _examine_block(
+    name: str,
+    block: LiquidBlock,
+    x: Float[Tensor, "1 t h"],
+    events: Events,
+    state: CellState,
+    of_event: np.ndarray,
+    found: Anatomy,
+) -> None:
+    """Adds a block's time constants, and its memories' retention and attention."""
+    mixer, count = cast(TimeMixer, block.mixer), len(found.times)
+    u = block.mixer_norm(x)
+    c = mixer.conv(u, events, state.conv)[0]
+    context, _ = mixer.context(c, events, state)
+    constants = _time_constants(mixer, context, events, state).cpu().numpy()
+    found.time_constants[name] = np.stack(
+        [np.quantile(constants[of_event == event], (0.25, 0.5, 0.75)) for event in range(count)], 1
+    )
+    if not isinstance(mixer, AsyncLiquidCell):
+        return
+    reads = mixer.reads(c, events)
+    decay = reads.log_decay[0, :: mixer.num_writes].double()  # an event's first write is after its gap
+    decay = decay.masked_fill(torch.from_numpy(of_event == 0).to(decay.device)[:, None], 0.0)
+    kept = decay.cumsum(0)
+    at = np.searchsorted(of_event, np.arange(count), "right") - 1
+    found.retention[name] = kept[at].exp().clamp(max=1.0).cpu().numpy()
+    weights = mixer.weights(u, events, state)
+    assert weights is not None
+    member = F.one_hot(torch.from_numpy(of_event), count).to(weights.dtype).to(weights.device)
+    by_event = member.mT @ weights[0].abs().sum(0) @ member
+    found.attention[name] = (by_event / by_event.max().clamp(min=1e-30)).double().cpu().numpy()
+
+
+def draw(found: Anatomy, file: Path) -> Path:
+    """The plot, a PNG: events and gaps; the next gap as foretold; time constants; retention; attention."""
+    from matplotlib.figure import Figure
+
+    blocks, at = len(found.attention), found.times - found.times[0]
+    figure = Figure(figsize=(13, 13 + 4 * bool(blocks)), layout="constrained")
+    grid = figure.add_gridspec(4 + bool(blocks), 1, height_ratios=[1.2, 1, 1, 1, *([1.6] if blocks else [])])
+    said = figure.add_subplot(grid[0])
+    when, constants, kept = (figure.add_subplot(grid[i], sharex=said) for i in (1, 2, 3))
+    said.vlines(at, 0, 1, color="#9db8d2")
+    for time, text in zip(at, found.texts, strict=True):
+        short = text[:LABEL] + "…" * (len(text) > LABEL)
+        said.text(time, 0.02, short.replace("$", r"\$"), rotation=90, fontsize=6, va="bottom", ha="right")
+    said.set(title="events", yticks=[], ylim=(0, 1))
+    _draw_gaps(when, at, found)
+    for name, (low, middle, high) in found.time_constants.items():
+        (line,) = constants.step(at, middle, where="post", label=name)
+        constants.fill_between(at, low, high, step="post", alpha=0.15, color=line.get_color())
+    constants.set(title="time constants, median and quartiles over units", ylabel="seconds", yscale="log")
+    constants.legend(fontsize="small")
+    for name, heads in found.retention.items():
+        for head in range(heads.shape[1]):
+            kept.plot(at, heads[:, head], label=f"{name}, head {head}")
+    kept.set(title="what is left of a memory as it was at the first event", ylim=(0, 1.05))
+    kept.set_xlabel("seconds since the first event")
+    if found.retention:
+        kept.legend(fontsize="small")
+    if blocks:
+        maps = grid[4].subgridspec(1, blocks)
+        for i, (name, weights) in enumerate(found.attention.items()):
+            axis = figure.add_subplot(maps[i])
+            axis.imshow(weights, cmap="magma", vmin=0, vmax=weights.max())
+            axis.set(
+                title=f"{name}: what each event reads of each",
+                xlabel="written by event",
+                ylabel="read at event",
+            )
+    return write_file(file, lambda part: figure.savefig(part, format="png", dpi=120))
+
+
+def _draw_gaps(axis: Any, at: np.ndarray, found: Anatomy) -> None:
+    """The gaps that came, over the band foretold."""
+    least = max(1e-3, found.gaps[found.gaps > 0].min(initial=1.0) / 3)  # where gaps of 0 are drawn
+    if found.quantiles is not None:
+        low, middle, high = np.maximum(found.quantiles, least)
+        axis.vlines(at[:-1], low, high, color="#9db8d2", linewidth=4, label="foretold, 10 % to 90 %")
+        axis.plot(at[:-1], middle, "_", color="#1f4e79", label="its median")
+    axis.plot(at[:-1], np.maximum(found.gaps, least), ".", color="#c8553d", label="gap to the next event")
+    axis.set(title="when the next event comes", ylabel="seconds", yscale="log")
+    axis.legend(fontsize="small")

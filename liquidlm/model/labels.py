@@ -1,0 +1,56 @@
+"""Where documents start within a batch, and what should follow each token."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import LiquidError
+from ..ops import IGNORED
+
+
+def document_starts(
+    starts: Tensor | None,
+    position_ids: Tensor | None,
+    seq_idx: Tensor | None,
+    input_ids: Tensor,
+    real: Tensor | None,
+) -> Tensor | None:
+    """Where documents start, by any of the ways to say it.
+
+    Raises:
+        LiquidError: position_ids of another shape than the tokens.
+    """
+    marks = [] if starts is None else [starts]
+    if position_ids is None and seq_idx is None:
+        return starts
+    real = torch.ones_like(input_ids, dtype=torch.bool) if real is None else real
+    before = _before(real)
+    first, before = before < 0, before.clamp(min=0)
+    if position_ids is not None:
+        if position_ids.shape not in (input_ids.shape, (1, input_ids.shape[1])):
+            raise LiquidError(
+                f"position_ids must have the shape of the tokens, {tuple(input_ids.shape)},"
+                f" not {tuple(position_ids.shape)}"
+            )
+        number = position_ids.expand_as(input_ids)
+        follows = torch.where(first, number != 0, number == number.gather(1, before) + 1)
+        marks.append(real & ~follows)
+    if seq_idx is not None:
+        marks.append(real & ~first & (seq_idx != seq_idx.gather(1, before)))
+    return torch.stack(marks).any(0)
+
+
+def _before(real: Tensor) -> Tensor:
+    """The column of the last real token before each; −1 where there is none."""
+    columns = real * torch.arange(1, real.shape[1] + 1, device=real.device)
+    return F.pad(columns, (1, -1)).cummax(1).values - 1
+
+
+def shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
+    """What should follow each token: the next label, but nothing beside padding or across documents."""
+    following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    if starts is not None:
+        following = following.masked_fill(F.pad(starts[:, 1:], (0, 1)), IGNORED)
+    if real is not None:
+        following = following.masked_fill(~(real & F.pad(real[:, 1:], (0, 1))), IGNORED)
+    return following

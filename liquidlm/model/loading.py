@@ -1,0 +1,98 @@
+"""Weights from a folder: all that it should have, and what its reader asked to begin anew."""
+
+import warnings
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from ..errors import LiquidError
+
+if TYPE_CHECKING:
+    from .body import LiquidModel
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+class LoadingMixin:
+    """`from_pretrained`, where no weight is a random number that nobody asked for."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *args: Any,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """As transformers'. What the folder's own config has must be among its weights.
+
+        Three wishes begin weights anew, and a warning names them: a config, or options of it such as
+        `time_components=2`, of a model with parts that the folder's has not; `ignore_mismatched_sizes`; and
+        `output_loading_info`, which lists what is missing for the caller to judge, as transformers' does.
+
+        Raises:
+            LiquidError: weights are missing, or of other sizes, and neither was asked for; with a time head,
+                another number of blocks.
+        """
+        kwargs["ignore_mismatched_sizes"] = True  # transformers' own refusal is a RuntimeError without names
+        load, folder = cast(Any, super()).from_pretrained, pretrained_model_name_or_path
+        model, info = load(folder, *args, output_loading_info=True, **kwargs)
+        missing, others = set(info["missing_keys"]), sorted(info["mismatched_keys"])
+        if others and not ignore_mismatched_sizes:
+            _, theirs, own = others[0]
+            raise LiquidError(
+                f"the weights are not this model's: {_some([name for name, *_ in others])} (the first is"
+                f" {tuple(theirs)} in {folder}, and {tuple(own)} here);"
+                " ignore_mismatched_sizes=True begins such weights anew"
+            )
+        if folder is not None:
+            hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            saved, own = cast(Any, cls).config_class.from_pretrained(folder, **hub), model.config
+            timed = saved.time_components or own.time_components
+            if timed and saved.num_hidden_layers != own.num_hidden_layers:
+                raise LiquidError(
+                    f"{folder} has num_hidden_layers={saved.num_hidden_layers}, not {own.num_hidden_layers}:"
+                    " with a time head, whose block follows them, their number must stay"
+                )
+            if missing and not output_loading_info and (lacking := missing & _weights_of(cls, saved)):
+                raise LiquidError(
+                    f"the weights are not this model's: {folder} lacks {_some(lacking)}; only parts that its"
+                    " config.json has not can begin anew, as with time_components=2"
+                )
+        if new := missing | {name for name, *_ in others}:
+            _begin(model, new)
+            warnings.warn(f"new weights, to be trained: {_some(new)}", stacklevel=2)
+        return (model, info) if output_loading_info else model
+
+    def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:
+        """As transformers', which takes a tied table that the folder lacks for one that it has."""
+        missing = set(loading_info.missing_keys)
+        cast(Any, super()).mark_tied_weights_as_initialized(loading_info)
+        tied = cast(dict[str, str], cast(Any, self).all_tied_weights_keys).items()
+        loading_info.missing_keys |= {source for name, source in tied if {name, source} <= missing}
+
+
+def _weights_of(cls: Any, config: Any) -> set[str]:
+    """The names of the weights that a config asks for."""
+    with torch.device("meta"):
+        return set(cls(config).state_dict())
+
+
+@torch.no_grad()
+def _begin(model: "LiquidModel", names: Collection[str]) -> None:
+    """Give these weights the values with which a model begins."""
+    fresh, own = type(model)(model.config).state_dict(), model.state_dict()
+    for name in names:
+        if own[name].is_meta:
+            raise LiquidError(
+                f"{name} is new and would be offloaded: load the model without device_map, and save it first"
+            )
+        own[name].copy_(fresh[name])
+
+
+def _some(names: Collection[str]) -> str:
+    """The first few, and how many more."""
+    first, more = sorted(names)[:3], len(names) - 3
+    return ", ".join(first) + (f" and {more} more" if more > 0 else "")

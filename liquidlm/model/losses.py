@@ -1,0 +1,84 @@
+"""What a pass costs in nats: what follows each token, and when."""
+
+from typing import TYPE_CHECKING, TypeGuard
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..ops import IGNORED, linear_cross_entropy
+
+if TYPE_CHECKING:
+    from .body import Hidden
+    from .language_model import LiquidTextGenerationModel
+
+
+class Losses:
+    """Sums, over the segments of a pass, of −ln p of what follows each token and of the gap before it.
+
+    Attributes:
+        total: both sums.
+    """
+
+    def __init__(
+        self,
+        model: "LiquidTextGenerationModel",
+        targets: Int[Tensor, "b t"],
+        gaps: Float[Tensor, "b t"] | None,
+    ):
+        model.embedding.check_ids(targets.masked_fill(targets == IGNORED, 0))
+        self.model, self.targets, self.gaps = model, targets, gaps
+        self.total: Tensor | None = None
+
+    def add(self, part: slice, hidden: "Hidden") -> None:
+        """Those of a segment."""
+        features, of_time = self.model.features(hidden)
+        targets = self.targets[:, part]
+        what = output_loss(self.model.output_proj, features, targets, self.model.config.loss_chunk)
+        when = torch.zeros_like(what)
+        if self.gaps is not None and of_time is not None:
+            counted = targets != IGNORED
+            gap = self.model.next_gap(of_time[counted], targets[counted])
+            when = -gap.log_prob(self.gaps[:, part][counted].to(gap.zero.dtype)).sum()
+        loss = torch.stack([what, when])
+        self.total = loss if self.total is None else self.total + loss
+
+    def mean(
+        self, num_items: Tensor | int | float | None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None, Float[Tensor, ""]]:
+        """Of both together and of when alone, over `num_items` or the targets that count; and the share of
+        these in num_items."""
+        assert self.total is not None  # a pass has at least one segment
+        own = (self.targets != IGNORED).sum()
+        count = own if num_items is None else num_items
+        count = count.clamp(min=1e-9) if isinstance(count, Tensor) else max(count, 1e-9)  # none: 0/0 is 0
+        return self.total.sum() / count, None if self.gaps is None else self.total[1] / count, own / count
+
+
+def output_loss(
+    layer: nn.Module, hidden: Float[Tensor, "b t h"], targets: Int[Tensor, "b t"], chunk: int
+) -> Float[Tensor, ""]:
+    """Summed cross-entropy of what an output layer makes of hidden states, `chunk` tokens' logits at a time.
+
+    A layer that is more than its matrix (adapted, quantised, offloaded) computes its logits itself, and anew
+    in the backward pass.
+    """
+    if is_matrix(layer):
+        return linear_cross_entropy(hidden, layer.weight, targets, chunk)
+    pairs = zip(hidden.flatten(0, -2).split(chunk), targets.flatten().split(chunk), strict=True)
+    parts = [checkpoint(_cross_entropy, layer, *pair, use_reentrant=False) for pair in pairs]
+    return torch.stack(parts).sum()  # pyright: ignore[reportArgumentType]
+
+
+def is_matrix(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether the weight that is there says all that a layer does."""
+    plain = type(layer) is nn.Linear and layer.bias is None and type(layer.weight) is nn.Parameter
+    return plain and not layer._forward_hooks and not hasattr(layer, "_hf_hook")
+
+
+def _cross_entropy(layer: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    logits = layer(hidden)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(wide, targets, ignore_index=IGNORED, reduction="sum")

@@ -1,0 +1,1 @@
+"""Modules that are usable alone; sizes are plain integers, state goes in and comes out."""

@@ -1,0 +1,140 @@
+"""The embedding's ODE and its integration."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchdiffeq import odeint
+
+from ..errors import LiquidError
+from ..runtime.offload import at_hand
+from ..runtime.precision import full_precision
+from ..runtime.traced import fails
+from .timestamps import in_float64
+
+FIXED_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+
+
+def check_method(method: str, *others: str) -> None:
+    """LiquidError if there is no such way of integrating, `others` beside torchdiffeq's."""
+    known = (*others, *FIXED_STEP, *ADAPTIVE)
+    if method not in known:
+        raise LiquidError(f"Unknown ODE method {method!r}: choose one of {', '.join(known)}.")
+
+
+class ODEFunc(nn.Module):
+    """de/dt = φ(LN(e)) − δ(1 + κ‖e‖/√H) e,  φ = (1−α) tanh + α GELU,  α ∈ (0, 1) learned.
+
+    Trajectories exist and are bounded for all t ≥ 0. |tanh u| ≤ |u| and |GELU u| ≤ |u|, hence |φ(u)| ≤ |u|;
+    with LN(e) = γ ⊙ n + β and ‖n‖ ≤ √H this gives ‖φ(LN(e))‖ ≤ M = max|γ|·√H + ‖β‖. Therefore
+
+        d‖e‖/dt = ⟨e, de/dt⟩/‖e‖ ≤ M − δ‖e‖ − δκ‖e‖²/√H ≤ M − δ‖e‖.
+
+    The middle expression falls with ‖e‖ and is 0 at R = 2M/(δ(1 + √(1 + 4κM/(δ√H)))) ≤ M/δ, so that
+    ‖e(t)‖ ≤ max(‖e(0)‖, R), and by Grönwall's inequality ‖e(t)‖ ≤ M/δ + (‖e(0)‖ − M/δ) e^{−δt}: from any
+    start a trajectory comes down to the ball of radius R. The field is locally Lipschitz, and a solution
+    that stays bounded exists for ever.
+
+    Args:
+        layer_norm: LN, over H features.
+        decay_factor: δ > 0.
+        adaptive_factor: κ ≥ 0; pulls large states back faster.
+
+    Raises:
+        LiquidError: factors out of these ranges, or a layer_norm that is none.
+    """
+
+    def __init__(
+        self, layer_norm: nn.LayerNorm, decay_factor: float = 0.1, adaptive_factor: float = 0.01
+    ) -> None:
+        super().__init__()
+        if not isinstance(layer_norm, nn.LayerNorm):
+            raise LiquidError(
+                f"layer_norm must be a torch.nn.LayerNorm over the H features, not {layer_norm!r}"
+            )
+        if not decay_factor > 0 or not adaptive_factor >= 0:
+            raise LiquidError(
+                f"decay_factor is {decay_factor} and adaptive_factor {adaptive_factor}: without "
+                "decay_factor > 0 and adaptive_factor ≥ 0 the state would grow without bound."
+            )
+        self.layer_norm = layer_norm
+        self.decay_factor, self.adaptive_factor = decay_factor, adaptive_factor
+        self.mix_logit = nn.Parameter(torch.zeros(1))  # α = σ(mix_logit); not a scalar: FSDP2 takes none
+
+    def forward(self, t: Float[Tensor, ""] | float, e: Float[Tensor, "... h"]) -> Float[Tensor, "... h"]:
+        """de/dt at e (..., H); the same at every t."""
+        u = self._normalised(e)
+        drive = torch.lerp(u.tanh(), F.gelu(u), self.mix_logit.to(e).sigmoid())
+        size = torch.linalg.vector_norm(e, dim=-1, keepdim=True) / e.shape[-1] ** 0.5
+        return torch.addcmul(drive, self.decay_factor * (1 + self.adaptive_factor * size), e, value=-1)
+
+    def _normalised(self, e: Float[Tensor, "... h"]) -> Float[Tensor, "... h"]:
+        """LN(e) in the precision of e, also where its weights are stored in a lower one."""
+        norm = self.layer_norm
+        with at_hand(norm):
+            weight, bias = (None if p is None else p.to(e) for p in (norm.weight, norm.bias))
+        return F.layer_norm(e, norm.normalized_shape, weight, bias, norm.eps)
+
+
+def integrate(
+    func: Callable[[Tensor, Tensor], Tensor],
+    e0: Float[Tensor, "*shape"],
+    t_span: Tensor,
+    method: str = "rk4",
+    **options: Any,
+) -> Float[Tensor, "*shape"]:
+    """Solves de/dt = func(t, e), e(t_span[0]) = e0, and returns e at the last time.
+
+    Gradients are those of the solver's own steps. Computed in float32, or in float64 if e0 is, also under
+    autocast; the result is of that type.
+
+    Args:
+        func: the vector field, called as func(t, e).
+        e0: state at the first time, of any shape.
+        t_span: strictly increasing times, 1-D, at least two. A fixed-step method takes exactly these steps,
+            which must be short against the field's time constants. An adaptive one chooses its own between
+            the first and the last, for e0 as a whole: a row then depends on the others, within the tolerance.
+        method: of torchdiffeq; "rk4" is of fixed step (the 3/8 rule, order 4), "dopri5" adaptive.
+        options: passed to `torchdiffeq.odeint`, such as rtol and atol (here 1e-5 and 1e-6 by default).
+
+    Raises:
+        LiquidError: a t_span that is not as above, or an unknown method.
+    """
+    check_method(method)
+    if t_span.ndim != 1 or len(t_span) < 2:
+        raise LiquidError(
+            f"t_span has shape {tuple(t_span.shape)}: give at least two times in one dimension, "
+            "such as torch.linspace(0, 1, 5)."
+        )
+    times = t_span if t_span.is_floating_point() else in_float64(t_span)
+    times = times.to(e0.device, torch.promote_types(times.dtype, torch.float32))
+    wrong = ~(times.isfinite().all() & (times.diff() > 0).all())
+    if fails(wrong, "t_span must be finite and strictly increasing"):
+        raise LiquidError(f"t_span must be finite and strictly increasing, not {t_span.tolist()}.")
+    with full_precision(e0) as e0:
+        if torch.compiler.is_compiling() and method == "rk4" and not options:
+            return _rk4(func, e0, times)
+        # The grid is given apart from the two ends, so that the states on the way are not kept.
+        grid = {"grid_constructor": lambda func, e0, ends: times} if method in FIXED_STEP else {}
+        defaults = {"rtol": 1e-5, "atol": 1e-6, "options": grid}
+        states: Any = odeint(func, e0, times[[0, -1]], method=method, **(defaults | options))
+        return states[-1]
+
+
+def _rk4(
+    func: Callable[[Tensor, Tensor], Tensor], e: Float[Tensor, "*shape"], times: Float[Tensor, " n"]
+) -> Float[Tensor, "*shape"]:
+    """torchdiffeq's method of this name, the 3/8 rule; its checks of the times cannot be traced."""
+    for i in range(len(times) - 1):
+        t, after = times[i], times[i + 1]
+        dt = after - t
+        k1 = func(t, e)
+        k2 = func(t + dt / 3, e + dt * k1 / 3)
+        k3 = func(t + dt * 2 / 3, e + dt * (k2 - k1 / 3))
+        k4 = func(after, e + dt * (k1 - k2 + k3))
+        e = e + (k1 + 3 * (k2 + k3) + k4) * dt / 8
+    return e

@@ -1,0 +1,1 @@
+"""The process and its machine: files, streams, signals, devices, precision, memory."""

@@ -1,0 +1,105 @@
+"""Tokens of a large corpus in a file, kept under the hash of what they were made of."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import Shaped
+from rich.console import Console
+
+from ..errors import LiquidError
+from ..runtime.files import cannot_write, make_folder, write_folder
+from .batches import TokenCorpus, TokenSink
+from .corpus import Document
+from .tokenizer import LEDTokenizerWrapper
+
+FOLDER = "LIQUIDLM_CACHE"
+"""Environment variable that names the folder, in place of ~/.cache/liquidlm."""
+
+
+class TokenFile:
+    """Ids, or times, in a file, of which only what is asked for comes into memory."""
+
+    def __init__(self, file: Path, dtype: np.dtype):
+        self.file, self.dtype = file, dtype
+        self.size = file.stat().st_size // dtype.itemsize
+
+    def __getitem__(self, part: slice) -> Shaped[np.ndarray, " n"]:
+        begin, end, _ = part.indices(self.size)
+        offset = begin * self.dtype.itemsize
+        return np.fromfile(self.file, self.dtype, max(0, end - begin), offset=offset)
+
+
+def cached_tokens(
+    digest: str,
+    documents: Callable[[], Iterable[Document]],
+    tokenizer: LEDTokenizerWrapper,
+) -> TokenCorpus:
+    """The corpus of `documents`, from the cache or made there.
+
+    Args:
+        digest: of the documents' text; see `corpus.survey`.
+        documents: reads them, in parts; called only if the cache lacks them.
+
+    Raises:
+        LiquidError: the cache cannot be written, or documents that cannot be read.
+    """
+    folder = cache_folder() / "tokens" / _key(digest, tokenizer)
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
+
+    def fill(part: Path) -> None:
+        with (part / "tokens.bin").open("wb") as tokens, (part / "times.bin").open("wb") as times:
+            sink = TokenSink(
+                lambda ids: tokens.write(ids.astype(dtype).tobytes()), lambda of: times.write(of.tobytes())
+            )
+            sink.add(documents(), tokenizer)
+        np.save(part / "starts.npy", np.array(sink.starts, np.int64))
+        facts = {"text_bytes": sink.text_bytes, "tokens": sink.size, "events": sink.events}
+        (part / "corpus.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    if not folder.exists():
+        with _one_at_a_time(folder):
+            if not folder.exists():  # nobody has made it meanwhile
+                write_folder(folder, fill)
+    try:
+        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        tokens = TokenFile(folder / "tokens.bin", dtype)
+        times = TokenFile(folder / "times.bin", np.dtype(np.float64)) if facts.get("events") else None
+        if tokens.size != facts["tokens"] or (times is not None and times.size != tokens.size):
+            raise ValueError("tokens.bin or times.bin has another size")
+        starts = np.load(folder / "starts.npy")
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise LiquidError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
+    return TokenCorpus(tokens, starts, facts["text_bytes"], times, facts.get("events", 0))
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait for whoever else makes the same folder; the lock of one that was killed is free."""
+    locks = cache_folder() / "locks"
+    make_folder(locks)
+    lock = FileLock(locks / folder.name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        Console(stderr=True).print("waiting for another process, which tokenizes the same text")
+        lock.acquire()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "liquidlm")
+
+
+def _key(digest: str, tokenizer: LEDTokenizerWrapper) -> str:
+    return hashlib.sha256(f"{digest} {tokenizer.backend.backend_tokenizer.to_str()}".encode()).hexdigest()

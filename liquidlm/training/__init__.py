@@ -1,0 +1,1 @@
+"""Text and settings ▶ a trained model: optimisers, processes, checkpoints, loop, progress."""

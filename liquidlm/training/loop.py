@@ -1,0 +1,275 @@
+"""Training: text ▶ a folder with model, tokenizer and curve, which no interruption can lose."""
+
+import math
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import LiquidError, first_line, is_out_of_memory
+from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole, step_of
+from ..inference.evaluate import Evaluation
+from ..inference.saving import save_model
+from ..runtime.files import merge_into
+from ..runtime.signals import stop_signals
+from .processes import Processes, processes
+from .progress import Report, Silence
+from .run_folder import run_folder
+from .settings import TrainSettings
+from .telemetry import time_constants
+from .text import prepare
+from .text_sources import is_read_once, lasting
+from .trainer import ROLL_BACK, Run
+from .trainer_state import Progress
+
+ROUNDS = 10
+ROUND_SECONDS = 600.0
+"""The held-out text is tried and a checkpoint written so many times in a run, and at least this often."""
+
+
+def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
+    """Train a model into the folder `out`; the held-out figures at the end, or None if interrupted.
+
+    Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves, and says how to go on. Under torchrun all
+    processes train one model; the first of them reports, and the others return None. If torchrun starts them
+    anew after a failure, they go on with the same run.
+
+    Raises:
+        LiquidError: text that cannot be used, settings that make no sense, a folder that is taken or cannot
+            be written.
+    """
+    folder = Path(out)
+    with processes() as all_, ExitStack() as alone:
+        given = {*settings.paths, *settings.valid}
+        with all_.together():
+            once = any(is_read_once(path) for path in given)
+            if once and not all_.alone:
+                raise LiquidError("standard input and pipes cannot be read by several processes: give files")
+            _check_rows(settings, all_)
+        if not once:
+            settings.paths, settings.valid = lasting(settings.paths, settings.valid, folder)
+        (restarts,) = all_.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
+        with all_.together():
+            if all_.first:
+                alone.enter_context(run_folder(folder))
+                if checkpoints(folder) and not (restarts and _is_of(folder, settings)):
+                    raise LiquidError(
+                        f"{folder} already holds a run: go on with --resume, or choose another --out"
+                    )
+        if once:
+            settings.paths, settings.valid = lasting(settings.paths, settings.valid, folder)
+        if all_.of_first(bool(checkpoints(folder)))[0]:
+            return _go_on(folder, all_, {})
+        return _execute(_run(settings, folder, all_))
+
+
+def _is_of(folder: Path, settings: TrainSettings) -> bool:
+    """Whether the run in `folder` is of these settings: that which torchrun starts again."""
+    steps = checkpoints(folder)
+    if not steps:
+        return False
+    kept = Progress.read(newest_whole(steps)[0]).settings
+    return replace(kept, bf16=None) == replace(settings, bf16=None)
+
+
+def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Run:
+    """The run at its beginning, or as it was at a checkpoint."""
+    with all_.together(), all_.in_turn():
+        texts = prepare(settings, checkpoint)
+    with all_.together():
+        run = Run(settings, texts, folder, all_)
+        if checkpoint is not None:
+            run.load(checkpoint)
+    return run
+
+
+def _check_rows(settings: TrainSettings, all_: Processes) -> None:
+    if settings.batch_size % all_.count:
+        raise LiquidError(
+            f"{settings.batch_size} rows cannot be divided between {all_.count} processes: let --batch be a"
+            " multiple of their number"
+        )
+
+
+def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
+    """Go on with the run in `out` from its newest whole checkpoint, exactly where that was taken; in as many
+    processes as there are now.
+
+    `changes` (steps, minutes, lr, tensorboard) replace settings of the run where they are not None.
+    """
+    folder = Path(out)
+    with processes() as all_, ExitStack() as alone:
+        with all_.together():
+            if all_.first:
+                if not folder.is_dir():
+                    raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
+                alone.enter_context(run_folder(folder))
+        return _go_on(folder, all_, changes)
+
+
+def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]) -> Evaluation | None:
+    number, warnings = -1, []
+    with all_.together():
+        if all_.first:
+            steps = checkpoints(folder)
+            if not steps:
+                raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
+            newest, damaged = newest_whole(steps)
+            number = step_of(newest)
+            warnings = [f"{problem}; going on from {newest.name}" for problem in damaged]
+    checkpoint = checkpoint_folder(folder, int(all_.of_first(number)[0]))
+    with all_.together():
+        if not checkpoint.is_dir():
+            raise LiquidError(f"{checkpoint} is not there on every machine: give an --out that all see")
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    if given.keys() & {"steps", "minutes"}:
+        given = {"steps": None, "minutes": None} | given
+    with all_.together():
+        settings = replace(Progress.read(checkpoint).settings, **given)
+        _check_rows(settings, all_)
+    run = _run(settings, folder, all_, checkpoint)
+    if all_.first:
+        (folder / "config.json").unlink(missing_ok=True)  # a finished run goes on: its export is old now
+    return _execute(run, warnings)
+
+
+def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
+    folder = run.folder
+    with run.processes.together():
+        report = Report(folder, run.step, run.settings.tensorboard) if run.processes.first else Silence()
+    with report, stop_signals(insistent=run.processes.alone) as stopped:
+        for warning in warnings:
+            report.say(f"warning: {warning}")
+        _introduce(run, report)
+        try:
+            return _to_the_end(run, report, stopped)
+        except BaseException as error:
+            _rescue(run, report, error)
+            if is_out_of_memory(error):
+                raise LiquidError(
+                    f"there is not enough memory ({first_line(error)}): take a smaller --batch or --context,"
+                    " --recompute, or a smaller model"
+                ) from error
+            raise
+
+
+def _to_the_end(run: Run, report: Report | Silence, stopped: list[int]) -> Evaluation | None:
+    """Train and export, or save where a signal asks to stop."""
+    if _loop(run, report, stopped):
+        run.save()
+        report.plot()
+        report.say(f"Stopped and saved at step {run.step}. Go on with: {_going_on(run)}")
+        return None
+    if run.stalled:
+        run.take_the_best()
+        report.say(
+            f"No better for {run.rounds.worse} rounds: the model is that of step"
+            f" {run.rounds.best_step:,}, held-out {run.rounds.best:.3f} bits per byte."
+        )
+    result = run.evaluate(run.texts.final)
+    with run.processes.together():
+        if result is not None:
+            _finish(run, report, result)
+    return result
+
+
+def _rescue(run: Run, report: Report | Silence, error: BaseException) -> None:
+    """Save what there is of a run that an error ends, and say where it can be gone on with.
+
+    Several processes do not save: the others may be elsewhere. Nor does a second Ctrl-C wait for it.
+    """
+    if isinstance(error, Exception) and run.processes.alone and run.sound and run.step:
+        try:
+            run.save()
+        except Exception as another:
+            report.say(f"Step {run.step} could not be saved: {first_line(another)}")
+    if steps := checkpoints(run.folder):
+        report.say(f"Step {step_of(steps[0])} is saved. Go on with: {_going_on(run)}")
+    else:
+        report.say("There is no checkpoint yet: nothing is saved.")
+
+
+def _going_on(run: Run) -> str:
+    return f"liquidlm train --resume --out {shlex.quote(str(run.folder))}"
+
+
+def _introduce(run: Run, report: Report | Silence) -> None:
+    parameters = sum(p.numel() for p in run.model.parameters())
+    text, count = run.texts.train, run.processes.count
+    report.say(
+        f"{parameters:,} parameters, vocabulary {run.texts.tokenizer.vocab_size:,}, training on"
+        f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
+        f" on {run.device.type}{f', {count} processes' if count > 1 else ''}"
+    )
+    for note in run.texts.notes:
+        report.say(f"note: {note}")
+
+
+def _loop(run: Run, report: Report | Silence, stopped: list[int]) -> bool:
+    """Train to the end, or until a signal: then true. A round of evaluation and checkpoint now and then."""
+    settings, begin = run.settings, time.perf_counter() - run.seconds
+    bits = run.texts.train.size / run.texts.train.text_bytes / math.log(2)  # nats per token ▶ bits per byte
+    first, tokens, round_ = time.perf_counter(), 0, int(run.done * ROUNDS)
+    average: float | None = None
+    saved, per_step = run.seconds, settings.context * settings.batch_size * settings.accumulate
+    while run.done < 1 and not run.stalled:
+        if run.processes.total(len(stopped))[0]:
+            return True
+        outcome = run.train_step()
+        (run.seconds,) = run.processes.of_first(time.perf_counter() - begin)
+        tokens += per_step
+        if outcome is None:
+            report.say(f"step {run.step:,}: the loss or its gradient is not finite; the step is left out")
+            if run.skipped == ROLL_BACK:
+                report.say(f"{ROLL_BACK} such steps in a row: going back to the weights of {run.roll_back()}")
+            continue
+        average = outcome.what if average is None else 0.95 * average + 0.05 * outcome.what
+        entry: dict[str, int | float] = {
+            "step": run.step,
+            "seconds": run.seconds,
+            "loss": average,
+            "train_bits_per_byte": average * bits,
+            "gradient_norm": outcome.norm,
+        }
+        if settings.timestamps:
+            entry["time_loss"] = outcome.when
+        report.progress(entry, run.done, tokens / (time.perf_counter() - first))
+        if int(run.done * ROUNDS) > round_ or run.seconds - saved > ROUND_SECONDS:
+            round_ = int(run.done * ROUNDS)
+            entry["valid_bits_per_byte"] = run.try_held_out()
+            report.say(
+                f"step {run.step:,}: held-out {entry['valid_bits_per_byte']:.3f} bits per byte"
+                f" (training {entry['train_bits_per_byte']:.3f})"
+            )
+            run.save()
+            if run.processes.first:
+                report.watch(run.step, {}, time_constants(run.whole))
+            (run.seconds,) = run.processes.of_first(time.perf_counter() - begin)
+            saved = run.seconds
+        if run.step % 10 == 0 or "valid_bits_per_byte" in entry:
+            report.record(entry)
+            report.watch(run.step, run.gradients)
+        if "valid_bits_per_byte" in entry:
+            report.plot()
+    return False
+
+
+def _finish(run: Run, report: Report | Silence, result: Evaluation) -> None:
+    """Export the model and say how it fares."""
+    folder = run.folder
+    report.record({"step": run.step, "seconds": run.seconds, "final_bits_per_byte": result.bits_per_byte})
+    merge_into(folder, lambda part: save_model(part, run.whole, run.texts.tokenizer), seal="config.json")
+    report.say(
+        f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats"
+        f" per token ({result.bytes:,} bytes, state carried)."
+    )
+    if result.time_nats_per_event is not None:
+        report.say(f"When: {result.time_nats_per_event:.4f} nats per event ({result.events:,}; per second).")
+    report.say(
+        f"Tokens that survive embedding ▶ z ▶ inverse: {run.whole.embedding.round_trip_survival():.2%}"
+    )
+    report.say(f'Model in {folder}, curve in {report.plot()}. Write with: liquidlm generate {folder} "…"')

@@ -1,0 +1,172 @@
+"""What a training run shows: a line or a bar, the curve as JSONL and PNG, TensorBoard on request."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ..errors import LiquidError
+from ..runtime.files import cannot_write, write_file, write_text
+from .run_folder import CURVE
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+QUIET = 10.0
+"""Seconds between lines where there is no terminal to draw a bar on."""
+
+
+class Report:
+    """Progress of one run; a context manager.
+
+    Args:
+        folder: where `curve.jsonl` and `curve.png` go; entries after `step` (of a run resumed from there)
+            are dropped.
+        tensorboard: also write `folder/tensorboard`.
+    """
+
+    def __init__(self, folder: Path, step: int = 0, tensorboard: bool = False):
+        self.folder, self.console = folder, Console(stderr=True, highlight=False)
+        self.file = folder / CURVE
+        self.entries = [entry for entry in read_curve(self.file) if entry["step"] <= step]
+        write_text(self.file, "".join(json.dumps(entry) + "\n" for entry in self.entries))
+        self.writer = _summary_writer(folder / "tensorboard") if tensorboard else None
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=self.console
+        )
+        self.task = self.bar.add_task("", total=1.0)
+        self.last_line = 0.0
+
+    def __enter__(self) -> "Report":
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+        if self.writer is not None:
+            self.writer.close()
+
+    def say(self, text: str) -> None:
+        """One line beside the bar."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def progress(self, entry: dict[str, int | float], done: float, rate: float) -> None:
+        """Show where the run stands; `rate` in tokens per second, `done` from 0 to 1."""
+        left = entry["seconds"] * (1 - done) / done if done > 0 else 0.0
+        text = f"step {entry['step']:,}  {rate:,.0f} tokens/s  loss {entry['loss']:.3f}  {_clock(left)} left"
+        if self.console.is_terminal:
+            self.bar.update(self.task, completed=done, description=text)
+        elif time.monotonic() - self.last_line > QUIET:
+            self.last_line = time.monotonic()
+            self.say(f"{100 * done:3.0f} %  {text}")
+
+    def record(self, entry: dict[str, int | float]) -> None:
+        """Add a point to the curve."""
+        self.entries.append(entry)
+        try:
+            with self.file.open("a", encoding="utf-8", newline="") as stream:
+                stream.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise cannot_write(self.file, error) from error
+        if self.writer is not None:
+            for name, value in entry.items():
+                self.writer.add_scalar(name, value, int(entry["step"]))
+
+    def watch(self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None) -> None:
+        """For TensorBoard alone: numbers, and histograms of what is `spread`."""
+        if self.writer is not None:
+            for name, value in numbers.items():
+                self.writer.add_scalar(name, value, step)
+            for name, values in (spread or {}).items():
+                self.writer.add_histogram(name, values, step)
+
+    def plot(self) -> Path:
+        """Draw the curve so far to `curve.png`."""
+        return plot_curve(self.entries, self.folder / "curve.png")
+
+
+class Silence:
+    """The report of a process that is not the one to speak."""
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+    def say(self, text: str) -> None: ...
+    def progress(self, entry: dict[str, int | float], done: float, rate: float) -> None: ...
+    def record(self, entry: dict[str, int | float]) -> None: ...
+    def watch(
+        self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None
+    ) -> None: ...
+    def plot(self) -> None: ...
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar over the characters of work before the run, or their number where nobody knows the total; gives
+    what to call with each amount done. It goes when the work is done."""
+    known = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = known if total is not None else (TextColumn("{task.completed:,} characters"),)
+    columns, console = (TextColumn("{task.description}"), *columns), Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+def read_curve(file: Path) -> list[dict[str, int | float]]:
+    """The points of a `curve.jsonl`; a last line cut short by an interruption is left out."""
+    entries: list[dict[str, int | float]] = []
+    if file.exists():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                break
+    return entries
+
+
+def plot_curve(entries: list[dict[str, int | float]], file: Path) -> Path:
+    """Training loss and held-out bits per byte against time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, label, colour in (
+        ("train_bits_per_byte", "training text", "#9db8d2"),
+        ("valid_bits_per_byte", "held-out text", "#1f4e79"),
+    ):
+        points = [(entry["seconds"] / 60, entry[name]) for entry in entries if name in entry]
+        if points:
+            axis.plot(
+                *zip(*points, strict=True), label=label, color=colour, marker="o" if len(points) < 40 else ""
+            )
+    axis.set(xlabel="minutes of training", ylabel="bits per byte")
+    axis.grid(alpha=0.3)
+    if axis.lines:
+        axis.legend()
+    try:
+        return write_file(file, lambda part: figure.savefig(part, format="png", dpi=130))
+    finally:
+        plt.close(figure)
+
+
+def _summary_writer(folder: Path) -> "SummaryWriter":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise LiquidError("--tensorboard needs the extra: pip install 'liquidlm[tensorboard]'") from error
+    return SummaryWriter(str(folder))
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"

@@ -1,0 +1,305 @@
+"""One training run: what changes from step to step, saved and restored together."""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import LiquidError, first_line
+from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole
+from ..inference.evaluate import Evaluation, evaluate
+from ..inference.saving import save_model
+from ..model.config import LiquidConfig
+from ..model.language_model import LiquidTextGenerationModel
+from ..runtime.files import is_whole, remove_folder, verify, write_folder
+from ..runtime.precision import autocast, bf16_is_faster
+from ..text.batches import IGNORED, StreamBatches, TokenCorpus, Weighted
+from .optim import clip_gradients, liquid_optimisers
+from .processes import Processes, load_weights
+from .settings import SIZES, TrainSettings
+from .telemetry import gradient_norms
+from .text import Texts
+from .trainer_state import Progress, Rounds
+
+KEPT = 2
+"""Checkpoints kept beside the best."""
+ROLL_BACK = 5
+"""Steps in a row whose loss or gradient is not finite, after which the run goes back to its last checkpoint;
+after as many times in a row it ends."""
+COMPONENTS = 8
+"""Log-normals of the next gap's distribution, where the text has times."""
+MEMORY_GAPS = 30
+"""Typical gaps in which the text's memories forget as much as over one token."""
+
+
+def clock(train: TokenCorpus | Weighted) -> dict[str, int | float]:
+    """The fields of `LiquidConfig` that a model needs for text with times."""
+    gap = train.typical_gap
+    scales = {"time_scale": gap, "memory_scale": MEMORY_GAPS * gap, "time_resolution": train.resolution}
+    return {"time_components": COMPONENTS, **scales}
+
+
+def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationModel:
+    torch.manual_seed(settings.seed)
+    sizes: dict[str, Any] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
+    if settings.timestamps:
+        sizes |= clock(texts.train)
+    sizes |= settings.sizes
+    return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
+
+
+class Step(NamedTuple):
+    """Figures of a step: nats per token of what comes and of when (0 without times), gradient norm."""
+
+    what: float
+    when: float
+    norm: float
+
+
+class Run:
+    """One training run, in one process or as one of several; these call its methods alike.
+
+    A batch's rows, with their carried states, are divided between the processes. A checkpoint is the same
+    whatever their number was: weights and optimisers whole, states in the order of the rows.
+
+    Attributes:
+        model: what is trained; its parameters are sharded if there are several processes.
+        whole: the same model unsharded, in the first process as new as the last `gather`; with one process
+            `model` itself.
+        sound: whether weights, state and place in the text belong together and are worth going on from.
+    """
+
+    def __init__(self, settings: TrainSettings, texts: Texts, folder: Path, processes: Processes):
+        self.settings, self.texts, self.folder, self.processes = settings, texts, folder, processes
+        self.device = processes.device
+        if processes.of_first(texts.train.checksum)[0] != texts.train.checksum:
+            raise LiquidError("the processes have found different text: give all of them the same")
+        model = build_model(settings, texts)
+        model.to(self.device).train()  # pyright: ignore[reportArgumentType]
+        self.whole = model if processes.alone or not processes.first else copy.deepcopy(model)
+        if settings.recompute:
+            model.recompute_activations()
+        self.model = processes.shard(model)
+        if processes.rank:  # the weights are the same, dropout is not
+            torch.manual_seed(settings.seed + processes.rank)
+        if settings.bf16 is None:  # measured once, and kept with the run
+            settings.bf16 = bool(processes.of_first(bf16_is_faster(self.device))[0])
+        self.bf16 = settings.bf16
+        self.optimisers = liquid_optimisers(
+            self.model, settings.lr, settings.weight_decay, settings.warmup, self.bf16
+        )
+        self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
+        self.state = self.model.new_state()
+        self.step, self.seconds = 0, 0.0
+        self.rounds = Rounds()
+        self.skipped = self.rolled_back = 0  # in a row
+        self.sound = True
+        self.gradients: dict[str, float] = {}
+
+    @property
+    def done(self) -> float:
+        """The part of the run that is done, 0…1."""
+        if self.settings.steps is not None:
+            return min(1.0, self.step / self.settings.steps)
+        return min(1.0, self.seconds / 60 / (self.settings.minutes or 1.0))
+
+    @property
+    def stalled(self) -> bool:
+        """The held-out text has not got better for as long as `patience` says."""
+        return self.settings.patience is not None and self.rounds.worse >= self.settings.patience
+
+    def train_step(self) -> "Step | None":
+        """One step over `accumulate` batches.
+
+        None if a figure of it is not finite: then the model and its carried state are left as they were.
+        """
+        before, parts = self.state.detach_().copy(), self.settings.accumulate
+        with self._as_it_was_after_an_error():
+            losses = [self._backward(parts) for _ in range(parts)]
+            what, when = (sum(each) / parts for each in zip(*losses, strict=True))
+            self.gradients = gradient_norms(self.model) if self.settings.tensorboard else {}
+            norm = clip_gradients(self.model.parameters())
+        finite = math.isfinite(what + when + norm)
+        if finite:
+            self.sound = False  # while some weights have moved and others have not
+            self.optimisers.step(self.step, self.done)
+            self.sound, self.skipped, self.rolled_back = True, 0, 0
+        else:
+            self.optimisers.drop_gradients()
+            self.state, self.skipped = before, self.skipped + 1
+        self.step += 1
+        return Step(what, when, norm) if finite else None
+
+    @contextmanager
+    def _as_it_was_after_an_error(self) -> Iterator[None]:
+        """What is inside moves state, place in the text and random state, or if it fails nothing: the run can
+        still be saved."""
+        state, place, random = self.state.copy(), self.batches.state_dict(), torch.get_rng_state()
+        on_gpu = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
+        try:
+            yield
+        except Exception:
+            self.optimisers.drop_gradients()
+            self.state = state
+            self.batches.load_state_dict(place)
+            torch.set_rng_state(random)
+            if on_gpu is not None:
+                torch.cuda.set_rng_state(on_gpu)
+            raise
+
+    def _backward(self, parts: int) -> tuple[float, float]:
+        """Gradients of the next batch, as one of so many parts of a step; nats per token of what and when."""
+        batch, own = self.batches.next_batch(), self.processes.rows
+        together: dict[str, Any] = {}
+        if batch.times is not None and batch.next_times is not None:
+            together["timestamps"] = own(batch.times).to(self.device)
+            together["shift_timestamps"] = own(batch.next_times).to(self.device)
+        if not self.processes.alone:  # gradients are averaged, so that a share counts `count` times
+            labels = int((batch.targets != IGNORED).sum()) / self.processes.count
+            together |= {"num_items_in_batch": labels, "flow_ids": batch.input_ids.to(self.device)}
+        with autocast(self.device, self.bf16):
+            output = self.model(
+                own(batch.input_ids).to(self.device),
+                starts=own(batch.starts).to(self.device),
+                past_key_values=self.state.detach_(),
+                use_cache=True,
+                shift_labels=own(batch.targets).to(self.device),
+                skip_logits=True,
+                **together,
+            )
+        (output.loss / parts).backward()
+        loss, when = output.loss.item(), 0.0 if output.time_loss is None else output.time_loss.item()
+        if output.flow_loss is not None:
+            loss -= self.model.config.flow_loss_weight * output.flow_loss.item()
+        what, when = (total / self.processes.count for total in self.processes.total(loss - when, when))
+        return what, when
+
+    def roll_back(self) -> str:
+        """Weights and optimisers of the newest whole checkpoint, and an empty state; the text goes on.
+
+        Raises:
+            LiquidError: there is none, or going back did not help.
+        """
+        self.skipped, self.rolled_back = 0, self.rolled_back + 1
+        steps = checkpoints(self.folder)
+        if not steps or self.rolled_back >= ROLL_BACK:
+            self.sound = False
+            raise LiquidError(
+                f"the training diverged at step {self.step}: go on from the last checkpoint with a smaller"
+                " learning rate (--resume --lr)"
+                if steps
+                else f"the training diverged at step {self.step}, before the first checkpoint: start again"
+                " with a smaller learning rate (--lr)"
+            )
+        checkpoint = newest_whole(steps)[0]
+        self._load_weights(checkpoint)
+        self.state = self.model.new_state()
+        return checkpoint.name
+
+    def gather(self) -> None:
+        """Bring `whole` up to date in the first process."""
+        self.processes.copy_to_first(self.model, self.whole)
+
+    def evaluate(self, corpus: TokenCorpus) -> Evaluation | None:
+        """Figures of held-out text, in the first process."""
+        self.gather()
+        if not self.processes.first:
+            return None
+        eos = self.texts.tokenizer.eos_token_id
+        return evaluate(self.whole, corpus, eos_token_id=eos, bf16=self.bf16)
+
+    def try_held_out(self) -> float:
+        """A round: bits per byte of the held-out sample, noted."""
+        result = self.evaluate(self.texts.sample)
+        (bits,) = self.processes.of_first(result.bits_per_byte if result is not None else 0.0)
+        self.rounds.add(bits, self.step)
+        return bits
+
+    def save(self) -> None:
+        """Write a checkpoint with all there is to go on from exactly here; keep the newest few."""
+        self.gather()
+        optimisers, state = self.optimisers.tensors(), self._changing()
+        with self.processes.together():
+            if self.processes.first:
+                self._write(optimisers, state)
+
+    def _changing(self) -> dict[str, Tensor]:
+        """Carried states and random states of all processes, in the first."""
+        found = self.state.tensors() | {"rng": torch.get_rng_state()[None]}
+        if self.device.type == "cuda":
+            found["cuda_rng"] = torch.cuda.get_rng_state()[None]
+        return {name: self.processes.all_rows(value) for name, value in found.items()}
+
+    def _write(self, optimisers: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        def fill(folder: Path) -> None:
+            save_model(folder, self.whole, self.texts.tokenizer)
+            save_file(optimisers, folder / "optimisers.safetensors")
+            save_file(state, folder / "state.safetensors")
+            self.progress().write(folder)
+
+        folder = checkpoint_folder(self.folder, self.step)
+        if not is_whole(folder):
+            write_folder(folder, fill)
+        best = checkpoint_folder(self.folder, self.rounds.best_step)
+        for old in checkpoints(self.folder)[KEPT:]:
+            if old != best:
+                remove_folder(old)
+
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        return Progress(
+            self.step,
+            self.seconds,
+            self.skipped,
+            self.rolled_back,
+            self.rounds,
+            self.batches.state_dict(),
+            self.settings,
+            self.texts.held_out_checksum,
+        )
+
+    def load(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint."""
+        progress = Progress.read(checkpoint)
+        self.batches.load_state_dict(progress.batches)
+        if progress.held_out not in (None, self.texts.held_out_checksum):
+            raise LiquidError(
+                "cannot resume: the held-out text is not what it was when the run was saved; resume with the"
+                " same, or start a new run"
+            )
+        tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
+        random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
+        if random.ndim != 2:
+            raise LiquidError(f"{checkpoint} was written by an earlier version: start a new run")
+        self.step, self.seconds, self.rounds = progress.step, progress.seconds, progress.rounds
+        self.skipped, self.rolled_back = progress.skipped, progress.rolled_back
+        try:
+            self._load_weights(checkpoint)
+        except (IndexError, KeyError, RuntimeError, ValueError) as error:
+            raise LiquidError(
+                f"{checkpoint} does not fit the model of this version ({first_line(error)}): start a new run"
+            ) from error
+        if rank < len(random):  # a process more than there were has a random state of its own already
+            torch.set_rng_state(random[rank].clone())
+            if cuda_random is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(cuda_random[rank].clone())
+        own = {name: self.processes.rows(value).clone() for name, value in tensors.items()}
+        if own:  # else nothing had been read yet
+            self.state.load_tensors(own, self.step * self.settings.accumulate * self.settings.context)
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        load_weights(self.model, load_file(checkpoint / "model.safetensors"))
+        self.optimisers.load_tensors(load_file(checkpoint / "optimisers.safetensors"))
+
+    def take_the_best(self) -> None:
+        """The weights of the step whose held-out text was best."""
+        best = checkpoint_folder(self.folder, self.rounds.best_step)
+        verify(best)
+        self.sound = False  # the place in the text is another's
+        self._load_weights(best)
