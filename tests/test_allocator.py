@@ -9,7 +9,7 @@ import pytest
 SCRIPT = """
 import resource, sys, torch
 if sys.argv[1] == "keep":
-    from liquidlm.allocator import keep_freed_memory
+    from liquidlm.runtime.allocator import keep_freed_memory
     keep_freed_memory()
 for count in range(14):
     if count == 10:

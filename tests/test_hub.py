@@ -18,7 +18,7 @@ TEXTS = [f"Tale {i}: señor, {'word ' * i}" for i in range(40)]
 FILE, COMMIT = "train.parquet", "a" * 40
 READ = """
 import json, sys
-from liquidlm.corpus import read_documents
+from liquidlm.text.corpus import read_documents
 from liquidlm.errors import LiquidError
 try:
     print(json.dumps([document.text for document in read_documents(sys.argv[1])]))

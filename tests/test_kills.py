@@ -19,7 +19,7 @@ RUN = """
 import os, sys
 from pathlib import Path
 import test_kills
-from liquidlm import report, train as training
+from liquidlm.training import loop as training, progress as report
 training.ROUNDS = 60  # saves all the time
 report.plot_curve = lambda entries, file: file  # which would take most of the time
 text, out = Path(sys.argv[1]), Path(sys.argv[2])

@@ -237,8 +237,8 @@ def test_a_mistake_is_said_once(text: Path, tmp_path: Path) -> None:
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from liquidlm import train as training
-from liquidlm.settings import TrainSettings, read_config
+from liquidlm.training import loop as training
+from liquidlm.training.settings import TrainSettings, read_config
 text, out = Path(sys.argv[1]), Path(sys.argv[2])
 step = training.Run.train_step
 def dies(run):

@@ -1,11 +1,6 @@
-"""The HTTP API as its clients see it: OpenAI's own, many at once, cut off, malformed, hostile."""
+"""The server's API through a client: completions, chat, streams, mistakes."""
 
-import json
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,13 +9,12 @@ import psutil
 import pytest
 import schemathesis
 import torch
+from api_requests import ASKED, ENDLESS, raw
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
-from serving import NAME, TOKENIZER, ask, idle, load, served, tiny
+from serving import NAME, ask, idle, load, served, tiny
 
-from liquidlm.cli import main as cli
-from liquidlm.inference.saving import save_model
 from liquidlm.serve.server import LOOPBACK
 
 
@@ -35,11 +29,6 @@ def client(port):
     with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0) as client:
         yield client
 
-
-ASKED = {"model": NAME, "prompt": "Once", "max_tokens": 20, "seed": 1}
-
-ENDLESS = ASKED | {"max_tokens": 60_000, "temperature": 0}
-"""The likeliest tokens, of which `</s>` is never one: see `tiny`."""
 
 # ---- OpenAI's client
 
@@ -275,49 +264,6 @@ def test_a_text_too_long_to_look_at(port) -> None:
     assert status == 400 and "are the most" in answer["error"]["message"]
 
 
-def test_a_body_that_does_not_come() -> None:
-    with served(body_seconds=0.2) as port, raw(port, ASKED, length=10_000) as connection:
-        assert b"408" in connection.recv(4096)
-
-
-def test_a_text_whose_time_is_up_before_it_is_begun() -> None:
-    with served(rows=1, seconds=0.4) as port, raw(port, ENDLESS | {"stream": True}) as first:
-        assert b"200 OK" in first.recv(4096)
-        status, answer = ask(port, "/v1/completions", ASKED)
-        # The first text's time is up a little before: this one may have been begun, or not.
-        assert status == 200 or (status == 503 and "before the text was begun" in answer["error"]["message"])
-
-
-def test_an_api_key() -> None:
-    with served(api_key="geheim ü") as port:
-        assert ask(port, "/v1/completions", b"{")[0] == 401  # whatever the body is
-        assert ask(port, "/health")[0] == 200 and ask(port, "/")[0] == 200
-        for header in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic Zzz"}):
-            status, answer = ask(port, "/v1/completions", ASKED, header)
-            assert status == 401 and answer["error"]["type"] == "authentication_error"
-            assert ask(port, "/liquid/time_constants", {"text": "a"}, header)[0] == 401
-        key = {"Authorization": "Bearer geheim ü".encode().decode("latin-1")}
-        assert ask(port, "/v1/completions", ASKED, key)[0] == 200
-
-
-def test_too_many_wait() -> None:
-    with served(rows=1, waiting=1, seconds=1.0) as port:
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: ask(port, "/v1/completions", ENDLESS)[0], range(8)))
-        assert found.count(429) >= 4 and found.count(200) >= 1 and set(found) <= {200, 429, 503}
-        assert ask(port, "/v1/completions", ASKED)[0] == 200
-
-
-def test_a_model_that_breaks() -> None:
-    model = tiny()
-    with torch.no_grad():
-        model.output_proj.weight[5] = float("nan")
-    with served(model) as port:
-        status, answer = ask(port, "/v1/completions", ASKED)
-        assert status == 500 and "could not go on" in answer["error"]["message"]
-        assert idle(port)
-
-
 # ---- many at once, and gone
 
 
@@ -331,15 +277,6 @@ def test_two_hundred_at_once_get_what_each_would_get_alone(port) -> None:
         found = list(pool.map(one, range(200)))
     assert found == [one(i) for i in range(200)] and {status for status, _ in found} == {200}
     assert idle(port)
-
-
-def raw(port: int, body: dict, length: int | None = None) -> socket.socket:
-    """A connection with a request on it, of whose body perhaps only a part is sent."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-    sent = json.dumps(body).encode()
-    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    connection.sendall(f"{head}Content-Length: {length or len(sent)}\r\n\r\n".encode() + sent)
-    return connection
 
 
 def test_connections_that_are_cut(port) -> None:
@@ -375,72 +312,6 @@ def test_memory_stays_flat(port) -> None:
     assert process.memory_info().rss - before < 24 << 20
 
 
-# ---- as a process
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_path) -> None:
-    save_model(tmp_path, tiny(), TOKENIZER)
-    # For the test the texts that are being written get half a second, not ten.
-    script = (
-        "import sys; from liquidlm.serve.server import Limits, serve;"
-        " given = {'name': None, 'api_key': None, 'limits': Limits(shutdown_seconds=0.5)};"
-        " serve(sys.argv[1], host='127.0.0.1', port=0, **given)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        while "http://" not in line:
-            assert line, "the server did not start"
-            line = process.stderr.readline()
-        port = int(re.findall(r":(\d+)", line)[0])
-        asked = ENDLESS | {"model": tmp_path.name, "stream": True}
-        connection = raw(port, asked)
-        assert b"200 OK" in connection.recv(4096)
-        process.send_signal(sent)
-        text = b""
-        while part := connection.recv(1 << 16):
-            text += part
-        connection.close()
-        assert b'"finish_reason": "length"' in text and b"data: [DONE]" in text
-        assert process.wait(30) == code
-    finally:
-        process.kill()
-        process.stderr.close()
-        process.wait()
-
-
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [
-        (["no-such-folder"], "is not a folder"),
-        (["--port", "99999"], "65535"),
-        (["--host", "no.such.host.invalid"], "cannot listen"),
-        (["--rows", "0"], "--rows must be over 0"),
-        (["--seconds", "nan"], "--seconds must be over 0"),
-        (["--waiting", "0"], "--waiting"),
-        (["--api-key", ""], "--api-key is empty"),
-    ],
-)
-def test_mistakes_on_the_command_line(args, says, monkeypatch, capsys, as_users_run) -> None:
-    monkeypatch.setattr(sys, "argv", ["liquidlm", "serve", "--port", "0", *args])
-    with pytest.raises(SystemExit) as exit_:
-        cli.main()
-    assert exit_.value.code == 2 and says in capsys.readouterr().err
-
-
-def test_an_address_that_is_taken(monkeypatch, capsys, as_users_run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(sys, "argv", ["liquidlm", "serve", "--port", str(taken.getsockname()[1])])
-        with pytest.raises(SystemExit):
-            cli.main()
-    assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
-
-
 # ---- requests made from the server's own description
 
 
@@ -463,13 +334,3 @@ def test_whatever_is_asked_is_answered_as_described(port, mode) -> None:
         if mode is GenerationMode.POSITIVE or operation.method == "post":
             check()
     assert idle(port)
-
-
-def test_without_the_extra(monkeypatch, capsys, as_users_run) -> None:
-    for name in [name for name in sys.modules if name.startswith("liquidlm.serve")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.setattr(sys, "argv", ["liquidlm", "serve"])
-    with pytest.raises(SystemExit):
-        cli.main()
-    assert "pip install 'liquidlm[serve]'" in capsys.readouterr().err

@@ -1,27 +1,16 @@
-"""Surprise line by line: the sums of `eval`, however lines come; what stands out; memory; restarts."""
+"""Surprise of a log's lines: bits, gaps, what is usual."""
 
-import contextlib
-import json
 import math
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from logs import TOKENIZERS, reader, tiny
 
-from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
-from liquidlm.cli import main as cli
-from liquidlm.cli.watch import printer
+from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
 from liquidlm.inference.evaluate import evaluate
-from liquidlm.inference.saving import load_model, save_model
-from liquidlm.inference.state_files import fingerprint
 from liquidlm.inference.surprise import (
     LATE,
     LONGEST,
@@ -33,31 +22,8 @@ from liquidlm.inference.surprise import (
     SurpriseReader,
     Usual,
 )
-from liquidlm.runtime.files import write_folder
 from liquidlm.text.batches import tokenize_documents
 from liquidlm.text.corpus import read_documents
-from liquidlm.training.loop import train
-from liquidlm.training.settings import TrainSettings
-from tests.helpers import randomise
-
-SIZES = {"embedding_dim": 16, "latent_dim": 8, "hidden_size": 32, "num_hidden_layers": 2, "ngram_rows": 64}
-TOKENIZERS = {
-    "bytes": LEDTokenizerWrapper.bytes(),
-    "bpe": LEDTokenizerWrapper.train(["the log goes on and on\nthe line is long\n" * 20], 290),
-}
-
-
-def tiny(tokenizer: LEDTokenizerWrapper, timed: bool, **sizes: float) -> LiquidTextGenerationModel:
-    clock = {"time_components": 3, "time_scale": 2.5} if timed else {}
-    options = {**SIZES, **sizes, **clock}
-    torch.manual_seed(0)
-    model = LiquidTextGenerationModel(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **options)
-    return randomise(model, scale=0.1).eval()
-
-
-def reader(timed: bool = False, name: str = "bytes", **options) -> SurpriseReader:
-    tokenizer = TOKENIZERS[name]
-    return SurpriseReader(tiny(tokenizer, timed), tokenizer, **options)
 
 
 def read(one: SurpriseReader, data: bytes, step: int | None = None) -> list[Line]:
@@ -248,222 +214,6 @@ def test_what_is_usual_is_mean_and_variance_and_slowly_forgotten() -> None:
     assert not any(Usual().exceeded(score, 6.0) for score in (0.0, 1e9))  # nothing is usual yet
     before = usual.mean
     assert all(usual.exceeded(1e6, 6.0) for _ in range(20)) and usual.mean < before + 1  # no habit of it
-
-
-# ---- on the command line
-
-
-EVERY = "".join(f"[{10 * i}] pump {i % 3} is {'on' if i % 2 else 'off'}\n" for i in range(1200))
-PLANTED = {150: "[1500] pump 0 is broken", 170: "[1703] pump 2 is off"}
-"""What was never said; and what was, but 3 s late."""
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of a log, with times, trained for seconds."""
-    root = tmp_path_factory.mktemp("watched")
-    (root / "pumps.log").write_text(EVERY)
-    given = {"tokenizer": "bpe:280", "context": 64, "batch_size": 8, "bf16": False, "timestamps": True}
-    settings = TrainSettings(paths=[str(root / "pumps.log")], steps=40, lr=0.04, sizes={**SIZES}, **given)  # type: ignore
-    train(settings, root / "run")
-    return root / "run"
-
-
-def test_training_takes_the_clock_from_the_text(trained: Path) -> None:
-    """Lines every 10 s: the unit, thirty of it for the memories, and its steps of a second."""
-    config = load_model(trained)[0].config
-    assert (config.time_scale, config.memory_scale, config.time_resolution) == (10.0, 300.0, 1.0)
-
-
-@pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, as_users_run):
-    """`liquidlm watch` in this process, on a file as standard input: exit code, output, errors."""
-
-    def command(*words: object, stdin: bytes) -> tuple[int, str, str]:
-        (tmp_path / "stdin").write_bytes(stdin)
-        capsys.readouterr()
-        with (tmp_path / "stdin").open() as source, monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", source)
-            patch.setattr(sys, "argv", ["liquidlm", "watch", *map(str, words)])
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return command
-
-
-def test_what_was_planted_is_marked(watch, trained: Path) -> None:
-    lines = EVERY.splitlines()[:200]
-    for at, line in PLANTED.items():
-        lines[at] = line
-    data = "\n".join(lines).encode()
-    code, out, err = watch(trained, stdin=data)
-    assert code == 0 and "200 lines, " in err and "MiB peak memory" in err
-    said = out.splitlines()
-    assert [line.endswith(f" {text}") for line, text in zip(said, lines, strict=True)] == [True] * 200
-    marks = [at for at, line in enumerate(said) if "▲" in line]
-    assert set(PLANTED) <= set(marks) and len(marks) <= 6, marks
-    only = watch(trained, "--only-marked", stdin=data)[1].splitlines()
-    assert only == [said[at] for at in marks]
-    objects = [json.loads(line) for line in watch(trained, "--json", stdin=data)[1].splitlines()]
-    assert [one["text"] for one in objects] == lines
-    assert [at for at, one in enumerate(objects) if one["stands_out"]] == marks
-    for one in objects:  # as docs/time.md has it
-        assert one["score"] == max(0.0, one["excess"], one["gap_bits"])
-    assert objects[170]["time"] == 1703 and objects[170]["gap_bits"] > objects[169]["gap_bits"] + 3
-    assert [f"{one['bits']:8.1f}" for one in objects] == [line[:8] for line in said]
-
-
-def test_colours_and_no_control_characters_on_a_terminal(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    line = Line("a \x1b[2J [b]", None, 7.25, 3, None, 9.0, None, 9.0, True)
-    printer(only_marked=False, as_json=False)([line, line._replace(stands_out=False)])
-    marked, plain = capsys.readouterr().out.splitlines()
-    assert "7.2 ▲ a �[2J [b]" in marked and marked.startswith("\x1b[1;31m")
-    assert plain == "     7.2   a �[2J [b]"
-
-
-def test_two_halves_with_a_state_are_the_whole(watch, trained: Path, tmp_path: Path) -> None:
-    lines = EVERY.splitlines(keepends=True)[:300]
-    lines[120:120] = ["  of a trace\n", "\n", "  still of it\n", "[90] a clock set anew\n", "[95] and on\n"]
-    whole = [
-        json.loads(line) for line in watch(trained, "--json", stdin="".join(lines).encode())[1].splitlines()
-    ]
-    halves, state = [], tmp_path / "log.state"
-    for part in (
-        lines[:122],
-        lines[122:124],
-        [],
-        lines[124:],
-    ):  # within an event, after another clock, nothing
-        code, out, err = watch(trained, "--json", "--state", state, stdin="".join(part).encode())
-        assert code == 0, err
-        halves += [json.loads(line) for line in out.splitlines()]
-    assert [one["text"] for one in halves] == [one["text"] for one in whole]
-    for name in ("time", "bytes", "stands_out"):
-        assert [one[name] for one in halves] == [one[name] for one in whole]
-    for name in ("bits", "when", "gap_bits", "score"):
-        assert [one[name] for one in halves] == pytest.approx([one[name] for one in whole], abs=2e-3)
-
-
-def test_an_interrupt_saves_the_state(watch, trained: Path, tmp_path: Path, monkeypatch) -> None:
-    shown = []
-
-    def interrupted(*_):
-        def show(lines: list[Line]) -> None:
-            if not shown:
-                os.kill(os.getpid(), signal.SIGINT)
-            shown.extend(lines)
-
-        return show
-
-    monkeypatch.setattr("liquidlm.cli.watch.printer", interrupted)
-    state = tmp_path / "log.state"
-    data = EVERY.encode() * 2
-    code, _, err = watch(trained, "--state", state, stdin=data)
-    assert code == 0 and "lines/s" in err
-    model, tokenizer = load_model(trained)
-    again = SurpriseReader.load(state, model, tokenizer)
-    assert 0 < len(shown) < 2400 and again.place.time == shown[-1].time
-    assert again.usual.lines == sum(line.bytes > 0 for line in shown)
-
-
-def test_an_interrupt_within_a_line_moves_neither_place_nor_state(monkeypatch) -> None:
-    """A second Ctrl-C, when the line's tokens are read into the state."""
-    one, other = reader(), reader()
-    one.push(b"first\n")
-
-    def interrupted(*given) -> None:
-        SurpriseReader._costs(one, *given)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(one, "_costs", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            one.push(b"second\n")
-    other.push(b"first\n")
-    assert one.push(b"third\n") == other.push(b"third\n")
-    assert one.place == other.place and one.usual == other.usual
-    assert one.state.get_seq_length() == other.state.get_seq_length()
-
-
-def test_mistakes_are_one_line(watch, trained: Path, tmp_path: Path) -> None:
-    state, data = tmp_path / "log.state", EVERY[:200].encode()
-    model, tokenizer = load_model(trained)
-    with torch.no_grad():
-        next(model.parameters()).add_(1)
-    other = SurpriseReader(model, tokenizer)
-    other.push(data)
-    other.save(state)
-    for options, said in (
-        (("--state", state), "the state of another model"),
-        (("--state", tmp_path / "none" / "log.state"), "cannot write"),
-        (("--threshold", 0), "threshold must be over 0"),
-    ):
-        code, out, err = watch(trained, *options, stdin=data)
-        assert code == 2 and said in err and err.count("\n") == 1 and not out
-    state.write_bytes(state.read_bytes()[:-100])
-    assert "no readable liquid state" in watch(trained, "--state", state, stdin=data)[2]
-    model, tokenizer = load_model(trained)
-    reader = SurpriseReader(model, tokenizer)
-    reader.push(data)
-    reader.state.save(state, model=fingerprint(model))
-    assert "neither `generate --save-state` nor" in watch(trained, "--state", state, stdin=data)[2]
-    code, out, err = watch(trained, stdin=b"no time\n")
-    assert code == 2 and "no line begins with one" in err and not state.with_name("none").exists()
-
-
-def resident(process: int) -> int:
-    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())[1]) * 1024  # type: ignore
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_is_the_same_after_much_as_after_little_and_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
-    """1 MB and 4 MB, much of it a line without an end; then whoever reads the lines goes away."""
-    words = [f"{'abcdefghij'[i] * 60}" for i in range(10)]
-    tokenizer = LEDTokenizerWrapper.train([" ".join(words) + "\n"] * 2, 900)
-    write_folder(
-        tmp_path / "model", lambda part: save_model(part, tiny(tokenizer, False, hidden_size=8), tokenizer)
-    )
-    line = " ".join([*words, *words]) + "\n"
-    command = [sys.executable, "-m", "liquidlm", "watch", "model", "--state", "log.state"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
-        assert child.stdin is not None and child.stdout is not None and child.stderr is not None
-
-        def feed(data: str) -> int:
-            """The memory after the last line of `data` has come back."""
-            writing = threading.Thread(target=lambda: (child.stdin.write(data.encode()), child.stdin.flush()))
-            writing.start()
-            for _ in range(sum(-(-len(one) // LONGEST) for one in data.splitlines())):
-                assert child.stdout.readline()
-            writing.join()
-            return resident(child.pid)
-
-        endless = "".join(words)
-        feed(line * (700_000 // len(line)))
-        little = feed(endless * 500 + "\n")  # 1 MB
-        feed(line * (2_000_000 // len(line)))
-        much = feed(endless * 2000 + "\n")
-        assert much - little < 5e6, (little, much)
-        child.stdout.close()
-        with contextlib.suppress(BrokenPipeError):
-            for _ in range(100):
-                child.stdin.write(line.encode() * 20)
-                child.stdin.flush()
-        assert child.wait(60) == 141  # as a program that SIGPIPE has ended
-        assert child.stderr.read() == b""
-    assert (tmp_path / "log.state").exists()
 
 
 def test_what_is_usual_forgets_over_so_many_lines() -> None:

@@ -1,60 +1,25 @@
-"""The tokenizer loses no text, continues it, streams whole characters, and says what is wrong."""
+"""Tokenizers: any text survives, ids are stable, mistakes are named."""
 
-import functools
-import inspect
-import json
-import os
 import pickle
-import subprocess
-import sys
-import threading
-from pathlib import Path
-from pydoc_data import topics
 
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from tokenizers.processors import TemplateProcessing
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers_for_tests import LED, TEXTS, make, refused, rust, unchecked
 from transformers import RobertaTokenizer
 
-from liquidlm.errors import LiquidError
 from liquidlm.text import tokenizer as module
 from liquidlm.text.tokenizer import SPECIAL_TOKENS, LEDTokenizerWrapper
 
-REPOSITORY = Path(__file__).parents[1]
-LED = REPOSITORY.parent / "shared" / "data" / "led-bpe"
-TEXTS = [topics.topics[name] for name in sorted(topics.topics)][:40]
 AWKWARD = [*SPECIAL_TOKENS, " ", "  ", "\n", "\n\n", "\t", "\r\n", "\x00", "\x1c", "\u00a0", "\u3000"]
 AWKWARD += ["e\u0301", "é", "你好", "🙂", "👩‍👩‍👧", "'s", "12", "!!", "word", "Ġ", "\ufffd", "\ufeff"]
 any_text = st.lists(st.sampled_from(AWKWARD) | st.text(max_size=8), max_size=12).map("".join)
 
 
-@functools.cache
-def make(kind: str) -> LEDTokenizerWrapper:
-    if kind == "led" and not LED.is_dir():
-        pytest.skip("the real LED vocabulary is not beside the repository")
-    if kind == "led":
-        return LEDTokenizerWrapper(LED)
-    return LEDTokenizerWrapper.bytes() if kind == "bytes" else LEDTokenizerWrapper.train(TEXTS, 600)
-
-
-@pytest.fixture(params=["bytes", "bpe", "led"], scope="module")
-def tokenizer(request) -> LEDTokenizerWrapper:
-    return make(request.param)
-
-
-def unchecked(method):
-    """The method without the type checker of the test run, as users have it."""
-    return functools.partial(inspect.unwrap(method.__func__), method.__self__)
-
-
-def refused(match: str, call, *args, **kwargs) -> None:
-    with pytest.raises(LiquidError, match=match):
-        call(*args, **kwargs)
+any_text = st.lists(st.sampled_from(AWKWARD) | st.text(max_size=8), max_size=12).map("".join)
 
 
 def whole(tokenizer: LEDTokenizerWrapper, text: str) -> list[int]:
@@ -63,6 +28,11 @@ def whole(tokenizer: LEDTokenizerWrapper, text: str) -> list[int]:
 
 
 @settings(max_examples=100, deadline=None)
+@pytest.fixture(params=["bytes", "bpe", "led"], scope="module")
+def tokenizer(request) -> LEDTokenizerWrapper:
+    return make(request.param)
+
+
 @given(text=any_text)
 def test_any_text_survives_and_holds_no_special_token(tokenizer, text):
     ids = tokenizer.encode(text)
@@ -129,11 +99,6 @@ def test_a_long_document_is_cut_and_unchanged():
     tokenizer, text = make("bpe"), "\n".join(TEXTS)
     assert len(list(module._pieces(text))) > 10
     assert tokenizer.encode(text).tolist() == whole(tokenizer, text)
-
-
-def rust(kind: str = "bpe") -> Tokenizer:
-    """A fresh copy of what a tokenizer.json holds, to be changed."""
-    return Tokenizer.from_str(make(kind).backend.backend_tokenizer.to_str())
 
 
 def test_no_cut_where_other_rules_split_words():
@@ -225,46 +190,6 @@ def test_an_emoji_appears_with_its_last_byte():
     assert stream.push(torch.tensor(4 + ord("a"))) == "a"  # usable again
 
 
-def test_training_gives_exactly_the_size_and_always_the_same():
-    first, again = (LEDTokenizerWrapper.train(iter(TEXTS), 500) for _ in range(2))
-    assert len(first) == 500
-    assert first.backend.backend_tokenizer.to_str() == again.backend.backend_tokenizer.to_str()
-    assert len(make("bpe").encode(TEXTS[0])) < 0.6 * len(TEXTS[0].encode())
-    assert len(LEDTokenizerWrapper.train(["abab"], 261)) == 261
-    assert 261 < len(LEDTokenizerWrapper.train(["aaa bbb aaa bbb"], 1000)) < 280  # all that this text holds
-
-
-def test_training_on_special_tokens_does_not_learn_them():
-    text = " ".join(SPECIAL_TOKENS) * 100 + "".join(SPECIAL_TOKENS) * 100
-    tokenizer = LEDTokenizerWrapper.train([text], 300)
-    assert tokenizer.decode(tokenizer.encode(text)) == text
-
-
-RELOAD = """
-import json, sys
-from transformers import AutoTokenizer
-from liquidlm.tokenizer import LEDTokenizerWrapper
-folder, text = sys.argv[1], sys.stdin.read()
-auto, ours = AutoTokenizer.from_pretrained(folder), LEDTokenizerWrapper(folder)
-batch = auto([text, "a"], padding=True)
-print(json.dumps([dict(batch), auto.decode(auto(text)["input_ids"], skip_special_tokens=True),
-    [t.tolist() for t in ours.tokenize([text, "a"])], len(auto)]))
-"""
-
-
-def test_saved_tokenizers_load_the_same_in_a_fresh_process(tmp_path):
-    tokenizer, text = make("bpe"), "  The <s> loop</s>\n\n runs e\u0301 🙂 <mask> "
-    tokenizer.save_pretrained(tmp_path / "new" / "folder")
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-c", RELOAD, str(tmp_path / "new" / "folder")]
-    done = subprocess.run(command, input=text.encode(), env=env, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    auto, decoded, ours, size = json.loads(done.stdout)
-    expected = [t.tolist() for t in tokenizer.tokenize([text, "a"])]
-    assert auto == {"input_ids": expected[0], "attention_mask": expected[1]}
-    assert decoded == text and ours == expected and size == len(tokenizer)
-
-
 def test_saved_tokenizers_load_the_same(tokenizer, tmp_path):
     for _ in range(2):  # the second time in place
         tokenizer.save_pretrained(tmp_path)
@@ -273,94 +198,6 @@ def test_saved_tokenizers_load_the_same(tokenizer, tmp_path):
         np.testing.assert_array_equal(loaded.encode(TEXTS[1]), tokenizer.encode(TEXTS[1]))
         tokenizer = pickle.loads(pickle.dumps(loaded))  # as worker processes get it
     refused("cannot save the tokenizer", tokenizer.save_pretrained, tmp_path / "tokenizer.json")
-
-
-def write_vocab_and_merges(folder: Path) -> None:
-    make("bpe").backend.backend_tokenizer.model.save(str(folder))
-
-
-def test_vocab_and_merges_without_special_tokens_get_them_appended(tmp_path):
-    write_vocab_and_merges(tmp_path)  # <mask> is not in them
-    assert LEDTokenizerWrapper(tmp_path).encode(TEXTS[1]).tolist() == make("bpe").encode(TEXTS[1]).tolist()
-    vocab = {char: index for index, char in enumerate(module._byte_characters())}  # as GPT-2
-    (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    loaded = LEDTokenizerWrapper(tmp_path)
-    assert (loaded.bos_token_id, loaded.pad_token_id, loaded.mask_token_id) == (256, 257, 260)
-    assert loaded.tokenize(["<s>", ""])[0].tolist() == [[256, *b"<s>"], [257] * 3 + [256]]
-
-
-def test_anybodys_settings_are_replaced_where_they_lose_text(tmp_path):
-    theirs = rust()
-    theirs.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    theirs.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
-    theirs.enable_truncation(3)
-    theirs.enable_padding(length=7)
-    theirs.save(str(tmp_path / "tokenizer.json"))
-    text = "Cafe\u0301 AND <s>"
-    loaded = LEDTokenizerWrapper(tmp_path)
-    np.testing.assert_array_equal(loaded.encode(text), make("bpe").encode(text))
-    assert loaded.backend(text)["input_ids"] == [0, *loaded.encode(text)]
-
-
-class FakeHub:
-    """A repository with vocab.json and merges.txt, as it looks from `huggingface_hub`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.cached, self.asked = folder, set(), 0
-
-    def model_info(self, name, timeout):
-        assert 0 < timeout <= 15
-        self.asked += 1
-        files = [type("Entry", (), {"rfilename": path.name}) for path in self.folder.iterdir()]
-        return type("Info", (), {"siblings": files})
-
-    def download(self, name, file, local_files_only=False):
-        if local_files_only and file not in self.cached:
-            raise LocalEntryNotFoundError("not in the cache")
-        self.cached.add(file)
-        return str(self.folder / file)
-
-
-def test_the_hub_is_asked_once_and_then_the_cache_is_used(tmp_path, monkeypatch):
-    write_vocab_and_merges(tmp_path)
-    hub = FakeHub(tmp_path)
-    monkeypatch.setattr(module, "HfApi", lambda: hub)
-    monkeypatch.setattr(module, "hf_hub_download", hub.download)
-    for _ in range(2):
-        assert len(LEDTokenizerWrapper("somebody/led")) == 600
-        assert hub.asked == 1
-
-
-def test_without_a_network_one_line_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for name in ("allenai/led-base-16384", "./no/such/folder", Path("no-such-folder")):
-        refused(r"\A'.+' is no folder here.*network.*vocab\.json.*\Z", LEDTokenizerWrapper, name)
-
-
-def test_folders_without_a_usable_tokenizer(tmp_path):
-    refused(r"no tokenizer in the folder .*tokenizer.json", LEDTokenizerWrapper, tmp_path)
-    (tmp_path / "vocab.json").write_text("{}")
-    refused("no tokenizer in the folder", LEDTokenizerWrapper, tmp_path)  # merges.txt is missing
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    refused("no byte-level BPE", LEDTokenizerWrapper, tmp_path)
-    (tmp_path / "vocab.json").write_text("{broken")
-    refused(r"vocab.json \+ .*merges.txt cannot be read", LEDTokenizerWrapper, tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{broken")
-    refused(r"tokenizer\.json cannot be read", LEDTokenizerWrapper, tmp_path)
-
-
-def test_tokenizers_that_lose_text_are_refused():
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words = rust()
-    words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), byte_level])
-    gaps = json.loads(rust().to_str())
-    gaps["model"]["vocab"]["far"] = 10_000
-    others = [models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"), models.Unigram([("a", 0.0)])]
-    for lossy in (words, Tokenizer.from_str(json.dumps(gaps)), *map(Tokenizer, others)):
-        refused("no byte-level BPE", LEDTokenizerWrapper, lossy)
 
 
 @pytest.mark.parametrize("bad", [3, None, b"bytes", ["a", 3], [["a"]], {"a": 1}, [], (), b""])
@@ -389,46 +226,3 @@ def test_ids_outside_the_vocabulary(tokenizer):
     two_rows = [[[1, 2]], [[1], [2, 3]], torch.ones(1, 2, dtype=torch.int64)]
     for bad in (*two_rows, 5, [0.5], "ab", [True], [2**70]):
         refused("one row of integer ids", unchecked(tokenizer.decode), bad)
-
-
-def test_training_errors():
-    for size in (260, 0, -1):
-        refused(f"vocab_size {size} is too small.* 261", LEDTokenizerWrapper.train, ["text"], size)
-    refused(r"pass \[text\]", unchecked(LEDTokenizerWrapper.train), "text", 300)
-    refused("no texts", LEDTokenizerWrapper.train, iter([]), 300)
-    refused("got int", LEDTokenizerWrapper.train, iter(["text", 3]), 300)
-
-
-def test_trains_from_files_too(tmp_path: Path) -> None:
-    text = "to be or not to be, that is the question\n" * 50
-    (tmp_path / "text.txt").write_text(text)
-    by_path = LEDTokenizerWrapper.train([tmp_path / "text.txt"], 300)
-    assert by_path.encode(text).tolist() == LEDTokenizerWrapper.train([text], 300).encode(text).tolist()
-
-
-def test_a_word_of_any_length_is_learned_from_in_parts() -> None:
-    """Learning takes time with the square of a word; a text without long words is not cut."""
-    dna = "ACGT" * 3000
-    for text in (dna, f"two words {dna} and more", " " * 9000, "x " * 100 + "," * 5000):
-        pieces = list(module._training_pieces([text]))
-        assert "".join(pieces) == text and max(map(len, pieces)) <= module.LONGEST_WORD
-    assert list(module._training_pieces(["short words " * 300, ""])) == ["short words " * 300]
-
-
-def test_ctrl_c_is_heard_while_a_tokenizer_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learning runs in native code, where no signal is handled: here it would never end."""
-    done = threading.Event()
-
-    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("threading.Thread.join", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            module._in_background(done.wait)
-    done.set()
-
-
-def test_a_mistake_in_the_texts_passes_through_learning() -> None:
-    with pytest.raises(LiquidError, match="lone surrogate"):
-        LEDTokenizerWrapper.train(["a\ud800"], 300)

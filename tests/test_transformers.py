@@ -1,4 +1,4 @@
-"""The model as a citizen of transformers: saving, Auto classes, generate(), pipeline, Trainer."""
+"""The model in transformers: saving, generate(), pipelines."""
 
 import importlib.util
 import subprocess
@@ -18,23 +18,14 @@ from transformers import (
     TrainingArguments,
     pipeline,
 )
+from transformers_model import SIZES, SMALL
 
-from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.language_model import LiquidTextGenerationModel
 from liquidlm.nn.events import Events
 from liquidlm.nn.state import LiquidCache, fresh_time
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
-SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
-SMALL = {
-    "flow_hidden_dim": 8,
-    "num_flows": 2,
-    "num_heads": 2,
-    "chunk_size": 8,
-    "ngram_rows": 40,
-    "dropout_rate": 0.0,
-}
 NEW = 8
 
 
@@ -148,59 +139,6 @@ def test_a_folder_is_the_packages_own_without_trust(model, tmp_path, monkeypatch
         assert type(loaded) is LiquidTextGenerationModel
         assert error(loaded(tokens()).logits, model(tokens()).logits) < 1e-12
     assert LiquidTextGenerationModel._auto_class is None and LiquidConfig._auto_class is None
-
-
-@pytest.mark.parametrize(("vocabulary", "rows", "width"), [(261, 16384, 96), (512, 16384, 96), (513, 0, 192)])
-def test_n_grams_are_of_letters_by_default_and_else_the_mlp_is_wider(vocabulary, rows, width, tmp_path):
-    config = LiquidConfig(vocab_size=vocabulary, hidden_size=64)
-    assert (config.ngram_rows, config.intermediate_size) == (rows, width)
-    config.vocab_size = 1000
-    config.save_pretrained(tmp_path)
-    read = LiquidConfig.from_pretrained(tmp_path)
-    assert (read.ngram_rows, read.intermediate_size) == (rows, width)  # a model keeps what it was made with
-    assert LiquidConfig(vocab_size=4000, ngram_rows=40).ngram_rows == 40
-    assert LiquidConfig(vocab_size=261, ngram_rows=0).ngram_rows == 0
-
-
-def test_the_config_goes_round(tmp_path):
-    config = LiquidConfig(**SIZES, **SMALL, mixer_types=["memory", "time", "time", "memory"], time_scale=0.25)
-    config.save_pretrained(tmp_path)
-    loaded = AutoConfig.from_pretrained(tmp_path)
-    assert type(loaded) is LiquidConfig and loaded.to_diff_dict() == config.to_diff_dict()
-    assert loaded.layer_types == ["liquid"] * 4 and "layer_types" not in config.to_dict()
-    assert loaded.mixer_types == ["memory", "time", "time", "memory"] and loaded.time_scale == 0.25
-    assert isinstance(AutoModelForCausalLM.from_config(loaded), LiquidTextGenerationModel)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        *({name: size} for name in ("vocab_size", "embedding_dim", "hidden_size") for size in (0, -3)),
-        *(
-            {name: -1}
-            for name in ("latent_dim", "num_hidden_layers", "conv_width", "chunk_size", "ode_steps")
-        ),
-        *({"time_scale": value} for value in (0.0, -1.0, float("nan"), float("inf"))),
-        *({"dropout_rate": value} for value in (-0.1, 1.0)),
-        *({"mixer_types": kinds} for kinds in (["time"], ["time", "attention", "time", "time"])),
-    ],
-    ids=str,
-)
-def test_bad_config_values_are_named(bad):
-    with pytest.raises(LiquidError, match=next(iter(bad))):
-        LiquidConfig(**bad)
-
-
-def test_sizes_that_do_not_go_together():
-    with pytest.raises(LiquidError, match=r"latent_dim .9. must be at most embedding_dim .8."):
-        LiquidConfig(latent_dim=9, embedding_dim=8)
-    with pytest.raises(LiquidError, match="num_heads"):
-        LiquidTextGenerationModel(LiquidConfig(**(SIZES | SMALL | {"num_heads": 3})))
-
-
-def test_heads_by_the_name_that_transformers_has_for_them():
-    config = LiquidConfig(**SIZES, num_heads=4)
-    assert config.num_attention_heads == 4 and "num_attention_heads" not in config.to_dict()
 
 
 # ---- what the model returns
