@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from helpers import error, randomise, state_error
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.model.labels import shifted
+from liquidlm.model.labels import next_labels
 from liquidlm.nn.events import Events
 from liquidlm.nn.state import fresh_time
 
@@ -98,6 +98,6 @@ def test_nothing_follows_beside_padding_or_across_documents() -> None:
     labels = torch.arange(10, 16)[None]
     starts = torch.tensor([[True, False, False, True, False, False]])
     real = torch.tensor([[True, True, True, True, True, False]])
-    assert shifted(labels, None, None).tolist() == [[11, 12, 13, 14, 15, -100]]
-    assert shifted(labels, None, starts).tolist() == [[11, 12, -100, 14, 15, -100]]
-    assert shifted(labels, real, None).tolist() == [[11, 12, 13, 14, -100, -100]]
+    assert next_labels(labels, None, None).tolist() == [[11, 12, 13, 14, 15, -100]]
+    assert next_labels(labels, None, starts).tolist() == [[11, 12, -100, 14, 15, -100]]
+    assert next_labels(labels, real, None).tolist() == [[11, 12, 13, 14, -100, -100]]

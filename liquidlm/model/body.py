@@ -21,9 +21,10 @@ from ..errors import LiquidError
 from ..nn import state_tree  # noqa: F401 - torch.export learns of states
 from ..nn.cells import TimeMixer
 from ..nn.embedding import OptimizedLiquidEmbeddingMFR, and_unmet
-from ..nn.events import Events, padding_last
+from ..nn.events import Events
 from ..nn.ngram import NGramEmbedding
 from ..nn.norm import Norm
+from ..nn.padding import PaddingOrder
 from ..nn.state import CellState, LiquidCache, liquid_layers
 from ..nn.timestamps import in_float64
 from ..runtime.offload import execution_device
@@ -48,8 +49,8 @@ class Reading:
 
     Attributes:
         table, index: x of each distinct id, and each token's row in it.
-        order: from which position each token came, where padding was moved.
-        real, starts: where tokens are, and where documents start, in the order that was given.
+        padding: the order of the reading, and the way back.
+        starts: where documents start, in the order that was given.
         states: before the first token; after `LiquidModel.read` after the last.
         cache: what takes the states, if anything does.
         log_det, flow_loss: of the embedding's flow.
@@ -59,17 +60,12 @@ class Reading:
     index: Int[Tensor, "b t"]
     ids: Int[Tensor, "b t"]
     events: Events
-    order: Int[Tensor, "b t"] | None
-    real: Bool[Tensor, "b t"] | None
+    padding: PaddingOrder
     starts: Bool[Tensor, "b t"] | None
     states: list[CellState]
     cache: Cache | None
     log_det: Float[Tensor, "b t"] | None
     flow_loss: Float[Tensor, ""] | None
-
-    def moved(self, per_token: Any) -> Any:
-        """What was given token by token, in the order of the reading."""
-        return per_token if per_token is None or self.order is None else per_token.gather(1, self.order)
 
 
 class LiquidModel(LoadingMixin, PreTrainedModel):
@@ -263,8 +259,8 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         if cache is None and self._keeps_state(use_cache):
             cache = self.new_state()
         table, index, log_det, loss = self._embed(input_ids, mask, t_span, folded, flow_loss, flow_ids)
-        order, real = padding_last(mask)
-        starts = document_starts(starts, position_ids, seq_idx, input_ids, real)
+        padding = PaddingOrder.of(mask)
+        starts = document_starts(starts, position_ids, seq_idx, input_ids, padding.real)
         states = self._states(cache, batch, table)
         events = Events.build(
             timestamps,
@@ -273,16 +269,12 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             time_scale=self.config.time_scale,
             gap_weight=self.config.gap_weight,
             start=starts,
-            real=real,
+            real=padding.real,
             dtype=states[0].h.dtype,
         )
-        if order is not None:
-            index, input_ids, events = (
-                index.gather(1, order),
-                input_ids.gather(1, order),
-                events.reordered(order),
-            )
-        return Reading(table, index, input_ids, events, order, real, starts, states, cache, log_det, loss)
+        index, input_ids = padding.apply(index), padding.apply(input_ids)
+        events = events.reordered(padding)
+        return Reading(table, index, input_ids, events, padding, starts, states, cache, log_det, loss)
 
     def read(
         self,
@@ -317,10 +309,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
                 layer.store(state, ids.shape[1])
         # One part is what the blocks saw, not a copy of it: its gradient can be asked for.
         hidden = [parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in zip(*kept, strict=True)]
-        if reading.order is None or not hidden:
-            return hidden
-        back, real = reading.order.argsort(1)[..., None], cast(Tensor, reading.events.real)[..., None]
-        return [(x * real).gather(1, back.expand_as(x)) for x in hidden]
+        return [reading.padding.undo(x) for x in hidden]
 
     def _embed(
         self,
@@ -348,16 +337,8 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         if cache is not None:
             states = [layer.state for layer in liquid_layers(cache)]
         fresh = self.initial_states(batch, x.dtype, x.device)
-        for i, (given, new) in enumerate(zip(states, fresh, strict=True)):
-            if given is None:
-                continue
-            for name, a, b in zip(CellState._fields, given, new, strict=True):
-                if (a is None) != (b is None) or (a is not None and b is not None and a.shape != b.shape):
-                    shapes = [None if y is None else tuple(y.shape) for y in (a, b)]
-                    raise LiquidError(
-                        f"the state's {name} of layer {i} has shape {shapes[0]}, not {shapes[1]}"
-                    )
-        return [b if a is None else a.beside(b.h) for a, b in zip(states, fresh, strict=True)]
+        pairs = enumerate(zip(states, fresh, strict=True))
+        return [new if own is None else own.fitted(new, f"the state of layer {i}") for i, (own, new) in pairs]
 
 
 def only_ids(input_ids: Tensor | None, others: Mapping[str, Any]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float64
 from torch import Tensor
 
 from ..errors import LiquidError
@@ -46,7 +47,7 @@ def _before(real: Tensor) -> Tensor:
     return F.pad(columns, (1, -1)).cummax(1).values - 1
 
 
-def shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
+def next_labels(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
     """What should follow each token: the next label, but nothing beside padding or across documents."""
     following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
     if starts is not None:
@@ -54,3 +55,8 @@ def shifted(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tenso
     if real is not None:
         following = following.masked_fill(~(real & F.pad(real[:, 1:], (0, 1))), IGNORED)
     return following
+
+
+def next_times(timestamps: Float64[Tensor, "b t"]) -> Float64[Tensor, "b t"]:
+    """The time of the token after each; the last token of a row has its own time."""
+    return torch.cat([timestamps[:, 1:], timestamps[:, -1:]], 1)

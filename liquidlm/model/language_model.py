@@ -20,7 +20,7 @@ from .body import LiquidModel, Reading, check_tokens, only_ids
 from .config import LiquidConfig
 from .folded import FoldedEmbedding
 from .generation import LiquidGenerationMixin
-from .labels import shifted
+from .labels import next_labels, next_times
 from .losses import Losses
 from .output import LiquidOutput, SkippedLogits
 
@@ -183,13 +183,15 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             flow_ids=flow_ids,
         )
         if targets is None and labels is not None:
-            targets = shifted(labels, reading.real, reading.starts)
+            targets = next_labels(labels, reading.padding.real, reading.starts)
             if timestamps is not None:
-                shift_timestamps = torch.cat([timestamps[:, 1:], timestamps[:, -1:]], 1)
+                shift_timestamps = next_times(timestamps)
         losses = None
         if targets is not None:
             gaps = self._gaps(timestamps, targets, shift_timestamps)
-            losses = Losses(self, reading.moved(targets), reading.moved(gaps))
+            losses = Losses(
+                self, reading.padding.apply(targets), None if gaps is None else reading.padding.apply(gaps)
+            )
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         every = bool(output_hidden_states)
@@ -249,7 +251,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             return 0
         if skip_logits:
             return length
-        if reading.order is None and isinstance(logits_to_keep, int) and logits_to_keep:
+        if reading.padding.order is None and isinstance(logits_to_keep, int) and logits_to_keep:
             return max(0, length - logits_to_keep)
         return 0
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Num
+from jaxtyping import Bool, Float, Float64, Num
 from torch import Tensor
 
 from ..errors import LiquidError
 from ..runtime.traced import holds
+from .padding import PaddingOrder
 from .timestamps import elapsed, in_float64
 
 LONGEST = 1e30
@@ -111,10 +112,10 @@ class Events:
         real = None if self.real is None else self.real[:, columns]
         return replace(self, gap=self.gap[:, columns], start=self.start[:, columns], real=real)
 
-    def reordered(self, order: Int[Tensor, "b t"]) -> "Events":
-        """The same events with their positions in another order."""
-        real = None if self.real is None else self.real.gather(1, order)
-        return replace(self, gap=self.gap.gather(1, order), start=self.start.gather(1, order), real=real)
+    def reordered(self, padding: PaddingOrder) -> "Events":
+        """The same events with padding at the right end."""
+        real = None if self.real is None else padding.apply(self.real)
+        return replace(self, gap=padding.apply(self.gap), start=padding.apply(self.start), real=real)
 
 
 def _last_real(
@@ -124,16 +125,3 @@ def _last_real(
         return times[:, -1].clone()  # a view would keep every time alive, and the caller's own tensor
     last = (real.cumsum(1) * real).argmax(1)
     return torch.where(real.any(1), times.gather(1, last[:, None])[:, 0], last_time)
-
-
-def padding_last(
-    attention_mask: Num[Tensor, "b t"] | Bool[Tensor, "b t"] | None,
-) -> tuple[Int[Tensor, "b t"] | None, Bool[Tensor, "b t"] | None]:
-    """The order that moves padding to the right end, whichever side it is on, and where tokens are real now.
-
-    (None, None) when nothing is padded: the common case costs nothing.
-    """
-    if attention_mask is None or holds((attention_mask != 0).all(), False):
-        return None, None
-    real = attention_mask != 0
-    return (~real).to(torch.int8).argsort(dim=1, stable=True), real

@@ -48,6 +48,24 @@ class CellState(NamedTuple):
         made = self.map(lambda part: part.to(other.device, other.dtype if part.is_floating_point() else None))
         return made._replace(time=self.time.to(other.device))
 
+    def fitted(self, fresh: "CellState", whose: str) -> "CellState":
+        """This state on the device and in the type of a fresh state.
+
+        Args:
+            fresh: the state before the first event, of the layer that goes on from this one.
+            whose: names this state in the message.
+
+        Raises:
+            LiquidError: a tensor has another shape than in the fresh state, or only one of them has it.
+        """
+        for name, part, own in zip(self._fields, self, fresh, strict=True):
+            shape, wanted = (None if one is None else tuple(one.shape) for one in (part, own))
+            if shape != wanted:
+                raise LiquidError(
+                    f"{name} of {whose} has shape {shape}, not {wanted}: give a state of this model and batch"
+                )
+        return self.beside(fresh.h)
+
     def moving(self) -> dict[str, Tensor]:
         """What an event changes beside the time, by name."""
         return {name: part for name, part in self._asdict().items() if name != "time" and part is not None}

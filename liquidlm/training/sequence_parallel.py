@@ -18,7 +18,7 @@ from torch.autograd.function import FunctionCtx
 from torch.distributed.tensor import DTensor
 
 from ..errors import LiquidError
-from ..model.labels import shifted
+from ..model.labels import next_labels, next_times
 from ..model.language_model import LiquidTextGenerationModel
 from ..model.output import LiquidOutput
 from ..nn.events import Events
@@ -114,11 +114,11 @@ def sequence_parallel(
     part, state = slice(first, last), model.new_state()
     more: dict[str, Any] = {}
     if labels is not None:
-        targets = shifted(labels, None, starts)
+        targets = next_labels(labels, None, starts)
         more = {"shift_labels": targets[:, part], "flow_ids": input_ids}
         more["num_items_in_batch"] = int((targets != IGNORED).sum()) / count
         if given:
-            more["shift_timestamps"] = torch.cat([timestamps[:, 1:], timestamps[:, -1:]], 1)[:, part]
+            more["shift_timestamps"] = next_times(timestamps)[:, part]
     if rank > 0:  # what it holds is received on the way, but for the event before: its time and the tokens
         empty = model.initial_states(batch, model.dtype, input_ids.device)
         if model.ngrams is not None:

@@ -1,14 +1,13 @@
 """The mixer over time without a memory of its own: short convolution, then the liquid time cell."""
 
-from typing import cast
-
 import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from ...errors import LiquidError
 from ..arguments import check_positive, check_whole
-from ..events import Events, padding_last
+from ..events import Events
+from ..padding import PaddingOrder
 from ..state import CellState, fresh_time
 from .conv import ShortConvolution
 from .time_cell import ImprovedLiquidTimeCell
@@ -74,29 +73,22 @@ class TimeMixer(nn.Module):
             LiquidError: times that decrease, are NaN or infinite; shapes that do not match.
         """
         self._check_shapes(x, timestamps=timestamps, attention_mask=attention_mask, starts=starts)
-        order, real = padding_last(attention_mask)
-        first = timestamps if timestamps is None or order is None else timestamps.gather(1, order[:, :1])
-        state = self._state(x, first, h)
+        padding = PaddingOrder.of(attention_mask)
+        state = self._state(x, None if timestamps is None else padding.apply(timestamps)[:, 0], h)
         events = Events.build(
             timestamps,
             state.time,
             length=x.shape[1],
             time_scale=self.time_scale,
             start=starts,
-            real=real,
+            real=padding.real,
             dtype=state.h.dtype,
         )
-        if order is not None:
-            x, events = x.gather(1, order[..., None].expand_as(x)), events.reordered(order)
+        x, events = padding.apply(x), events.reordered(padding)
         out, new = self.mix(x, events, state)
-        weights = self.weights(x, events, state) if need_weights else None
-        if order is not None:
-            real, back = cast(Tensor, events.real), order.argsort(1)
-            out = (out * real[..., None]).gather(1, back[..., None].expand_as(out))
-            if weights is not None:
-                weights = weights * real[:, None, :, None]
-                weights = weights.gather(2, back[:, None, :, None].expand_as(weights))
-                weights = weights.gather(3, back[:, None, None, :].expand_as(weights))
+        out, weights = padding.undo(out), self.weights(x, events, state) if need_weights else None
+        if weights is not None:
+            weights = padding.undo(padding.undo(weights, 2), 3)
         return (out, weights, new) if return_state else (out, weights)
 
     def mix(
@@ -142,19 +134,13 @@ class TimeMixer(nn.Module):
             if given is not None and given.shape != events:
                 raise LiquidError(f"{name} must have one entry per event, {events}, not {tuple(given.shape)}")
 
-    def _state(self, x: Tensor, times: Tensor | None, h: Tensor | CellState | None) -> CellState:
+    def _state(self, x: Tensor, first: Tensor | None, h: Tensor | CellState | None) -> CellState:
         fresh = self.initial_state(len(x), x.dtype, x.device)
         if h is None:
             return fresh
-        given = h if isinstance(h, CellState) else fresh._replace(h=h)
-        for name, part, own in zip(CellState._fields, given, fresh, strict=True):
-            shape, wanted = (None if y is None else tuple(y.shape) for y in (part, own))
-            if shape != wanted:
-                raise LiquidError(f"the initial state's {name} must have shape {wanted}, not {shape}")
         if isinstance(h, CellState):
-            return h.beside(fresh.h)
-        if times is None:
-            before = torch.full_like(fresh.time, -1.0)
-        else:
-            before = times[:, 0].detach().to(fresh.time) - self.time_scale
-        return fresh._replace(h=h.to(fresh.h.dtype), time=before)
+            return h.fitted(fresh, "the initial state")
+        before = torch.full_like(fresh.time, -1.0)
+        if first is not None:
+            before = first.detach().to(fresh.time) - self.time_scale
+        return fresh._replace(h=h, time=before).fitted(fresh, "the initial state")
