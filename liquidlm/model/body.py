@@ -338,7 +338,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             states = [layer.state for layer in liquid_layers(cache)]
         fresh = self.initial_states(batch, x.dtype, x.device)
         pairs = enumerate(zip(states, fresh, strict=True))
-        return [new if own is None else own.fitted(new, f"the state of layer {i}") for i, (own, new) in pairs]
+        return [new if own is None else own.fitted(new, f"layer {i}") for i, (own, new) in pairs]
 
 
 def only_ids(input_ids: Tensor | None, others: Mapping[str, Any]) -> Tensor:

@@ -1,7 +1,6 @@
 """Padding on either side of a row ▶ padding at the right end, and the way back."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Int, Num, Shaped
@@ -45,14 +44,9 @@ class PaddingOrder:
 
     def undo(self, x: Shaped[Tensor, "b *rest"], dim: int = 1) -> Shaped[Tensor, "b *rest"]:
         """A tensor in this order ▶ the given order, 0 where padded; `dim` is the dimension of positions."""
-        if self.real is None:
+        if self.order is None or self.real is None:
             return x
-        return _gather(x, self._back, dim) * _along(self.real, x, dim)
-
-    @cached_property
-    def _back(self) -> Int[Tensor, "b t"]:
-        assert self.order is not None
-        return self.order.argsort(1)
+        return _gather(x, self.order.argsort(1), dim) * _along(self.real, x, dim)
 
 
 def _along(positions: Shaped[Tensor, "b t"], x: Tensor, dim: int) -> Tensor:

@@ -53,7 +53,7 @@ class CellState(NamedTuple):
 
         Args:
             fresh: the state before the first event, of the layer that goes on from this one.
-            whose: names this state in the message.
+            whose: what this state belongs to, for the message.
 
         Raises:
             LiquidError: a tensor has another shape than in the fresh state, or only one of them has it.
@@ -62,7 +62,8 @@ class CellState(NamedTuple):
             shape, wanted = (None if one is None else tuple(one.shape) for one in (part, own))
             if shape != wanted:
                 raise LiquidError(
-                    f"{name} of {whose} has shape {shape}, not {wanted}: give a state of this model and batch"
+                    f"the state does not fit: {name} of {whose} has shape {shape}, not {wanted}; give a state"
+                    " of this model and of this batch size"
                 )
         return self.beside(fresh.h)
 

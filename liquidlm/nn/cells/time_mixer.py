@@ -139,8 +139,8 @@ class TimeMixer(nn.Module):
         if h is None:
             return fresh
         if isinstance(h, CellState):
-            return h.fitted(fresh, "the initial state")
+            return h.fitted(fresh, "the mixer")
         before = torch.full_like(fresh.time, -1.0)
         if first is not None:
             before = first.detach().to(fresh.time) - self.time_scale
-        return fresh._replace(h=h, time=before).fitted(fresh, "the initial state")
+        return fresh._replace(h=h, time=before).fitted(fresh, "the mixer")
