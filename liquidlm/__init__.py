@@ -1,32 +1,39 @@
 """liquidlm: language models in continuous time.
 
-Every token is an event with a time. Between events the state relaxes by a liquid ODE, at an event it is
-written to; both have exact closed forms, so the model trains in parallel over time, and reads and writes at
+Every token is an event with a time. Between events the state relaxes by a liquid ODE. An event writes to the
+state. Both steps have exact closed forms, so the model trains in parallel over time, and reads and writes at
 constant cost and memory per token.
 
-Importing the package registers the model with transformers' Auto classes.
+Importing the package registers the model with transformers' Auto classes. Every name below is imported when
+it is first used.
 """
 
-from .errors import LiquidError
-from .model.body import LiquidModel
-from .model.config import LiquidConfig
-from .model.language_model import LiquidTextGenerationModel
-from .model.output import LiquidModelOutput, LiquidOutput
-from .nn.cells import (
-    AdaptiveLiquidNeuron,
-    AsyncLiquidCell,
-    ImprovedLiquidTimeCell,
-    LiquidNeuron,
-    NonlinearMixer,
-    TimeMixer,
-)
-from .nn.embedding import OptimizedLiquidEmbeddingMFR
-from .nn.flows import OptimizedFlowDimensionalityReduction, SharedAffineCouplingLayer
-from .nn.ode import ODEFunc
-from .nn.state import CellState, LiquidCache
-from .nn.timestamps import generate_timestamps
-from .runtime import startup as startup  # before the others, which take seconds
-from .text.tokenizer import LEDTokenizerWrapper
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .model.registration import register
+from .runtime import startup as startup
+
+if TYPE_CHECKING:
+    from .errors import LiquidError
+    from .model.body import LiquidModel
+    from .model.config import LiquidConfig
+    from .model.language_model import LiquidTextGenerationModel
+    from .model.output import LiquidModelOutput, LiquidOutput
+    from .nn.cells import (
+        AdaptiveLiquidNeuron,
+        AsyncLiquidCell,
+        ImprovedLiquidTimeCell,
+        LiquidNeuron,
+        NonlinearMixer,
+        TimeMixer,
+    )
+    from .nn.embedding import OptimizedLiquidEmbeddingMFR
+    from .nn.flows import OptimizedFlowDimensionalityReduction, SharedAffineCouplingLayer
+    from .nn.ode import ODEFunc
+    from .nn.state import CellState, LiquidCache
+    from .nn.timestamps import generate_timestamps
+    from .text.tokenizer import LEDTokenizerWrapper
 
 __version__ = "0.1.0"
 
@@ -52,3 +59,41 @@ __all__ = [
     "TimeMixer",
     "generate_timestamps",
 ]
+
+_MODULES = {
+    "errors": ("LiquidError",),
+    "model.body": ("LiquidModel",),
+    "model.config": ("LiquidConfig",),
+    "model.language_model": ("LiquidTextGenerationModel",),
+    "model.output": ("LiquidModelOutput", "LiquidOutput"),
+    "nn.cells": (
+        "AdaptiveLiquidNeuron",
+        "AsyncLiquidCell",
+        "ImprovedLiquidTimeCell",
+        "LiquidNeuron",
+        "NonlinearMixer",
+        "TimeMixer",
+    ),
+    "nn.embedding": ("OptimizedLiquidEmbeddingMFR",),
+    "nn.flows": ("OptimizedFlowDimensionalityReduction", "SharedAffineCouplingLayer"),
+    "nn.ode": ("ODEFunc",),
+    "nn.state": ("CellState", "LiquidCache"),
+    "nn.timestamps": ("generate_timestamps",),
+    "text.tokenizer": ("LEDTokenizerWrapper",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported from its module when it is first used (PEP 562)."""
+    for module, names in _MODULES.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(f".{module}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register()

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModel, Cache, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+from transformers import Cache, PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import LiquidError
@@ -379,7 +378,3 @@ def segments(batch: int, length: int, device: torch.device) -> Iterator[slice]:
     tokens = SEGMENT if device.type == "cpu" else 16 * SEGMENT
     size = max(1, tokens // batch)
     return (slice(first, min(first + size, length)) for first in range(0, length, size))
-
-
-AutoModel.register(LiquidConfig, LiquidModel)
-MODEL_MAPPING_NAMES[LiquidConfig.model_type] = LiquidModel.__name__

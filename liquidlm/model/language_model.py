@@ -8,8 +8,7 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, Cache
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import Cache
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import LiquidError
@@ -254,9 +253,3 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         if reading.padding.order is None and isinstance(logits_to_keep, int) and logits_to_keep:
             return max(0, length - logits_to_keep)
         return 0
-
-
-AutoConfig.register(LiquidConfig.model_type, LiquidConfig)
-AutoModelForCausalLM.register(LiquidConfig, LiquidTextGenerationModel)
-# By its name Trainer knows a model whose labels it must shift where it smooths them.
-MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[LiquidConfig.model_type] = LiquidTextGenerationModel.__name__
