@@ -13,7 +13,7 @@ from liquidlm.nn.cells import AsyncLiquidCell, TimeMixer
 from liquidlm.nn.cells.async_cell import IDLE, Reads, leak_rate
 from liquidlm.nn.cells.conv import last_inputs
 from liquidlm.nn.cells.neuron import inverse_softplus, spread_time_constants
-from liquidlm.nn.embedding import FIRST_GAIN
+from liquidlm.nn.embedding import FIRST_GAIN, TokenVectors
 from liquidlm.ops import delta_memory
 from liquidlm.ops.memory import segment_sums
 from liquidlm.runtime.precision import full_precision
@@ -39,8 +39,8 @@ class PlainEmbedding(nn.Module):
         self.embedding = nn.Embedding(vocab, width)
         self.gain = nn.Parameter(torch.full((width,), FIRST_GAIN))
 
-    def distinct(self, ids, mask, t_span, flow_loss=False, flow_ids=None):
-        return self.gain * self.embedding.weight, ids, None, None
+    def distinct(self, ids, mask, t_span, with_flow_loss=False, flow_ids=None):
+        return TokenVectors(self.gain * self.embedding.weight, ids)
 
     def check_ids(self, ids):
         assert int(ids.max()) < len(self.embedding.weight)

@@ -101,7 +101,7 @@ def test_the_lean_step_is_the_model():
 def test_tokens_that_are_never_read_survive_the_flow(followed, monkeypatch):
     """Training on a sixth of the vocabulary moves all rows of a tied table: the flow has to follow them."""
     if not followed:
-        monkeypatch.setattr(embedding, "UNMET_IDS", 0)
+        monkeypatch.setattr(embedding, "RANDOM_IDS", 0)
     torch.manual_seed(0)
     sizes = {**SIZES, **SMALL, **TIED, "vocab_size": 120, "latent_dim": 12, "num_hidden_layers": 1}
     model = LiquidTextGenerationModel(LiquidConfig(**sizes)).train()
@@ -115,10 +115,10 @@ def test_tokens_that_are_never_read_survive_the_flow(followed, monkeypatch):
 
 def test_whoever_has_the_same_ids_draws_the_same_of_the_vocabulary():
     ids = tokens()
-    drawn = embedding.and_unmet(ids, 64)
-    assert torch.equal(drawn, embedding.and_unmet(ids.clone(), 64))
+    drawn = embedding.with_random_ids(ids, 64)
+    assert torch.equal(drawn, embedding.with_random_ids(ids.clone(), 64))
     assert torch.equal(drawn[: ids.numel()], ids.flatten())
-    assert not torch.equal(drawn[ids.numel() :], embedding.and_unmet(ids + 1, 64)[ids.numel() :])
+    assert not torch.equal(drawn[ids.numel() :], embedding.with_random_ids(ids + 1, 64)[ids.numel() :])
     assert int(drawn.min()) >= 0 and int(drawn.max()) < 64
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -19,7 +18,7 @@ from transformers.utils.generic import can_return_tuple
 from ..errors import LiquidError
 from ..nn import state_tree  # noqa: F401 - torch.export learns of states
 from ..nn.cells import TimeMixer
-from ..nn.embedding import OptimizedLiquidEmbeddingMFR, and_unmet
+from ..nn.embedding import OptimizedLiquidEmbeddingMFR, TokenVectors, with_random_ids
 from ..nn.events import Events
 from ..nn.ngram import NGramEmbedding
 from ..nn.norm import Norm
@@ -47,24 +46,20 @@ class Reading:
     """The tokens of one call as the blocks take them, padding moved to the right end.
 
     Attributes:
-        table, index: x of each distinct id, and each token's row in it.
+        vectors: x of each token.
         padding: the order of the reading, and the way back.
         starts: where documents start, in the order that was given.
         states: before the first token; after `LiquidModel.read` after the last.
         cache: what takes the states, if anything does.
-        log_det, flow_loss: of the embedding's flow.
     """
 
-    table: Float[Tensor, "n h"]
-    index: Int[Tensor, "b t"]
+    vectors: TokenVectors
     ids: Int[Tensor, "b t"]
     events: Events
     padding: PaddingOrder
     starts: Bool[Tensor, "b t"] | None
     states: list[CellState]
     cache: Cache | None
-    log_det: Float[Tensor, "b t"] | None
-    flow_loss: Float[Tensor, ""] | None
 
 
 class LiquidModel(LoadingMixin, PreTrainedModel):
@@ -217,7 +212,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             last_hidden_state=text,
             past_key_values=reading.cache if self._keeps_state(use_cache) else None,
             hidden_states=self.hidden_states(hidden) if output_hidden_states else None,
-            log_det=reading.log_det,
+            log_det=reading.vectors.log_det,
             features=time,
         )
 
@@ -257,10 +252,10 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             )
         if cache is None and self._keeps_state(use_cache):
             cache = self.new_state()
-        table, index, log_det, loss = self._embed(input_ids, mask, t_span, folded, flow_loss, flow_ids)
+        vectors = self._embed(input_ids, mask, t_span, folded, flow_loss, flow_ids)
         padding = PaddingOrder.of(mask)
         starts = document_starts(starts, position_ids, seq_idx, input_ids, padding.real)
-        states = self._states(cache, batch, table)
+        states = self._states(cache, batch, vectors.table)
         events = Events.build(
             timestamps,
             states[0].time,
@@ -271,9 +266,10 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             real=padding.real,
             dtype=states[0].h.dtype,
         )
-        index, input_ids = padding.apply(index), padding.apply(input_ids)
+        vectors = replace(vectors, index=padding.apply(vectors.index))
+        input_ids = padding.apply(input_ids)
         events = events.reordered(padding)
-        return Reading(table, index, input_ids, events, padding, starts, states, cache, log_det, loss)
+        return Reading(vectors, input_ids, events, padding, starts, states, cache)
 
     def read(
         self,
@@ -290,7 +286,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         ids, states, kept = reading.ids, reading.states, []
         least = 1 if self.time_norm is None else 2  # hidden states that logits and gaps are made of
         for part in segments(ids.shape[0], ids.shape[1], ids.device):
-            x, now = F.embedding(reading.index[:, part], reading.table), reading.events.part(part)
+            x, now = reading.vectors.x(part), reading.events.part(part)
             past = states[0].past_ids
             if self.ngrams is not None and past is not None:
                 more, past = self.ngrams(ids[:, part], now, past)
@@ -318,16 +314,15 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         folded: FoldedEmbedding | None,
         flow_loss: bool,
         flow_ids: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """A table of x, each token's row in it, log_det, and the flow's term of the loss if it is wanted."""
+    ) -> TokenVectors:
         if folded is not None and t_span is None and not self.training:
             self.embedding.check_ids(input_ids)
-            return folded.rows(), input_ids, None, None
+            return folded.vectors(input_ids)
         if flow_loss and self.config.tie_word_embeddings:
             seen = input_ids if mask is None else input_ids[mask != 0]
-            flow_ids = and_unmet(seen if flow_ids is None else flow_ids, self.config.vocab_size)
+            flow_ids = with_random_ids(seen if flow_ids is None else flow_ids, self.config.vocab_size)
         return self.embedding.distinct(
-            input_ids, mask, self._t_span(t_span), flow_loss=flow_loss, flow_ids=flow_ids
+            input_ids, mask, self._t_span(t_span), with_flow_loss=flow_loss, flow_ids=flow_ids
         )
 
     def _states(self, cache: Cache | None, batch: int, x: Tensor) -> list[CellState]:

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from ..nn.embedding import TokenVectors
 
 if TYPE_CHECKING:
     from .body import LiquidModel
@@ -29,6 +31,10 @@ class FoldedEmbedding:
             with torch.inference_mode(False):  # else it could not be used outside of that
                 self._rows, self._of = self._model.fold(), of
         return self._rows
+
+    def vectors(self, ids: Int[Tensor, "b t"]) -> TokenVectors:
+        """What the embedding stage makes of these ids, without log |det|."""
+        return TokenVectors(self.rows(), ids)
 
 
 def _mark(weight: Tensor) -> tuple[Any, ...]:

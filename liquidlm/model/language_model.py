@@ -214,17 +214,17 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             logits = self.output_proj(of_logits)
         if losses is not None:
             loss, time_loss, share = losses.mean(num_items_in_batch)
-            if reading.flow_loss is not None:  # once in all micro-batches of a step together
+            if reading.vectors.flow_loss is not None:  # once in all micro-batches of a step together
                 whole = num_items_in_batch is None or flow_ids is not None
                 weight = self.config.flow_loss_weight * (1.0 if whole else share)
-                loss = loss + weight * reading.flow_loss
+                loss = loss + weight * reading.vectors.flow_loss
         return LiquidOutput(
             loss=loss,
             logits=logits,
             past_key_values=reading.cache if self._keeps_state(use_cache) else None,
             hidden_states=self.hidden_states(hidden) if every else None,
-            log_det=reading.log_det,
-            flow_loss=reading.flow_loss,
+            log_det=reading.vectors.log_det,
+            flow_loss=reading.vectors.flow_loss,
             time_loss=time_loss,
             features=features,
         )

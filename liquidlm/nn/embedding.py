@@ -1,5 +1,7 @@
 """The embedding stage: token ids ▶ continuous, reduced and evolved vectors."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
@@ -10,17 +12,35 @@ from ..runtime.offload import at_hand, execution_device
 from ..runtime.precision import full_precision, linear
 from ..runtime.traced import fails
 from .arguments import check_whole
-from .flows import OptimizedFlowDimensionalityReduction
+from .flows import OptimizedFlowDimensionalityReduction, flow_loss, sampled_flow_loss
 from .ode import ODEFunc, check_method, integrate
 
-FLOW_LOSS_IDS = 1024
-"""The flow's training term is taken over at most so many of a batch's ids, drawn anew each time."""
-
-UNMET_IDS = 256
-"""So many of the vocabulary are put to the ids of a batch where the output layer is the embedding's table."""
+RANDOM_IDS = 256
+"""Random ids of the vocabulary that `with_random_ids` adds to those of a batch."""
 
 FIRST_GAIN = 0.1
 """Scale of x at the start: the residual stream of an untrained model is soon the blocks' own."""
+
+
+@dataclass(frozen=True)
+class TokenVectors:
+    """What the embedding stage makes of a batch: a vector per distinct id, and where each token's is.
+
+    Attributes:
+        table: (N, H) x of each distinct id.
+        index: (B, T) the row of each token in the table.
+        log_det: (B, T) log |det| of the flow, 0 where padded; None if a folded table was used.
+        flow_loss: the flow's training term, if it was asked for.
+    """
+
+    table: Float[Tensor, "n h"]
+    index: Int[Tensor, "b t"]
+    log_det: Float[Tensor, "b t"] | None = None
+    flow_loss: Float[Tensor, ""] | None = None
+
+    def x(self, part: slice = slice(None)) -> Float[Tensor, "b t h"]:
+        """The vectors of the tokens at these positions."""
+        return F.embedding(self.index[:, part], self.table)
 
 
 class OptimizedLiquidEmbeddingMFR(nn.Module):
@@ -99,13 +119,12 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         Raises:
             LiquidError: an id outside the vocabulary, a mask of another shape, or a bad t_span.
         """
-        table, index, log_det, flow_loss = self.distinct(
-            input_ids, attention_mask, t_span, flow_loss=return_flow_loss
-        )
-        x = F.embedding(index, table)
+        found = self.distinct(input_ids, attention_mask, t_span, with_flow_loss=return_flow_loss)
+        x, log_det = found.x(), found.log_det
         if attention_mask is not None:
             x = x.masked_fill((attention_mask == 0)[..., None], 0)
-        return (x, log_det) if flow_loss is None else (x, log_det, flow_loss)
+        assert log_det is not None
+        return (x, log_det) if found.flow_loss is None else (x, log_det, found.flow_loss)
 
     def distinct(
         self,
@@ -113,48 +132,48 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         attention_mask: Shaped[Tensor, "b t"] | None = None,
         t_span: Tensor | None = None,
         *,
-        flow_loss: bool = False,
+        with_flow_loss: bool = False,
         flow_ids: Int[Tensor, "..."] | None = None,
-    ) -> tuple[Float[Tensor, "n h"], Int[Tensor, "b t"], Float[Tensor, "b t"], Float[Tensor, ""] | None]:
-        """x of each distinct id, where to find every token's among them, log|det|, and the flow's term.
+    ) -> TokenVectors:
+        """x of each distinct id of a batch: the caller gathers x part by part, and it never exists whole.
 
-        For the caller who gathers x part by part: it never exists whole. `flow_ids` are those that the flow's
-        term is taken over, if not those of `input_ids`.
+        Args:
+            input_ids, attention_mask, t_span: as for `forward`.
+            with_flow_loss: also compute the flow's training term.
+            flow_ids: the ids that this term is computed from; None: the ids of the batch, without padding.
+
+        Raises:
+            LiquidError: as `forward`.
         """
-        self.check_ids(input_ids)
-        if attention_mask is not None and attention_mask.shape != input_ids.shape:
-            raise LiquidError(
-                f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
-                "give both of shape (B, T)."
-            )
-        given = input_ids.flatten()
-        if flow_loss and flow_ids is not None:
-            given = torch.cat([given, flow_ids.flatten()])
-        ids, index = distinct_ids(given, anyway=flow_loss)
-        index, of_flow = index[: input_ids.numel()].view_as(input_ids), index[input_ids.numel() :]
+        self._check(input_ids, attention_mask)
+        given, extra = input_ids.flatten(), input_ids.new_empty(0)
+        if with_flow_loss and flow_ids is not None:
+            extra = flow_ids.flatten()
+        ids, found = distinct_ids(torch.cat([given, extra]), anyway=with_flow_loss)
+        index, of_flow = found[: len(given)].view_as(input_ids), found[len(given) :]
         rows = self._rows(ids)
         z, log_det = self.flow(rows)
-        log_det_at, some = log_det[index], torch.arange(len(ids), device=ids.device)
-        if attention_mask is not None:
-            padding = attention_mask == 0
-            log_det_at, some = log_det_at.masked_fill(padding, 0), index[~padding].unique()
-        if len(of_flow):
-            some = of_flow.unique()
+        padding = None if attention_mask is None else attention_mask == 0
+        log_det_at = log_det[index] if padding is None else log_det[index].masked_fill(padding, 0)
         loss = None
-        if flow_loss:
-            if len(some) > FLOW_LOSS_IDS:
-                some = some[torch.randperm(len(some), device=ids.device)[:FLOW_LOSS_IDS]]
-            loss = self.flow.loss(rows[some], z[some], log_det[some]) if len(some) else 0.0 * z.sum()
-        if len(of_flow):  # the flow's own ids go no further
+        if with_flow_loss:
+            if len(of_flow):
+                counted = of_flow.unique()
+            else:
+                counted = (
+                    torch.arange(len(ids), device=ids.device) if padding is None else index[~padding].unique()
+                )
+            loss = sampled_flow_loss(self.flow, rows, z, log_det, counted)
+        if len(of_flow):  # the blocks do not need the ids of the flow alone
             used, index = index.unique(return_inverse=True)
             z = z[used]
-        return self._evolve(z, t_span), index, log_det_at, loss
+        return TokenVectors(self._evolve(z, t_span), index, log_det_at, loss)
 
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-        """The flow's training term (`OptimizedFlowDimensionalityReduction.loss`) over the distinct ids."""
+        """The flow's training term (`flow_loss` in `flows`) over the distinct ids."""
         self.check_ids(input_ids)
         rows = self._rows(input_ids.unique())
-        return self.flow.loss(rows, *self.flow(rows))
+        return flow_loss(self.flow, rows, *self.flow(rows))
 
     @torch.no_grad()
     def fold(self, t_span: Tensor | None = None, batch_size: int = 1024) -> Float[Tensor, "v h"]:
@@ -193,7 +212,20 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
                 x = self.gain.to(z) * x
         return x.to(self.embedding.weight.dtype)
 
+    def _check(self, input_ids: Int[Tensor, "b t"], attention_mask: Shaped[Tensor, "b t"] | None) -> None:
+        self.check_ids(input_ids)
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise LiquidError(
+                f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
+                "give both of shape (B, T)."
+            )
+
     def check_ids(self, input_ids: Int[Tensor, "b t"]) -> None:
+        """Check that every id is a row of the table.
+
+        Raises:
+            LiquidError: not integers of shape (B, T), or an id outside 0…V−1.
+        """
         if input_ids.ndim != 2 or input_ids.is_floating_point():
             raise LiquidError(
                 f"input_ids are {input_ids.dtype} of shape {tuple(input_ids.shape)}: give integers of "
@@ -210,17 +242,23 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
 
 
 def distinct_ids(ids: Int[Tensor, " n"], anyway: bool) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """Each id once, and where to find every one among them. In a traced graph, whose sizes are those of what
-    goes in, every id as often as it comes, unless they are wanted once `anyway`."""
+    """The distinct ids, and the place of each id among them.
+
+    In a traced graph sizes must not depend on data: there the ids are returned as they are, repeated ones
+    too, unless `anyway` is true.
+    """
     if torch.compiler.is_compiling() and not anyway:
         return ids, torch.arange(len(ids), device=ids.device)
     found, index = torch.unique(ids, return_inverse=True)
     return found, index
 
 
-def and_unmet(ids: Int[Tensor, "..."], vocab_size: int) -> Int[Tensor, " n"]:
-    """The ids, and UNMET_IDS drawn from the vocabulary: a tied output layer moves the row of every token,
-    and the flow is to follow those that are never read, too. Whoever has the same ids draws the same."""
+def with_random_ids(ids: Int[Tensor, "..."], vocab_size: int) -> Int[Tensor, " n"]:
+    """The ids and RANDOM_IDS random ids of the vocabulary, for the flow's training term.
+
+    A model with a tied output layer trains the row of every token, also of tokens that it does not read.
+    The flow must follow these rows too. The same ids always give the same random ids.
+    """
     draw = torch.Generator("cpu").manual_seed(int(ids.sum()))
-    others = torch.randint(vocab_size, (UNMET_IDS,), generator=draw, device="cpu")
+    others = torch.randint(vocab_size, (RANDOM_IDS,), generator=draw, device="cpu")
     return torch.cat([ids.flatten(), others.to(ids)])

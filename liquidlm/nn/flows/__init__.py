@@ -1,6 +1,7 @@
 """Normalizing flows: bijections with a known log-determinant."""
 
 from .coupling import CouplingNets, SharedAffineCouplingLayer
+from .loss import discarded_fraction, flow_loss, sampled_flow_loss
 from .reduction import HouseholderMixing, OptimizedFlowDimensionalityReduction
 
 __all__ = [
@@ -8,4 +9,7 @@ __all__ = [
     "HouseholderMixing",
     "OptimizedFlowDimensionalityReduction",
     "SharedAffineCouplingLayer",
+    "discarded_fraction",
+    "flow_loss",
+    "sampled_flow_loss",
 ]

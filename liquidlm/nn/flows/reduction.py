@@ -115,21 +115,3 @@ class OptimizedFlowDimensionalityReduction(nn.Module):
             for mixing, coupling in zip(reversed(self.mixings), reversed(self.couplings), strict=True):
                 y = mixing.inverse(coupling.inverse(y))  # pyright: ignore[reportCallIssue]
             return y
-
-    def discarded_fraction(self, x: Float[Tensor, "n e"], z: Float[Tensor, "n z"]) -> Float[Tensor, ""]:
-        """Σ‖x − f⁻¹(z, r̄)‖² / Σ‖x‖²: the share of x that z does not hold; 0 where every r is r̄.
-
-        Measured in the space of x. Measured by the size of r against that of z it could be driven to 0
-        by shrinking r and moving z away from the origin, which loses the tokens instead of keeping them.
-        """
-        with full_precision(x) as x:
-            return (x - self.inverse(z)).square().sum() / x.square().sum()
-
-    def loss(
-        self, x: Float[Tensor, "n e"], z: Float[Tensor, "n z"], log_det: Float[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
-        """The training term: `discarded_fraction` + mean (log|det|/E)², for (z, log|det|) = forward(x).
-
-        The first moves the information into z, the second keeps the flow near to preserving volume.
-        """
-        return self.discarded_fraction(x, z) + (log_det / self.original_dim).square().mean()
