@@ -182,7 +182,7 @@ def test_a_saved_state_goes_on_as_if_never_stopped(run, model: Path, tmp_path: P
 def test_a_text_that_ended_needs_a_prompt_to_go_on(run, model: Path, tmp_path: Path, monkeypatch) -> None:
     state = tmp_path / "state"
     with monkeypatch.context() as patch:
-        patch.setattr("liquidlm.cli.write.write", lambda *_, **__: iter([torch.tensor([2])]))  # </s>
+        patch.setattr("liquidlm.cli.write_text.write", lambda *_, **__: iter([torch.tensor([2])]))  # </s>
         ended = run("generate", model, "The liquid", "--save-state", state)
     assert ended.code == 0 and json.loads(LiquidCache.load(state, 2)[1]["pending"]) == []
     alone = run("generate", model, "--load-state", state)

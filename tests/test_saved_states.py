@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
-from liquidlm.cli import write as session
+from liquidlm.cli import write_text as session
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.state_files import alone
 from liquidlm.inference.surprise import SurpriseReader

@@ -358,7 +358,7 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
         call("generate", "stories", "x", "--timestamps")
     with pytest.raises(LiquidError, match="knows no times"):
         call("inspect", "stories", str(log))
-    with pytest.raises(LiquidError, match="--after goes with --timestamps"):
+    with pytest.raises(LiquidError, match="--after needs --timestamps"):
         call("generate", out, "x", "--after", "3")
     for never in ("nan", "inf", "-1", "1e300"):
         with pytest.raises(LiquidError, match=r"--after must be a number of seconds from 0 to 1e\+16, not"):

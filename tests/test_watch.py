@@ -16,7 +16,7 @@ from logs import SIZES, reader, tiny
 
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.cli import main as cli
-from liquidlm.cli.watch import printer
+from liquidlm.cli.watch_lines import printer
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.state_files import fingerprint
 from liquidlm.inference.surprise import (
@@ -138,7 +138,7 @@ def test_an_interrupt_saves_the_state(watch, trained: Path, tmp_path: Path, monk
 
         return show
 
-    monkeypatch.setattr("liquidlm.cli.watch.printer", interrupted)
+    monkeypatch.setattr("liquidlm.cli.watch_lines.printer", interrupted)
     state = tmp_path / "log.state"
     data = EVERY.encode() * 2
     code, _, err = watch(trained, "--state", state, stdin=data)

@@ -8,13 +8,7 @@ import typer
 from ..errors import LiquidError
 from ..training import loop as train_module
 from ..training.settings import SETTINGS, TrainSettings, read_config
-
-
-def named_folder(name: str) -> Path:
-    """The folder of that name; without one, as of a variable that is not set, it would be the present."""
-    if not name:
-        raise typer.BadParameter("empty: give the name of a folder")
-    return Path(name)
+from .arguments import named_folder
 
 
 def train(

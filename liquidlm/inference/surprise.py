@@ -20,6 +20,7 @@ from ..nn.state import LiquidCache
 from ..nn.timestamps import next_gaps
 from ..text.event_files import find_stamp
 from ..text.tokenizer import LEDTokenizerWrapper
+from .defaults import THRESHOLD
 from .state_files import WATCH, load, save
 
 LONGEST = 16_384
@@ -32,7 +33,6 @@ MEMORY = 10_000
 """Lines over which what is usual is forgotten."""
 WARM_UP = 100
 """Lines at the beginning that do not stand out, whatever they are."""
-THRESHOLD = 4.0
 LEAST = 1e-6
 """Smaller chances of a gap are float32's rounding."""
 ROWS = 256

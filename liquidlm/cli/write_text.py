@@ -1,13 +1,10 @@
-"""What the command line does with a trained model: write from a prompt, judge by a text."""
+"""What `liquidlm generate` does: it reads a prompt into the state, and prints the text that follows."""
 
 import copy
-import itertools
-import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +12,18 @@ import torch
 from rich.console import Console
 
 from ..errors import LiquidError
-from ..inference.evaluate import evaluate, peak_memory
-from ..inference.generate import PENALISED, Sampling, read_output, write, write_timed
+from ..inference.evaluate import peak_memory
+from ..inference.generate import Sampling, read_output, write, write_timed
 from ..inference.saving import load_model
-from ..inference.state_files import GENERATE, check_place, load, save
+from ..inference.state_files import GENERATE, check_place
 from ..inference.timed_text import Prompt, TimedLines, TimedToken, check_times, timed_prompt
 from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidTextGenerationModel
 from ..model.step import LiquidStep
-from ..nn.state import LiquidCache
-from ..runtime.precision import best_device, bf16_is_faster
+from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
-from ..text.batches import tokenize_documents
-from ..text.corpus import read_documents
 from ..text.tokenizer import LEDTokenizerWrapper
+from .text_so_far import TextSoFar, begin_text, say
 
 LONG = 20_000
 """Prompts of more tokens show how the reading goes."""
@@ -69,7 +64,7 @@ def generate_text(
         check_times(model, folder)
     elif model.time_head is not None:
         say(f"{folder} lives in times: without --timestamps all tokens are one unit apart, as it never read")
-    text, pending = _begin(model, tokenizer, load_state)
+    text, pending = begin_text(model, tokenizer, load_state)
     if not pending and not prompt:
         raise LiquidError(f"the text of {load_state} had come to its end: give a prompt to go on")
     if not max_new_tokens and not prompt and load_state is None:
@@ -113,8 +108,8 @@ def check_asked(max_new_tokens: int, samples: int = 1, save_state: Path | None =
 def _write(
     model: LiquidTextGenerationModel,
     tokenizer: LEDTokenizerWrapper,
-    given: "Prompt",
-    text: "TextSoFar",
+    given: Prompt,
+    text: TextSoFar,
     table: FoldedEmbedding,
     stopped: list[int],
     sampling: Sampling,
@@ -160,66 +155,6 @@ def _write(
             break
 
 
-@dataclass
-class TextSoFar:
-    """A text that is being read and written, and the state to keep of it.
-
-    Attributes:
-        state: after the tokens before, and the first `read` of `tokens`.
-        before: the last tokens before `tokens`, which only the repetition penalty looks at.
-    """
-
-    state: LiquidCache
-    before: list[int]
-    tokens: list[TimedToken] = field(default_factory=list)
-    read: int = 0
-
-    def recent(self) -> list[int]:
-        """All tokens, or the last of them: as many as the repetition penalty looks at."""
-        return [*self.before, *(told.token for told in self.tokens)][-PENALISED:]
-
-    def add(self, written: list[TimedToken], state: LiquidCache) -> None:
-        """What was written, all but the last of it read into `state`."""
-        self.tokens, self.state = [*self.tokens, *written], state
-        self.read = len(self.tokens) - 1
-
-    def cut(self, tokenizer: LEDTokenizerWrapper, before: int) -> None:
-        """Keep a prompt up to where it is read, and a token more, or some up to the end of a character; say
-        how far that is. The prompt begins after so many tokens `before`."""
-        end, said = self.read, ""
-        for end in range(self.read + 1, min(self.read + 5, len(self.tokens) + 1)):
-            said = tokenizer.decode([told.token for told in self.tokens[before:end]])
-            if not said.endswith("\ufffd"):
-                break
-        say(
-            f"stopped: of {len(self.tokens):,} tokens {end:,} are read, the first {len(said):,} characters of"
-            " the prompt"
-        )
-        self.tokens = self.tokens[:end]
-
-    def save(
-        self, path: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, timed: bool
-    ) -> None:
-        """For `_begin`, and say so."""
-        if self.state.get_seq_length() == 0:
-            say(f"nothing is read yet: no state is in {path}")
-            return
-        # The last token is still to be read; one that ends a document is not: the text may go on.
-        pending = [told for told in self.tokens[self.read :] if told.token != tokenizer.eos_token_id]
-        read = [*self.before, *(told.token for told in self.tokens[: self.read])]
-        save(
-            path,
-            self.state,
-            GENERATE,
-            model,
-            tokenizer,
-            pending=json.dumps([told.token for told in pending]),
-            pending_times=json.dumps([told.time for told in pending if timed]),
-            recent=json.dumps(read[-PENALISED:]),
-        )
-        say(f"state in {path}: go on with --load-state {path}")
-
-
 def _print(
     writing: Iterator[tuple[Any, Any]],
     tokenizer: LEDTokenizerWrapper,
@@ -236,28 +171,6 @@ def _print(
         if stopped:
             break
     print(decoder.flush(), flush=True)
-
-
-def say(text: str) -> None:
-    """On standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def _begin(
-    model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
-) -> tuple[TextSoFar, list[TimedToken]]:
-    """What the prompt goes on from, and the tokens that come before it."""
-    if load_state is None:
-        return TextSoFar(model.new_state(), []), [TimedToken(tokenizer.bos_token_id, None)]
-    state, metadata = load(load_state, GENERATE, model, tokenizer)
-    try:
-        tokens, times, recent = (
-            json.loads(metadata.get(name, "[]")) for name in ("pending", "pending_times", "recent")
-        )
-        pending = [TimedToken(int(token), time) for token, time in itertools.zip_longest(tokens, times)]
-        return TextSoFar(state, [int(token) for token in recent]), pending
-    except (TypeError, ValueError) as error:
-        raise LiquidError(f"{load_state} is no readable liquid state (damaged)") from error
 
 
 def _read_prompt(
@@ -280,39 +193,3 @@ def _read_prompt(
             text.state, text.read = state, part.stop
             if status is not None:
                 status.update(f"read {text.read:,} of {total:,} tokens")
-
-
-def evaluate_text(
-    folder: str | Path, paths: list[str], chunk: int, timestamps: bool | None = None
-) -> dict[str, int | float]:
-    """The figures of `liquidlm eval`; None takes the text's times where the model lives in times.
-
-    Raises:
-        LiquidError: it does, and the text has none.
-    """
-    model, tokenizer = load_model(folder, best_device())
-    if timestamps:
-        check_times(model, folder)
-    try:
-        timed = model.time_head is not None if timestamps is None else timestamps
-        documents = list(read_documents(paths, timestamps=timed))
-    except LiquidError as error:
-        if timestamps is not None or not ("no time" in str(error) or '"time"' in str(error)):
-            raise
-        raise LiquidError(
-            f"{error} ({folder} lives in times: --no-timestamps judges it by the text alone, with tokens one"
-            " unit apart)"
-        ) from error
-    corpus = tokenize_documents(documents, tokenizer)
-    console = Console(stderr=True, highlight=False)
-    total = corpus.tokens.size
-    with console.status(f"reading {total:,} tokens") as status:
-        result = evaluate(
-            model,
-            corpus,
-            eos_token_id=tokenizer.eos_token_id,
-            chunk=chunk,
-            bf16=bf16_is_faster(model.device),
-            progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"),
-        )
-    return {**result.summary(), "peak_memory_bytes": peak_memory()}

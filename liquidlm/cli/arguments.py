@@ -1,0 +1,21 @@
+"""Arguments that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FOLDER_HELP = "Folder of a trained model (the --out of `train`), or `stories`, the bundled model."
+
+Folder = Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)]
+"""A model that has to be named."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def named_folder(name: str) -> Path:
+    """The folder of that name. An empty name (an unset shell variable) would mean the current folder: an
+    error."""
+    if not name:
+        raise typer.BadParameter("empty: give the name of a folder")
+    return Path(name)

@@ -1,0 +1,86 @@
+"""`liquidlm eval`: judge a model by a text."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ..errors import LiquidError
+from .arguments import AsJson, Folder
+
+Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Text to evaluate on, as for `train`.")]
+Timestamps = Annotated[
+    bool | None,
+    typer.Option(
+        "--timestamps/--no-timestamps",
+        help="The text has times, as for `train`. [default: as the model was trained]",
+    ),
+]
+Chunk = Annotated[int, typer.Option(help="Tokens per pass. It changes the memory, not the result.")]
+
+
+def evaluate(
+    folder: Folder,
+    paths: Paths,
+    timestamps: Timestamps = None,
+    as_json: AsJson = False,
+    chunk: Chunk = 4096,
+) -> None:
+    """Bits per byte of whole documents, the state carried from first to last byte.
+
+    Also perplexity per token, tokens per second, peak memory, and the size of the state.
+    """
+    if chunk < 1:
+        raise LiquidError(f"--chunk must be at least 1, not {chunk}")
+    figures = _figures(folder, paths, chunk, timestamps)
+    if as_json:
+        print(json.dumps(figures))
+        return
+    print(f"{figures['bits_per_byte']:.4f} bits per byte over {figures['bytes']:,} bytes")
+    print(
+        f"{figures['nats_per_token']:.4f} nats per token, perplexity {figures['perplexity']:,.2f} per token"
+    )
+    if "time_nats_per_event" in figures:
+        when, events = figures["time_nats_per_event"], figures["events"]
+        print(f"{when:.4f} nats per event for when, over {events:,} events (per second)")
+    print(f"{figures['tokens_per_second']:,.0f} tokens/s over {figures['tokens']:,} tokens")
+    print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory of the process")
+    print(f"{figures['state_bytes']:,} bytes of state")
+
+
+def _figures(folder: str, paths: list[str], chunk: int, timestamps: bool | None) -> dict[str, int | float]:
+    """The figures of a model on a text; `timestamps` None uses its times if the model has a time head."""
+    from rich.console import Console
+
+    from ..inference.evaluate import evaluate, peak_memory
+    from ..inference.saving import load_model
+    from ..inference.timed_text import check_times
+    from ..runtime.precision import best_device, bf16_is_faster
+    from ..text.batches import tokenize_documents
+    from ..text.corpus import read_documents
+
+    model, tokenizer = load_model(folder, best_device())
+    if timestamps:
+        check_times(model, folder)
+    try:
+        timed = model.time_head is not None if timestamps is None else timestamps
+        documents = list(read_documents(paths, timestamps=timed))
+    except LiquidError as error:
+        if timestamps is not None or not ("no time" in str(error) or '"time"' in str(error)):
+            raise
+        raise LiquidError(
+            f"{error} ({folder} lives in times: --no-timestamps judges it by the text alone, with tokens one"
+            " unit apart)"
+        ) from error
+    corpus = tokenize_documents(documents, tokenizer)
+    total = corpus.tokens.size
+    with Console(stderr=True, highlight=False).status(f"reading {total:,} tokens") as status:
+        result = evaluate(
+            model,
+            corpus,
+            eos_token_id=tokenizer.eos_token_id,
+            chunk=chunk,
+            bf16=bf16_is_faster(model.device),
+            progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"),
+        )
+    return {**result.summary(), "peak_memory_bytes": peak_memory()}

@@ -1,0 +1,119 @@
+"""`liquidlm generate`: write on from a prompt."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import LiquidError
+from ..text.event_files import FARTHEST
+from .arguments import FOLDER_HELP
+from .prompt import model_and_prompt, read_prompt
+
+Folder = Annotated[str | None, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
+Prompt = Annotated[
+    str | None, typer.Argument(metavar="[PROMPT]", help="Text to continue; - reads standard input.")
+]
+PromptFile = Annotated[Path | None, typer.Option(metavar="F", help="Read the prompt from a file.")]
+MaxNewTokens = Annotated[
+    int,
+    typer.Option(help="Stop after this many tokens. 0 with --save-state: only read the prompt."),
+]
+Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]
+TopK = Annotated[int, typer.Option(help="Choose among the k most likely tokens; 0: among all.")]
+TopP = Annotated[
+    float, typer.Option(help="Choose among the most likely tokens that together have this probability.")
+]
+RepetitionPenalty = Annotated[float, typer.Option(help="Over 1: repeat less.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.")]
+Samples = Annotated[int, typer.Option(help="Number of texts, each from the same prompt.")]
+SaveState = Annotated[
+    Path | None,
+    typer.Option(metavar="F", help="Save the state after the text, to continue later with --load-state."),
+]
+LoadState = Annotated[
+    Path | None,
+    typer.Option(metavar="F", help="Continue from a saved state; its text is not read again."),
+]
+Timestamps = Annotated[
+    bool,
+    typer.Option(
+        "--timestamps",
+        help="Write each line with its time; the model must be trained with --timestamps. Lines of the"
+        " prompt may begin with a time.",
+    ),
+]
+After = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="With --timestamps: a silence of this many seconds follows the prompt, then a new line.",
+    ),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print sizes and rates on standard error.")]
+
+
+def generate(
+    folder: Folder = None,
+    prompt: Prompt = None,
+    file: PromptFile = None,
+    max_new_tokens: MaxNewTokens = 300,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 0,
+    top_p: TopP = 0.95,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    seed: Seed = None,
+    samples: Samples = 1,
+    save_state: SaveState = None,
+    load_state: LoadState = None,
+    timestamps: Timestamps = False,
+    after: After = None,
+    verbose: Verbose = False,
+) -> None:
+    """Continue a prompt; the text is printed while it is written.
+
+    Without a folder the bundled model writes: it knows simple stories. A prompt may be as long as a book: it
+    is read in pieces into a state of constant size.
+
+        liquidlm generate "Once upon a time"
+
+        liquidlm generate runs/novel --file novel.txt --max-new-tokens 0 --save-state novel.state
+
+        liquidlm generate runs/novel --load-state novel.state "Chapter the Last"
+
+        liquidlm generate runs/apollo --timestamps "[00:10:00] CC: Stand by." --after 240
+    """
+    from ..inference.generate import Sampling
+    from ..inference.saving import find_folder
+    from .write_text import check_asked, generate_text
+
+    if samples < 1:
+        raise LiquidError(f"--samples must be at least 1, not {samples}")
+    _check_after(after, timestamps)
+    sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    folder, prompt = model_and_prompt(folder, prompt)
+    find_folder(folder)
+    check_asked(max_new_tokens, samples, save_state)
+    signal = generate_text(
+        folder,
+        read_prompt(prompt, file, piped=load_state is None),
+        sampling,
+        max_new_tokens=max_new_tokens,
+        samples=samples,
+        save_state=save_state,
+        load_state=load_state,
+        timestamps=timestamps,
+        after=after,
+        verbose=verbose,
+    )
+    if signal:
+        raise typer.Exit(128 + signal)
+
+
+def _check_after(after: float | None, timestamps: bool) -> None:
+    if after is None:
+        return
+    if not timestamps:
+        raise LiquidError("--after needs --timestamps: add it, or leave --after out")
+    if not 0 <= after <= FARTHEST:
+        raise LiquidError(f"--after must be a number of seconds from 0 to {FARTHEST:g}, not {after}")

@@ -1,0 +1,40 @@
+"""`liquidlm inspect`: plots of what a model computes on a transcript."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import LiquidError
+from .arguments import Folder
+
+Transcript = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="Text with times, as for `train`; of several documents the first."),
+]
+Plot = Annotated[Path | None, typer.Option(metavar="PNG", help="The plot. [default: FILE.png, here]")]
+First = Annotated[int, typer.Option("--from", help="Number of the first event to draw.")]
+Events = Annotated[int, typer.Option(help="Number of events to draw.")]
+
+
+def inspect(
+    folder: Folder, file: Transcript, out: Plot = None, first: First = 0, events: Events = 40
+) -> None:
+    """Draw what a model makes of a transcript, over its own time.
+
+    The events and their gaps, the next gap as predicted and as it came, time constants by layer, what is left
+    of each head's memory, and what the reads attend to.
+
+        liquidlm inspect runs/apollo flight.jsonl --from 200
+    """
+    from ..inference.inspection import draw, examine
+    from ..inference.saving import load_model
+    from ..inference.timed_text import check_times
+    from ..text.corpus import read_documents
+
+    if first < 0 or events < 2:
+        raise LiquidError("--from must be at least 0 and --events at least 2")
+    model, tokenizer = load_model(folder)
+    check_times(model, folder)
+    document = next(read_documents(file, timestamps=True))
+    print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))

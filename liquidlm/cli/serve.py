@@ -1,0 +1,69 @@
+"""`liquidlm serve`: a model behind an HTTP API and a page."""
+
+import math
+from typing import Annotated
+
+import typer
+
+from ..errors import LiquidError
+from ..pretrained import STORIES
+from .arguments import FOLDER_HELP
+
+Folder = Annotated[str, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
+Host = Annotated[str, typer.Option(help="Address to listen on. The default accepts this machine only.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
+Name = Annotated[str | None, typer.Option(help="Name of the model in requests. [default: the folder's name]")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(envvar="LIQUIDLM_API_KEY", help="Require this bearer token.", show_envvar=True),
+]
+Rows = Annotated[int, typer.Option(help="Number of texts written at the same time.")]
+Waiting = Annotated[int, typer.Option(help="Number of texts that may wait; more are refused.")]
+Seconds = Annotated[float, typer.Option(help="Longest time for a text, waiting included.")]
+PromptTokens = Annotated[int, typer.Option(help="Longest prompt, in tokens.")]
+NewTokens = Annotated[int, typer.Option(help="Longest text to write, in tokens.")]
+CacheMb = Annotated[int, typer.Option(help="Memory for the states of prompts that were read, in MiB.")]
+
+
+def serve(
+    folder: Folder = STORIES,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    name: Name = None,
+    api_key: ApiKey = None,
+    rows: Rows = 32,
+    waiting: Waiting = 256,
+    seconds: Seconds = 600.0,
+    prompt_tokens: PromptTokens = 1 << 20,
+    new_tokens: NewTokens = 1 << 16,
+    cache_mb: CacheMb = 256,
+) -> None:
+    """Serve a model: an API like OpenAI's, and a page to try it.
+
+    The API is at /v1/completions, /v1/chat/completions, /v1/models and /health, the page at /. Many texts are
+    written at the same time. A prompt that begins like an earlier one is not read again.
+
+        liquidlm serve runs/novel --port 8000
+    """
+    try:
+        from ..serve.limits import Limits
+        from ..serve.server import serve as run
+    except ImportError as error:
+        raise LiquidError(f"serving needs more packages ({error}): pip install 'liquidlm[serve]'") from error
+    positive = {"rows": rows, "seconds": seconds, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
+    for option, value in positive.items():
+        if not 0 < value < math.inf:
+            raise LiquidError(f"--{option.replace('_', '-')} must be over 0, not {value}")
+    if api_key == "":
+        raise LiquidError("--api-key is empty: give a key, or leave it out")
+    if waiting < 1 or cache_mb < 0:
+        raise LiquidError("--waiting must be at least 1 and --cache-mb at least 0")
+    limits = Limits(
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        rows=rows,
+        waiting=waiting,
+        seconds=seconds,
+        cache_bytes=cache_mb << 20,
+    )
+    run(folder, host=host, port=port, name=name, api_key=api_key, limits=limits)

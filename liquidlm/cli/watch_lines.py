@@ -1,0 +1,136 @@
+"""Standard input as it grows ▶ its lines with their surprise, printed as they come."""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from ..inference.evaluate import peak_memory
+from ..inference.saving import load_model
+from ..inference.state_files import WATCH, alone, check_place
+from ..inference.surprise import Line, SurpriseReader
+from ..runtime.precision import best_device
+from ..runtime.signals import stop_signals
+
+READ = 8192
+"""Bytes that are taken at a time of what waits."""
+PATIENCE = 0.2
+"""Seconds without input after which signals are looked for."""
+SAVED_EVERY = 60.0
+MARK = "▲"
+SEEN = str.maketrans(dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�"))
+"""Control characters of a text, which a terminal would obey."""
+
+
+def watch_lines(
+    folder: str | Path,
+    *,
+    state: Path | None,
+    threshold: float,
+    only_marked: bool,
+    as_json: bool,
+) -> None:
+    """Print the lines of standard input as they come, each with its bits, and a mark if it stands out.
+
+    It ends with the input, on Ctrl-C and SIGTERM, and when nobody reads what it prints; then, and every
+    minute on the way, the state is written to the file `state`, from which it went on if it was there. JSON
+    is escaped where standard output is not UTF-8, so that it loses nothing.
+    """
+    if state is not None:
+        check_place(state, WATCH)
+    with nullcontext() if state is None else alone(state):
+        model, tokenizer = load_model(folder, best_device())
+        if state is not None and state.is_file() and state.stat().st_size:
+            reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
+        else:
+            reader = SurpriseReader(model, tokenizer, threshold=threshold)
+        _watch(reader, state, printer(only_marked, as_json))
+
+
+def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line]], None]) -> None:
+    def save() -> None:
+        if state is not None and reader.state.get_seq_length():
+            reader.save(state)
+
+    begin = saved = time.perf_counter()
+    count = marked = 0
+    with stop_signals() as stopped:
+        try:
+            for lines in _as_they_come(reader, stopped):
+                count, marked = count + len(lines), marked + sum(line.stands_out for line in lines)
+                show(lines)
+                if time.perf_counter() - saved > SAVED_EVERY:
+                    save()
+                    saved = time.perf_counter()
+        finally:
+            with stop_signals(insistent=False):  # a moment, that an impatient Ctrl-C waits for
+                save()
+    seconds = time.perf_counter() - begin
+    print(
+        f"{count:,} lines, {marked:,} of them stand out; {count / seconds:,.0f} lines/s,"
+        f" {peak_memory() / 2**20:,.0f} MiB peak memory",
+        file=sys.stderr,
+    )
+
+
+def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[Line]]:
+    """The lines of standard input, all that wait at once, until its end or a signal."""
+    source, waiting = sys.stdin.fileno(), queue.Queue[bytes | OSError](maxsize=1)
+    # A thread, since Windows cannot wait for standard input and look at the clock.
+    threading.Thread(target=_read, args=(source, waiting), daemon=True).start()
+    while not stopped:
+        try:
+            data = waiting.get(timeout=PATIENCE)
+        except queue.Empty:
+            yield []
+            continue
+        if isinstance(data, OSError):
+            raise data
+        if not data:
+            break
+        yield reader.push(data)
+    yield reader.end()
+
+
+def _read(source: int, into: "queue.Queue[bytes | OSError]") -> None:
+    """Hand on what comes, at last nothing or what went wrong."""
+    data: bytes | OSError = b"-"
+    while data and not isinstance(data, OSError):
+        try:
+            data = os.read(source, READ)
+        except OSError as error:
+            data = error
+        into.put(data)
+
+
+def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
+    """What prints lines: in colour on a terminal, bare where they go elsewhere, or as JSON objects."""
+    console = Console(highlight=False)
+    in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+    def show(lines: list[Line]) -> None:
+        for line in lines:
+            if only_marked and not line.stands_out:
+                continue
+            if as_json:
+                print(json.dumps(line._asdict(), ensure_ascii=not in_utf8))
+                continue
+            gap = "" if line.gap_bits is None else f"{line.gap_bits:6.1f}"
+            told = line.text.rstrip("\r")
+            begin = f"{line.bits:8.1f}{gap} {MARK if line.stands_out else ' '} "
+            if console.is_terminal:
+                style = "bold red" if line.stands_out else ""
+                console.print(Text(begin + told.translate(SEEN), style=style), soft_wrap=True)
+            else:
+                print(begin + told)
+        sys.stdout.flush()
+
+    return show
