@@ -17,14 +17,13 @@ import math
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import RESULTS
+from benchmarks.plots import redraw
 from benchmarks.pool import report, run_pool
 from benchmarks.texts import FOLDER
 from examples.apollo import utterances
@@ -275,22 +274,6 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
-    """Nats per gap by clock, a bar per model."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axis = figure.subplots()
-    shown = {key: figures for key, figures in found.items() if "nats_per_gap" in figures.get("real", {})}
-    for i, (key, figures) in enumerate(shown.items()):
-        heights = [figures.get(name, {}).get("nats_per_gap", math.nan) for name in CLOCKS]
-        axis.bar(np.arange(len(CLOCKS)) + 0.2 * i, heights, 0.2, label=key)
-    axis.set_xticks(np.arange(len(CLOCKS)) + 0.3, list(CLOCKS))
-    axis.set(ylabel="nats per gap", title="when the next utterance comes, missions held out")
-    axis.legend()
-    figure.savefig(file, dpi=130)
-
-
 def mean(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Of the figures of several seeds."""
     found: dict[str, Any] = {}
@@ -325,7 +308,7 @@ def main(argv: list[str] | None = None) -> None:
     best = min(grus, key=lambda name: statistics.mean(run.get("choosing", math.inf) for run in found[name]))
     shown = {name: mean(runs) for name, runs in found.items() if name not in grus or name == best}
     print(table(shown))
-    draw(shown, RESULTS / f"{NAME}.png")
+    redraw(NAME)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the k-th most frequent has a probability proportional to 1/k. Writes results/emb
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -16,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from benchmarks.machine import write_results
+from benchmarks.plots import redraw
 from benchmarks.timing import interleaved, medians, ratios
 from liquidlm import LiquidTextGenerationModel
 from liquidlm.runtime.precision import autocast, bf16_is_faster
@@ -57,18 +57,6 @@ def steps_of(
     return {"step": whole, "embedding": embedding}
 
 
-def draw(seconds: dict[str, list[float]], file: Path) -> None:
-    """Seconds of the step and of the stage, round by round."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4, 3.2), layout="constrained")
-    axis = figure.subplots()
-    axis.boxplot(list(seconds.values()), tick_labels=list(seconds))
-    axis.set(ylabel="seconds", ylim=(0, None))
-    axis.grid(alpha=0.3, axis="y")
-    figure.savefig(file, dpi=130)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--vocab", type=int, default=32000)
@@ -90,7 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         "seconds_median": medians(seconds),
         "share_of_the_step": ratios(seconds, "step")["embedding"],
     }
-    draw(seconds, write_results(NAME, figures).with_suffix(".png"))
+    write_results(NAME, figures)
+    redraw(NAME)
     print(f"embedding stage: {figures['share_of_the_step']:.1%} of the step")
 
 

@@ -9,7 +9,6 @@ large products of that type, and compares with the step's time. Writes results/g
 import argparse
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.machine import write_results
 from benchmarks.peers import OURS
+from benchmarks.plots import redraw
 from benchmarks.timing import interleaved, medians, seconds_of
 from benchmarks.training_step import TrainingStep, bf16_is_faster, random_ids
 
@@ -72,18 +72,6 @@ def count(step: TrainingStep) -> dict[str, dict[str, dict[str, int]]]:
     return counted
 
 
-def draw(seconds: dict[str, float], file: Path) -> None:
-    """The step's time, and the time that its products would take at the machine's rate."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 2.2), layout="constrained")
-    axis = figure.subplots()
-    axis.barh(list(seconds), list(seconds.values()))
-    axis.set(xlabel="seconds")
-    axis.grid(alpha=0.3, axis="x")
-    figure.savefig(file, dpi=130)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--vocab", type=int, default=261)
@@ -115,11 +103,8 @@ def main(argv: list[str] | None = None) -> None:
         "share_of_the_step": sum(needed.values()) / whole,
         "share_of_the_step_without_the_optimisers_products": needed["gradient"] / whole,
     }
-    file = write_results(NAME, figures)
-    draw(
-        {**{f"products, {part}": each for part, each in needed.items()}, "step": whole},
-        file.with_suffix(".png"),
-    )
+    write_results(NAME, figures)
+    redraw(NAME)
     print(f"products at the machine's rate: {figures['share_of_the_step']:.1%} of the step")
 
 

@@ -18,8 +18,9 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM, StaticCache
 
-from benchmarks.machine import RESULTS, machine, read_results, write_results
+from benchmarks.machine import machine, read_results, write_results
 from benchmarks.peers import OURS, CausalLM, Ours, build, parameters
+from benchmarks.plots import redraw
 from benchmarks.timing import interleaved
 from liquidlm import LiquidTextGenerationModel
 from liquidlm.inference.generate import read
@@ -127,23 +128,6 @@ def generate_overhead(rounds: int, new: int = 100) -> dict[str, float]:
     return {name: 1000 * statistics.median(each) / new for name, each in seconds.items()}
 
 
-def draw(figures: dict[str, Any]) -> None:
-    """Tokens per second against the context, a panel per batch."""
-    from matplotlib.figure import Figure
-
-    batches = sorted({int(key.split("/")[0]) for key in figures})
-    figure = Figure(figsize=(4 * len(batches), 3.4), layout="constrained")
-    for axis, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
-        found = {int(k.split("/")[1]): v for k, v in figures.items() if int(k.split("/")[0]) == batch}
-        for name in (OURS, *LLAMAS):
-            points = [(context, each["tokens_per_second"][name]) for context, each in sorted(found.items())]
-            axis.loglog(*zip(*points, strict=True), marker="o", label=name)
-        axis.set(title=f"batch {batch}", xlabel="tokens of context", ylabel="tokens per second")
-        axis.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize="small")
-    figure.savefig(RESULTS / f"{NAME}.png", dpi=130)
-
-
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
@@ -163,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
             figures["after"][f"{batch}/{context}"] = found
             write_results(NAME, figures)
             print(f"batch {batch} after {context}: {found['ours_over_it']:.2f} x {found['best_llama']}")
-    draw(figures["after"])
+    redraw(NAME)
 
 
 if __name__ == "__main__":

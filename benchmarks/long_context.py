@@ -21,8 +21,9 @@ from safetensors.torch import load_model
 from torch import Tensor
 
 from benchmarks.learning import Trial, weights_file
-from benchmarks.machine import RESULTS, read_results, write_results
+from benchmarks.machine import read_results, write_results
 from benchmarks.peers import OURS, LanguageModel, build
+from benchmarks.plots import redraw
 from benchmarks.texts import TEXTS
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.runtime.precision import autocast
@@ -80,20 +81,6 @@ def by_position(novels: list[Float[Tensor, " n"]]) -> dict[str, float]:
     return found
 
 
-def draw(results: dict[str, dict[str, float]], file: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axis = figure.subplots()
-    for name, bits in results.items():
-        places = [max(int(first), 512) * math.sqrt(2) for first in bits]
-        axis.semilogx(places, list(bits.values()), base=2, marker="o", label=name)
-    axis.set(xlabel="position in the novel, bytes", ylabel="bits per byte")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
-    figure.savefig(file, dpi=130)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--text", default="novels-en", choices=["novels-en"])
@@ -118,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         print(name, {first: round(bits, 4) for first, bits in results[name].items()}, flush=True)
     read = [Path(novel.source).name for novel in documents]
     write_results(NAME, {"novels": read, "bits_per_byte_from": results})
-    draw(results, RESULTS / f"{NAME}.png")
+    redraw(NAME)
 
 
 if __name__ == "__main__":

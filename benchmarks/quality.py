@@ -15,14 +15,14 @@ import argparse
 import itertools
 import statistics
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks.learning import Trial, run_trials
-from benchmarks.machine import RESULTS, add_results, machine, read_results
+from benchmarks.machine import add_results, machine, read_results
 from benchmarks.peers import MODELS, OURS, SIZES, RecurrentStack, build
+from benchmarks.plots import redraw
 from benchmarks.texts import TEXTS, load
 from benchmarks.timing import interleaved, medians
 from benchmarks.training_step import TrainingStep, bf16_is_faster
@@ -158,29 +158,6 @@ def table(text: str, runs: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def draw(text: str, runs: dict[str, list[dict[str, Any]]], speed: dict[str, Any], file: Path) -> None:
-    """Bits per byte on the way, against minutes and against tokens, a line per model."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    by_time, by_tokens = figure.subplots(1, 2, sharey=True)
-    for model, (first, *_) in runs.items():
-        steps = [step for step, _, _ in first["curve"][1:-1]]  # the last is on other text
-        bits = [score for _, _, score in first["curve"][1:-1]]
-        colour = f"C{list(MODELS).index(model.split('/')[-1])}"
-        seconds = speed[model]["seconds"][f"{timed(first['recipe'])} {first['length']}"]
-        minutes = [step * seconds / 60 for step in steps]
-        by_time.plot(minutes, bits, marker="o", label=model, color=colour)
-        tokens = [step * first["rows"] * first["length"] / 1e6 for step in steps]
-        by_tokens.semilogx(tokens, bits, marker="o", label=model, color=colour)
-    by_time.set(title=text, xlabel="minutes of training", ylabel="bits per byte, validation")
-    by_tokens.set(xlabel="million tokens of training")
-    for axis in (by_time, by_tokens):
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
-    figure.savefig(file, dpi=130)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=SMALL.name, description=__doc__)
     parser.add_argument("--text", default="novels-en", choices=list(TEXTS))
@@ -223,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
     runs = {model: [results[each.key] for each in mine] for model, mine in trials.items()}
     print(table(given.text, runs))
     if not given.matched:
-        draw(given.text, runs, speed, RESULTS / f"{contest.name}_{given.text}.png")
+        redraw(contest.name)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from benchmarks.machine import RESULTS, machine, write_results
+from benchmarks.machine import machine, write_results
 from benchmarks.peers import OURS, Ours, build
+from benchmarks.plots import redraw
 from liquidlm import LiquidCache, LiquidTextGenerationModel
 from liquidlm.inference.evaluate import peak_memory
 from liquidlm.inference.generate import Sampling, read, write
@@ -89,23 +90,9 @@ def main(argv: list[str] | None = None) -> None:
         },
     }
     write_results(NAME, figures)
-    draw(seconds)
+    redraw(NAME)
     for name in ("read_tokens_per_second", "peak_memory_over_the_loaded_model_bytes", "ratio_to_first"):
         print(name, figures[name])
-
-
-def draw(seconds: dict[int, list[float]]) -> None:
-    """Milliseconds per token against the length of the context."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axis = figure.subplots()
-    axis.boxplot(
-        [[1000 * t for t in each] for each in seconds.values()], tick_labels=[f"{n:,}" for n in seconds]
-    )
-    axis.set(xlabel="tokens of context", ylabel="milliseconds per token", ylim=(0, None))
-    axis.grid(alpha=0.3, axis="y")
-    figure.savefig(RESULTS / f"{NAME}.png", dpi=130)
 
 
 if __name__ == "__main__":

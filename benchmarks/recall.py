@@ -13,15 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from benchmarks.machine import RESULTS, read_results
 from benchmarks.peers import MODELS, OURS, LanguageModel, build, parameters, recipe
+from benchmarks.plots import redraw
 from benchmarks.pool import report, run_pool
 from liquidlm.runtime.precision import best_device
 from liquidlm.text.batches import IGNORED
@@ -264,24 +263,6 @@ def answers(model: LanguageModel, ids: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]
     return torch.cat(found, 1)
 
 
-def draw(results: dict[str, Any], file: Path) -> None:
-    """Accuracy against the length: a panel per task, a line per model."""
-    from matplotlib.figure import Figure
-
-    tasks = [task for task in TASKS if any(entry["task"] == task for entry in results.values())]
-    figure = Figure(figsize=(4.5 * len(tasks), 4), layout="constrained")
-    for axis, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        for entry in best(results, task).values():
-            points = [(int(key.split("/")[0]), share) for key, share in entry["accuracy"].items()]
-            colour = f"C{list(MODELS).index(entry['model'])}"
-            axis.semilogx(*zip(*points, strict=True), base=2, marker="o", label=entry["model"], color=colour)
-        axis.axvline(TASKS[task].trained[-1][0], color="grey", linestyle=":")
-        axis.set(title=task, xlabel="tokens (dotted: longest in training)", ylabel="right answers")
-        axis.set_ylim(-0.03, 1.03)
-        axis.legend(fontsize="small")
-    figure.savefig(file, dpi=130)
-
-
 def best(results: dict[str, Any], task: str) -> dict[str, Any]:
     """Per model, the run with the lowest training loss: the learning rate is not chosen by the test."""
     found: dict[str, Any] = {}
@@ -309,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
         for model, entry in best(results, task).items():
             shares = "  ".join(f"{key} {share:.3f}" for key, share in entry["accuracy"].items())
             print(f"{task:8} {model:12} {entry['recipe']} {entry['lr']}: {shares}")
-    draw(read_results(NAME)["trials"], RESULTS / f"{NAME}.png")
+    redraw(NAME)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.machine import RESULTS, write_results
+from benchmarks.machine import write_results
+from benchmarks.plots import redraw
 from liquidlm.inference.saving import find_folder
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
@@ -146,22 +146,6 @@ def memory(port: int, process: psutil.Process, requests: int) -> list[list[float
     return found
 
 
-def draw(figures: dict[str, Any], file: Path) -> None:
-    """Tokens per second by streams, and memory by requests."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    speed, held = figure.subplots(1, 2)
-    streams = sorted(map(int, figures["streams"]))
-    rates = [figures["streams"][str(n)]["tokens_per_second"] for n in streams]
-    speed.bar([str(n) for n in streams], rates)
-    speed.set(xlabel="streams at a time", ylabel="tokens per second, all together")
-    held.plot(*zip(*figures["memory_mb"], strict=True), marker="o")
-    held.set(xlabel="requests so far", ylabel="the server's memory, MB")
-    held.set_ylim(0)
-    figure.savefig(file, dpi=130)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--folder", default="stories")
@@ -188,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     with server(given.folder, "--cache-mb", "16") as (port, process):
         figures["memory_mb"] = memory(port, process, given.requests)
     write_results(NAME, figures)
-    draw(figures, RESULTS / f"{NAME}.png")
+    redraw(NAME)
     print(json.dumps(figures, indent=1))
 
 

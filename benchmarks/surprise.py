@@ -39,7 +39,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from benchmarks.machine import RESULTS, add_results
+from benchmarks.machine import add_results
+from benchmarks.plots import redraw
 from benchmarks.service_log import KINDS, Entry, service_log
 from liquidlm import LiquidTextGenerationModel
 from liquidlm.inference.saving import load_model, save_model
@@ -329,21 +330,6 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, f"{'':30}" + "".join(f"{f.get('form', ''):>20}" for f in found.values())])
 
 
-def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
-    """Areas by kind, a bar per method."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axis, kinds, width = figure.subplots(), ("all", *KINDS), 0.8 / len(found)
-    for number, (name, figures) in enumerate(found.items()):
-        axis.bar(np.arange(len(kinds)) + width * number, [figures[kind] for kind in kinds], width, label=name)
-    axis.axhline(0.5, color="black", linewidth=0.5)
-    axis.set_xticks(np.arange(len(kinds)) + 0.4 - width / 2, kinds, fontsize=8)
-    axis.set(ylabel="area under the ROC curve", ylim=(0, 1.15), title="anomalies in the log of a service")
-    axis.legend(fontsize=8, loc="upper center", ncols=len(found))
-    figure.savefig(file, dpi=130)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--steps", type=int, default=1800)
@@ -366,7 +352,7 @@ def main(argv: list[str] | None = None) -> None:
         add_results(NAME, "areas", name, figures)
     add_results(NAME, "marks", "ours", marked(lines, test))
     print(table(found))
-    draw(found, RESULTS / f"{NAME}.png")
+    redraw(NAME)
     for name, model, sizes in (
         ("ours", run, given.megabytes),
         ("tiny", tiny(given.folder), given.tiny_megabytes),

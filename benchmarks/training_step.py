@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from benchmarks.machine import RESULTS, add_results, machine, read_results, write_results
+from benchmarks.machine import add_results, machine, read_results, write_results
 from benchmarks.peers import MODELS, OURS, STEPWISE, build, parameters, recipe
+from benchmarks.plots import redraw
 from benchmarks.timing import (
     MEMORY_SHARE,
     interleaved,
@@ -284,29 +285,6 @@ def flatness(vocab: int, short: int, long: int, rounds: int) -> Figures:
     }
 
 
-def draw(lengths: Figures, file: Path) -> None:
-    """Tokens per second against the length: a panel per vocabulary, a line per model."""
-    from matplotlib.figure import Figure
-
-    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for key, models in lengths.items():
-        vocab, length = key.split("/")
-        for name, entry in models.items():
-            if "left_out" not in entry:
-                line = panels.setdefault(vocab, {}).setdefault(name, [])
-                line.append((int(length), entry["tokens_per_second"]))
-    figure = Figure(figsize=(6 * len(panels), 4), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (vocab, lines) in zip(axes, panels.items(), strict=True):
-        for name, points in lines.items():
-            colour = f"C{list(MODELS).index(name)}"  # the same in every panel
-            axis.loglog(*zip(*sorted(points), strict=True), marker="o", label=name, color=colour)
-        axis.set(title=f"vocabulary {int(vocab):,}", xlabel="tokens in a row", ylabel="tokens per second")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
-    figure.savefig(file, dpi=130)
-
-
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
     parser.add_argument("--vocab", type=int, default=261, help="261 (bytes), 8000, …")
@@ -341,8 +319,8 @@ def main(argv: list[str] | None = None) -> None:
     comparison = Comparison.prepare(given)
     add_results(NAME, "reach_of_one_row", str(given.vocab), comparison.reach)
     for length in sorted(given.lengths):
-        figures = add_results(NAME, "lengths", f"{given.vocab}/{length}", comparison.at(length))
-        draw(figures["lengths"], RESULTS / f"{NAME}.png")
+        add_results(NAME, "lengths", f"{given.vocab}/{length}", comparison.at(length))
+        redraw(NAME)
 
 
 if __name__ == "__main__":

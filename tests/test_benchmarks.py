@@ -6,15 +6,15 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from benchmarks import embedding_share, gemm_share, machine, run, timing, training_step
+from benchmarks import embedding_share, gemm_share, machine, plots, run, timing, training_step
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     """Results go to a folder of their own; float32 is taken without the trial, which takes seconds."""
-    for module in (machine, training_step):
-        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
     for module in (training_step, gemm_share):
         monkeypatch.setattr(module, "bf16_is_faster", lambda name, vocab: False)
     return tmp_path
@@ -110,6 +110,45 @@ def test_results_add_up_and_replace_whole_entries(results):
         "261/1024": {"a": {"seconds": 1}, "b": {"left_out": "why"}},
         "261/4096": {"a": {"seconds": 3}},
     }
+
+
+# ---- plots
+
+
+@pytest.mark.parametrize("name", [*plots.PLOTS, "quality"])
+def test_stored_figures_are_drawn_with_the_models_own_names(name, tmp_path, monkeypatch):
+    figures = machine.read_results(name)
+    monkeypatch.setattr(plots.machine, "read_results", lambda _: figures)
+    monkeypatch.setattr(plots.machine, "RESULTS", tmp_path)
+    shown = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, file, **_: (shown.append(self), file.write_bytes(b"png"))
+    )
+    assert all(file.parent == tmp_path for file in plots.redraw(name))
+    for axis in (axis for figure in shown for axis in figure.axes):
+        assert axis.get_ylabel() or axis.get_xlabel()
+        names = {text.split(",")[0] for text in axis.get_legend_handles_labels()[1]}
+        assert not names & (set(plots.MODELS) - {"liquidlm"} | {"ours"})
+
+
+def test_a_plot_shows_the_best_run_of_each_model():
+    run = {"text": "novels", "judge": "test", "span": 16384, "seed": 0}
+    trials = {
+        str(score): run | {"model": model, "bits_per_byte": score} | more
+        for model, score, more in (
+            ("lstm", 2.0, {}),
+            ("lstm", 1.9, {}),
+            ("lstm", 1.5, {"judge": "valid"}),
+            ("liquidlm", 1.8, {}),
+            ("unknown speed", 1.0, {}),
+        )
+    }
+    figures = {"trials": trials, "speed": {"novels": {"lstm": {}, "liquidlm": {}}}}
+    best = plots.best_runs(figures, "novels")
+    assert [(name, each["bits_per_byte"]) for name, each in best.items()] == [
+        ("liquidlm", 1.8),
+        ("lstm", 1.9),
+    ]
 
 
 # ---- training step

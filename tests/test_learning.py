@@ -229,7 +229,7 @@ def test_every_model_gets_the_steps_that_fit_and_the_recipe_that_was_best(base, 
 
     monkeypatch.setattr(quality, "measure_speed", measured)
     monkeypatch.setattr(quality, "run_trials", run)
-    monkeypatch.setattr(quality, "draw", lambda *_: None)
+    monkeypatch.setattr(quality, "redraw", lambda *_: None)
     quality.main(["--models", "liquidlm", "llama", "--minutes", "2", *(["--base"] if base else [])])
     (swept, tried), (name, final) = asked
     assert swept == "quality" and {t.judge for t in tried} == {"valid"} and len(tried) == 4 + 8
