@@ -31,7 +31,13 @@ from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.nn.time_head import GapDistribution, TimeHead
 from liquidlm.runtime.precision import autocast
-from liquidlm.text.batches import StreamBatches, TokenCorpus, Weighted, cut_into_spans, tokenize_documents
+from liquidlm.text.batches import (
+    StreamBatches,
+    TokenCorpus,
+    WeightedCorpus,
+    cut_into_spans,
+    tokenize_documents,
+)
 from liquidlm.text.corpus import Document
 from liquidlm.text.event_files import Event
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
@@ -119,7 +125,7 @@ def learn_text(timed: bool, steps: int, seed: int) -> dict[str, Any]:
     config = LiquidConfig(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **sizes)
     model = LiquidTextGenerationModel(config).train()
     spans, document = cut_into_spans(train, SPAN)
-    mixed = Weighted(spans, [1.0] * len(document), seed)
+    mixed = WeightedCorpus(spans, [1.0] * len(document), seed)
     optimisers, batches = liquid_optimisers(model), StreamBatches(mixed, ROWS, LENGTH, seed)
     state = model.new_state()
     for step in range(steps):

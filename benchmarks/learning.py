@@ -23,7 +23,7 @@ from benchmarks.pool import report, run_pool
 from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
 from liquidlm.runtime.precision import autocast, best_device
-from liquidlm.text.batches import StreamBatches, Weighted, cut_into_spans
+from liquidlm.text.batches import StreamBatches, WeightedCorpus, cut_into_spans
 from liquidlm.training.optim import clip_gradients
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def learn(trial: Trial) -> dict[str, Any]:
     train = text.train
     if trial.span:
         spans, document = cut_into_spans(train, trial.span)
-        train = Weighted(spans, [1.0] * len(document), trial.seed)
+        train = WeightedCorpus(spans, [1.0] * len(document), trial.seed)
     batches = StreamBatches(train, trial.rows, trial.length, trial.seed)
     state, curve, seconds, average = None, [], 0.0, 0.0
     for step in range(trial.steps):

@@ -18,11 +18,11 @@ from benchmarks.machine import machine, write_results
 from benchmarks.peers import OURS, Ours, build
 from benchmarks.plots import redraw
 from liquidlm import LiquidCache, LiquidTextGenerationModel
-from liquidlm.inference.evaluate import peak_memory
 from liquidlm.inference.generate import Sampling, read, write
 from liquidlm.inference.saving import load_model
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.step import LiquidStep
+from liquidlm.runtime.memory import peak_memory
 
 NAME = "reading"
 ROUNDS, WRITTEN = 21, 40

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from liquidlm.runtime.memory import peak_memory
+
 MEMORY_SHARE = 0.9
 """Of the machine's memory, what a child process may hold."""
 
@@ -77,24 +79,15 @@ def report_step(build: Callable[[], Callable[[], object]], limit: float) -> None
     allowed = int(MEMORY_SHARE * total_memory())
     resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.RLIM_INFINITY))
     step = build()
-    loaded = _peak_memory()
+    loaded = peak_memory()
     signal.setitimer(signal.ITIMER_REAL, limit)  # its default action ends the process, within any kernel
     try:
         seconds = seconds_of(step)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    print(json.dumps({"seconds": seconds, "peak_bytes": _peak_memory() - loaded}))
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak_memory() - loaded}))
 
 
 def total_memory() -> int:
     """Bytes of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _peak_memory() -> int:
-    """This program's peak in bytes. On Linux not `ru_maxrss`: a child's starts at its parent's peak."""
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
-        return int(found[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

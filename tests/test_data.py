@@ -10,7 +10,7 @@ from liquidlm.text.batches import (
     IGNORED,
     StreamBatches,
     TokenCorpus,
-    Weighted,
+    WeightedCorpus,
     cut_into_spans,
     tokenize_documents,
 )
@@ -244,7 +244,7 @@ def test_the_cache_is_asked_first_and_knows_text_and_tokenizer(cache):
 
 def weighted(weights, seed=0):
     documents = [Document(chr(ord("a") + i) * (3 * i + 5), str(i)) for i in range(len(weights))]
-    return Weighted(tokenize_documents(documents, Bytes()), weights, seed)
+    return WeightedCorpus(tokenize_documents(documents, Bytes()), weights, seed)
 
 
 def told(ring):
@@ -301,7 +301,7 @@ def test_weights_under_one_never_leave_an_epoch_too_short_for_a_batch(weights):
 def test_weights_under_one_keep_their_proportions():
     """Documents of three lengths told 1 : 2 : 4, though most epochs are drawn too short at first."""
     starts = np.array([0, 10, 30])
-    corpus = Weighted(TokenCorpus(np.arange(60, dtype=np.int32), starts, 60), [0.05, 0.1, 0.2])
+    corpus = WeightedCorpus(TokenCorpus(np.arange(60, dtype=np.int32), starts, 60), [0.05, 0.1, 0.2])
     told = np.zeros(3)
     for epoch in range(3000):
         ring = corpus.ring(epoch, 41)
@@ -319,7 +319,7 @@ def test_a_text_too_short_for_a_batch_is_refused_at_once_whatever_its_weights():
 @pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, float("inf")], [1, float("nan")], [1, 1e12]])
 def test_weights_that_make_no_sense(weights):
     with pytest.raises(LiquidError, match="weights"):
-        Weighted(weighted([1, 1]).corpus, weights)
+        WeightedCorpus(weighted([1, 1]).corpus, weights)
 
 
 # ---- spans
@@ -339,11 +339,11 @@ def test_spans_are_the_same_tokens_with_more_starts(length):
 def test_an_epoch_in_spans_reads_every_token_once_and_nothing_passes_a_cut():
     corpus = tokenize_documents([Document("abcdefghijklmnopqrstuvwxyz", "one")], Bytes())
     spans, document = cut_into_spans(corpus, 4)
-    ring = Weighted(spans, [1.0] * len(document), 3).ring(0)
+    ring = WeightedCorpus(spans, [1.0] * len(document), 3).ring(0)
     ids, starts, _ = ring.window(0, ring.size)
     assert sorted(ids) == sorted(corpus.tokens) and ids.tolist() != corpus.tokens.tolist()
     assert starts.tolist() == np.isin(ids, corpus.tokens[::4]).tolist()
-    batch = StreamBatches(Weighted(spans, [1.0] * len(document), 3), 1, 20).next_batch()
+    batch = StreamBatches(WeightedCorpus(spans, [1.0] * len(document), 3), 1, 20).next_batch()
     assert batch.starts[0].sum() == 5 and ((batch.targets == IGNORED)[:, :-1] == batch.starts[:, 1:]).all()
 
 

@@ -52,9 +52,10 @@ def _figures(folder: str, paths: list[str], chunk: int, timestamps: bool | None)
     """The figures of a model on a text; `timestamps` None uses its times if the model has a time head."""
     from rich.console import Console
 
-    from ..inference.evaluate import evaluate, peak_memory
+    from ..inference.evaluate import evaluate
     from ..inference.saving import load_model
     from ..inference.timed_text import check_times
+    from ..runtime.memory import peak_memory
     from ..runtime.precision import best_device, bf16_is_faster
     from ..text.batches import tokenize_documents
     from ..text.corpus import read_documents

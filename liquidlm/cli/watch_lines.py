@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ..inference.evaluate import peak_memory
 from ..inference.saving import load_model
 from ..inference.state_files import WATCH, alone, check_place
 from ..inference.surprise import Line, SurpriseReader
+from ..runtime.memory import peak_memory
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
 

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from ..errors import LiquidError
-from ..inference.evaluate import peak_memory
 from ..inference.generate import Sampling, read_output, write, write_timed
 from ..inference.saving import load_model
 from ..inference.state_files import GENERATE, check_place
@@ -20,6 +19,7 @@ from ..inference.timed_text import Prompt, TimedLines, TimedToken, check_times, 
 from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidTextGenerationModel
 from ..model.step import LiquidStep
+from ..runtime.memory import peak_memory
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
 from ..text.tokenizer import LEDTokenizerWrapper

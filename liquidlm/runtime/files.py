@@ -29,7 +29,7 @@ except ImportError:  # Windows
     fcntl = None
 
 MANIFEST = "checksums.json"
-LONG = 86_400.0
+STALE_AFTER = 86_400.0
 """Seconds without a change after which a left-over is deleted where nobody can say whose it is."""
 SHOWN = 50
 """Characters of a name that stand in the names of what is made beside it; 255 bytes are the most."""
@@ -273,7 +273,7 @@ def _sweep(target: Path) -> bool:
     for part in _left(target, "part", "gone"):
         try:
             lock = _hold(part)
-            if lock is not None or time.time() - part.stat().st_mtime > LONG:
+            if lock is not None or time.time() - part.stat().st_mtime > STALE_AFTER:
                 shutil.rmtree(part, ignore_errors=True)
             _let_go(lock)
         except BlockingIOError:

@@ -21,7 +21,7 @@ IGNORED = -100  # the target that torch's cross-entropy leaves out
 
 RESOLUTIONS = (86400.0, 3600.0, 60.0, 1.0, 0.1, 0.01, 0.001)
 """Steps in which clocks are read, in seconds."""
-NEARLY = 1e-6
+TOLERANCE = 1e-6
 """How far from a multiple of a step a gap may be, in seconds: float64 has 2·10⁻⁷ of those since 1970."""
 
 
@@ -71,7 +71,7 @@ class Window(NamedTuple):
         return cls(np.concatenate(ids), np.concatenate(starts), together)
 
 
-MOST_TOLD = 1e8
+LARGEST_EPOCH = 1e8
 """Documents, or spans, of an epoch."""
 
 
@@ -115,7 +115,7 @@ class TokenCorpus:
         is a multiple; 0 if there is none."""
         for step in RESOLUTIONS if self._gaps.size else ():
             multiple = (self._gaps / step).round().clip(min=1) * step
-            if bool((np.abs(self._gaps - multiple) < NEARLY).all()):
+            if bool((np.abs(self._gaps - multiple) < TOLERANCE).all()):
                 return step
         return 0.0
 
@@ -157,7 +157,7 @@ class TokenCorpus:
 
 def cut_into_spans(corpus: TokenCorpus, length: int) -> tuple[TokenCorpus, Int64[np.ndarray, " spans"]]:
     """The corpus with documents of more than `length` tokens cut into spans that count as documents of their
-    own: read in any order (`Weighted`), each with an empty state. And of which document each span is.
+    own: read in any order (`WeightedCorpus`), each with an empty state. And of which document each span is.
 
     Raises:
         LiquidError: a length under 1.
@@ -171,7 +171,7 @@ def cut_into_spans(corpus: TokenCorpus, length: int) -> tuple[TokenCorpus, Int64
     return replace(corpus, starts=corpus.starts[document] + within * length), document
 
 
-class Weighted:
+class WeightedCorpus:
     """A corpus whose documents are told more or less often, in another order in every epoch.
 
     A document of weight w comes ⌊w⌋ times, and once more with probability w − ⌊w⌋, drawn anew in every epoch.
@@ -182,7 +182,7 @@ class Weighted:
             raise LiquidError(f"{len(weights)} weights for {len(corpus.starts)} documents")
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise LiquidError("weights must be at least 0 and finite, and one of them over 0")
-        if sum(weights) > MOST_TOLD:
+        if sum(weights) > LARGEST_EPOCH:
             raise LiquidError(f"weights add up to {sum(weights):.1e} documents an epoch: divide all of them")
         self.corpus, self.weights, self.seed = corpus, np.asarray(weights, np.float64), seed
         self.size, self.text_bytes = corpus.size, corpus.text_bytes
@@ -199,7 +199,7 @@ class Weighted:
     def checksum(self) -> int:
         return zlib.crc32(self.weights.tobytes(), self.corpus.checksum)
 
-    def ring(self, epoch: int, least: int = 1) -> "Retold":
+    def ring(self, epoch: int, least: int = 1) -> "ReorderedCorpus":
         """What an epoch reads.
 
         If its draw has fewer than `least` tokens, as weights under 1 may have it, it is told on in further
@@ -213,12 +213,12 @@ class Weighted:
             times = np.floor(weights + draw.random(len(weights))).astype(np.int64)
             order = np.append(order, draw.permutation(np.repeat(np.arange(len(times)), times)))
             if lengths[order].sum() >= least:
-                return Retold(self.corpus, order)
+                return ReorderedCorpus(self.corpus, order)
             weights = self.weights / self.weights.max()
             weights *= max(1.0, 2 * least / (weights @ lengths))
 
 
-class Retold:
+class ReorderedCorpus:
     """Documents of a corpus in a given order, as a ring of tokens."""
 
     def __init__(self, corpus: TokenCorpus, order: Int64[np.ndarray, " documents"]):
@@ -340,12 +340,12 @@ class Batch:
 class StreamBatches:
     """Endless batches for truncated back-propagation through time, with the state carried over.
 
-    The corpus of N tokens is read as a ring, in an epoch's own order if it is `Weighted`. In an epoch row r
-    reads on from (offset + r·⌊N/B⌋) mod N, a window of T tokens per batch: each batch continues every row
-    exactly where the one before ended. After ⌊N/(B·T)⌋ batches a new epoch begins: the offset, 0 in the first
-    epoch, is drawn from (seed, epoch), so that rows and windows are cut elsewhere. At this jump, and in the
-    very first batch, the first token of every row is marked as a start: the carried state is not that of the
-    text before it.
+    The corpus of N tokens is read as a ring; a `WeightedCorpus` has another order in every epoch. In an
+    epoch, row r reads on from (offset + r·⌊N/B⌋) mod N, a window of T tokens per batch: each batch continues
+    every row exactly where the one before ended. After ⌊N/(B·T)⌋ batches a new epoch begins: the offset, 0 in
+    the first epoch, is drawn from (seed, epoch), so that rows and windows are cut elsewhere. At this jump,
+    and in the very first batch, the first token of every row is marked as a start: the carried state is not
+    that of the text before it.
 
     An epoch takes each token as an input once, save the N − B·T·⌊N/(B·T)⌋ < B·T tokens that are left over at
     the ends of the rows' shares, which fall elsewhere in every epoch.
@@ -358,7 +358,7 @@ class StreamBatches:
         LiquidError: a batch_size or length below 1, or a corpus with fewer than B·T + 1 tokens.
     """
 
-    def __init__(self, corpus: TokenCorpus | Weighted, batch_size: int, length: int, seed: int = 0):
+    def __init__(self, corpus: TokenCorpus | WeightedCorpus, batch_size: int, length: int, seed: int = 0):
         if batch_size < 1 or length < 1:
             raise LiquidError(f"batch_size and length must be at least 1, not {batch_size} and {length}")
         self.corpus, self.batch_size, self.length, self.seed = corpus, batch_size, length, seed

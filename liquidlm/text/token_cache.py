@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import Shaped
+from platformdirs import user_cache_path
 from rich.console import Console
 
 from ..errors import LiquidError
@@ -19,7 +20,7 @@ from .corpus import Document
 from .tokenizer import LEDTokenizerWrapper
 
 FOLDER = "LIQUIDLM_CACHE"
-"""Environment variable that names the folder, in place of ~/.cache/liquidlm."""
+"""The environment variable that names another cache folder."""
 
 
 class TokenFile:
@@ -98,7 +99,8 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    return Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "liquidlm")
+    """`$LIQUIDLM_CACHE`, or the user's cache folder of this system: on Linux `~/.cache/liquidlm`."""
+    return Path(os.environ.get(FOLDER) or user_cache_path("liquidlm", appauthor=False))
 
 
 def _key(digest: str, tokenizer: LEDTokenizerWrapper) -> str:

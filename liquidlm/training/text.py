@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import LiquidError, counted
-from ..text.batches import TokenCorpus, Weighted, cut_into_spans, tokenize_documents
+from ..text.batches import TokenCorpus, WeightedCorpus, cut_into_spans, tokenize_documents
 from ..text.builtin import builtin_documents
 from ..text.corpus import FEW_DOCUMENTS, PART, Document, portions, read_documents, split_points, survey
 from ..text.token_cache import cached_tokens
@@ -36,7 +36,7 @@ class Texts:
     """
 
     tokenizer: LEDTokenizerWrapper
-    train: TokenCorpus | Weighted
+    train: TokenCorpus | WeightedCorpus
     sample: TokenCorpus
     final: TokenCorpus
     notes: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ def _notes(name: str, tokenizer: LEDTokenizerWrapper, empty: list[str]) -> Itera
 
 def _in_an_order_of_its_own(
     corpus: TokenCorpus, paths: list[int], settings: TrainSettings
-) -> TokenCorpus | Weighted:
+) -> TokenCorpus | WeightedCorpus:
     """The corpus in spans and weighted, `paths` being the number of the path each document is from."""
     document = np.arange(len(corpus.starts))
     if settings.span:
@@ -103,7 +103,7 @@ def _in_an_order_of_its_own(
     if not settings.span and not settings.weights:
         return corpus
     weights = np.asarray(settings.weights or [1.0] * (max(paths) + 1))
-    return Weighted(corpus, weights[np.asarray(paths)[document]].tolist(), settings.seed)
+    return WeightedCorpus(corpus, weights[np.asarray(paths)[document]].tolist(), settings.seed)
 
 
 def _documents(

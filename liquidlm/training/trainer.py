@@ -19,7 +19,7 @@ from ..model.config import LiquidConfig
 from ..model.language_model import LiquidTextGenerationModel
 from ..runtime.files import is_whole, remove_folder, verify, write_folder
 from ..runtime.precision import autocast, bf16_is_faster
-from ..text.batches import IGNORED, StreamBatches, TokenCorpus, Weighted
+from ..text.batches import IGNORED, StreamBatches, TokenCorpus, WeightedCorpus
 from .optim import clip_gradients, liquid_optimisers
 from .processes import Processes, load_weights
 from .settings import SIZES, TrainSettings
@@ -38,7 +38,7 @@ MEMORY_GAPS = 30
 """Typical gaps in which the text's memories forget as much as over one token."""
 
 
-def clock(train: TokenCorpus | Weighted) -> dict[str, int | float]:
+def clock(train: TokenCorpus | WeightedCorpus) -> dict[str, int | float]:
     """The fields of `LiquidConfig` that a model needs for text with times."""
     gap = train.typical_gap
     scales = {"time_scale": gap, "memory_scale": MEMORY_GAPS * gap, "time_resolution": train.resolution}
