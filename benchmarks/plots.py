@@ -1,4 +1,4 @@
-"""Draw the plots of results/ from its JSON files: `python -m benchmarks.plots [NAME …]`; without names, all.
+"""Draw the stored results as docs/images/NAME.png: `python -m benchmarks.plots [NAME …]`; without names, all.
 
 A benchmark calls `redraw` when it has written its figures. Nothing is measured here.
 """
@@ -16,6 +16,8 @@ from benchmarks import machine
 
 Figures = dict[str, Any]
 
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+"""Where the plots are written, so that the documentation shows them."""
 MODELS = {
     "liquidlm": "liquidlm",
     "llama": "Llama",
@@ -286,7 +288,7 @@ PLOTS: dict[str, Callable[[Figures], Figure]] = {
 
 
 def redraw(name: str) -> list[Path]:
-    """Draw results/NAME.json.
+    """Draw results/NAME.json, and write IMAGES/NAME.png.
 
     Args:
         name: of a benchmark. "quality" and "quality_base" have one plot per text.
@@ -300,7 +302,7 @@ def redraw(name: str) -> list[Path]:
     else:
         texts = [text for text in figures.get("speed", {}) if best_runs(figures, text)]
         drawn = {f"{name}_{text}": quality(figures, text) for text in texts}
-    files = [machine.RESULTS / f"{file}.png" for file in drawn]
+    files = [IMAGES / f"{file}.png" for file in drawn]
     for file, figure in zip(files, drawn.values(), strict=True):
         figure.savefig(file, dpi=130)
     return files

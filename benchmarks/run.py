@@ -1,6 +1,6 @@
 """Run a benchmark: `python -m benchmarks.run NAME [options]`; without a name, the list of them.
 
-Each writes results/NAME.json, with the machine it ran on, and a plot beside it.
+Each writes results/NAME.json, with the machine it ran on, and most draw docs/images/NAME.png.
 """
 
 import ast
@@ -39,7 +39,7 @@ def summary(module: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit code: 0, or 2 for a name that is none."""
+    """Run one benchmark. Returns the exit code: 0, or 2 for an unknown name."""
     name, *options = (sys.argv[1:] if argv is None else argv) or ["--list"]
     if name in ("--list", "--help", "-h"):
         for known, module in BENCHMARKS.items():
@@ -60,6 +60,6 @@ if __name__ == "__main__":
     with standard_streams():
         try:
             code = main()
-        except OutputLost as lost:  # `| head` has had enough, or the disk is full
+        except OutputLost as lost:  # the reader is gone, or the disk is full
             code = READER_GONE if lost.reader_gone else str(lost)
     raise SystemExit(code)

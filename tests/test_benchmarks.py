@@ -15,6 +15,7 @@ from benchmarks import embedding_share, gemm_share, machine, plots, run, timing,
 def results(tmp_path, monkeypatch):
     """Results go to a folder of their own; float32 is taken without the trial, which takes seconds."""
     monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    monkeypatch.setattr(plots, "IMAGES", tmp_path)
     for module in (training_step, gemm_share):
         monkeypatch.setattr(module, "bf16_is_faster", lambda name, vocab: False)
     return tmp_path
@@ -117,9 +118,7 @@ def test_results_add_up_and_replace_whole_entries(results):
 
 @pytest.mark.parametrize("name", [*plots.PLOTS, "quality"])
 def test_stored_figures_are_drawn_with_the_models_own_names(name, tmp_path, monkeypatch):
-    figures = machine.read_results(name)
-    monkeypatch.setattr(plots.machine, "read_results", lambda _: figures)
-    monkeypatch.setattr(plots.machine, "RESULTS", tmp_path)
+    monkeypatch.setattr(plots, "IMAGES", tmp_path)
     shown = []
     monkeypatch.setattr(
         Figure, "savefig", lambda self, file, **_: (shown.append(self), file.write_bytes(b"png"))
