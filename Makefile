@@ -1,22 +1,36 @@
-# make demo   set everything up, write with the model that comes along, then train one on text that every Python carries
-# make test   set everything up, run every test
-# make check  ruff, ruff format, pyright, order of imports
-# make conformance  transformers' own tests of models, fetched, on ours
+# make demo   install what liquidlm needs, write with the bundled model, then train one on text that every Python has
+# make test   install the tools of developers too, then run every test
+# make check  ruff, ruff format, pyright, the order of imports
+# make conformance  transformers' own tests of models, downloaded and run on ours
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= python3
+UV     := $(shell command -v uv)
+
+# uv is fast; pip is everywhere. Neither compiles what may never be imported.
+ifdef UV
+CREATE  := uv venv --quiet --allow-existing --python $(PYTHON)
+INSTALL := uv pip install --quiet --python $(BIN)/python -c constraints.txt
+else
+CREATE  := $(PYTHON) -m venv
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+endif
 
 .PHONY: setup demo test conformance check format clean
-setup: $(VENV)/.installed
+setup: $(VENV)/.developer
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.user: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "liquidlm needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(CREATE) $(VENV)
+	$(INSTALL) -e .
 	@touch $@
 
-demo: setup
+$(VENV)/.developer: $(VENV)/.user
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.user
 	$(BIN)/liquidlm generate "Once upon a time" --seed 1
 	rm -rf runs/demo
 	$(BIN)/liquidlm train --out runs/demo --minutes 3.5 --tokenizer bpe:2000 --hidden-size 192 --layers 4
@@ -27,7 +41,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 conformance: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,conformance]'
+	$(INSTALL) -e '.[dev,conformance]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m conformance -n auto --dist worksteal
 
 check: setup
