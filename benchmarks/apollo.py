@@ -31,16 +31,13 @@ from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.nn.time_head import GapDistribution, TimeHead
 from liquidlm.runtime.precision import autocast
-from liquidlm.text.batches import (
-    StreamBatches,
-    TokenCorpus,
-    WeightedCorpus,
-    cut_into_spans,
-    tokenize_documents,
-)
+from liquidlm.text.batches import StreamBatches
 from liquidlm.text.corpus import Document
 from liquidlm.text.event_files import Event
+from liquidlm.text.token_corpus import TokenCorpus
+from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from liquidlm.text.weighting import WeightedCorpus, cut_into_spans
 from liquidlm.training.optim import clip_gradients, liquid_optimisers
 from liquidlm.training.trainer import COMPONENTS, clock
 

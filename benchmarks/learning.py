@@ -23,7 +23,8 @@ from benchmarks.pool import report, run_pool
 from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
 from liquidlm.runtime.precision import autocast, best_device
-from liquidlm.text.batches import StreamBatches, WeightedCorpus, cut_into_spans
+from liquidlm.text.batches import StreamBatches
+from liquidlm.text.weighting import WeightedCorpus, cut_into_spans
 from liquidlm.training.optim import clip_gradients
 
 CPU = torch.device("cpu")

@@ -13,8 +13,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from liquidlm import LEDTokenizerWrapper
-from liquidlm.text.batches import IGNORED, TokenCorpus, tokenize_documents
+from liquidlm.text.batches import IGNORED
 from liquidlm.text.corpus import Document, read_documents
+from liquidlm.text.token_corpus import TokenCorpus
+from liquidlm.text.tokenization import tokenize_documents
 
 FOLDER = Path(os.environ.get("LIQUIDLM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ROWS, BURN_IN = 16, 512

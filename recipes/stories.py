@@ -25,8 +25,8 @@ from liquidlm.inference.saving import load_model, save_model
 from liquidlm.model.language_model import LiquidTextGenerationModel
 from liquidlm.pretrained import STORIES
 from liquidlm.runtime.files import write_folder
-from liquidlm.text.batches import tokenize_documents
 from liquidlm.text.corpus import read_documents
+from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 from liquidlm.training.trainer_state import Progress
 

@@ -6,17 +6,13 @@ import pytest
 import torch
 
 from liquidlm.errors import LiquidError
-from liquidlm.text.batches import (
-    IGNORED,
-    StreamBatches,
-    TokenCorpus,
-    WeightedCorpus,
-    cut_into_spans,
-    tokenize_documents,
-)
+from liquidlm.text.batches import IGNORED, StreamBatches
 from liquidlm.text.corpus import Document, parts
 from liquidlm.text.token_cache import cached_tokens
+from liquidlm.text.token_corpus import TokenCorpus
+from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from liquidlm.text.weighting import WeightedCorpus, cut_into_spans
 
 BOS, EOS = 0, 2
 

@@ -9,7 +9,7 @@ from helpers import randomise
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.evaluate import evaluate
-from liquidlm.text.batches import TokenCorpus
+from liquidlm.text.token_corpus import TokenCorpus
 
 V, EOS = 30, 2
 

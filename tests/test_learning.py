@@ -13,8 +13,9 @@ from benchmarks import learning, long_context, machine, pool, quality, recall, t
 from benchmarks.peers import MODELS, OUTPUTS, STEPWISE, build, recipe
 from benchmarks.variants import VARIANTS, build_variant, channel_memory
 from liquidlm import LEDTokenizerWrapper
-from liquidlm.text.batches import IGNORED, tokenize_documents
+from liquidlm.text.batches import IGNORED
 from liquidlm.text.corpus import Document
+from liquidlm.text.tokenization import tokenize_documents
 
 GENERATOR = torch.Generator().manual_seed(5)
 

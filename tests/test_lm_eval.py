@@ -11,8 +11,8 @@ from helpers import randomise
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.language_model import LiquidTextGenerationModel
-from liquidlm.text.batches import tokenize_documents
 from liquidlm.text.corpus import Document
+from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 pytest.importorskip("lm_eval")

@@ -22,8 +22,8 @@ from liquidlm.inference.surprise import (
     SurpriseReader,
     Usual,
 )
-from liquidlm.text.batches import tokenize_documents
 from liquidlm.text.corpus import read_documents
+from liquidlm.text.tokenization import tokenize_documents
 
 
 def read(one: SurpriseReader, data: bytes, step: int | None = None) -> list[Line]:

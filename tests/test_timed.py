@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from liquidlm.cli.main import app
 from liquidlm.errors import LiquidError
 from liquidlm.inference.timed_text import TimedLines, prompt_events
-from liquidlm.text.batches import StreamBatches, tokenize_documents
+from liquidlm.text.batches import StreamBatches
 from liquidlm.text.corpus import Document, portions, read_documents, survey
 from liquidlm.text.event_files import Event, find_stamp, read_events, seconds, stamp
 from liquidlm.text.token_cache import cached_tokens
+from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 from liquidlm.training.settings import TrainSettings
 from liquidlm.training.text import prepare

@@ -25,8 +25,10 @@ from liquidlm.nn.timestamps import elapsed, in_float64, next_gaps
 from liquidlm.serve.jobs import Job
 from liquidlm.serve.prefixes import PrefixCache, Prompt
 from liquidlm.serve.reading import Reading
-from liquidlm.text.batches import StreamBatches, TokenCorpus, tokenize_documents
+from liquidlm.text.batches import StreamBatches
 from liquidlm.text.corpus import Document
+from liquidlm.text.token_corpus import TokenCorpus
+from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.training.sequence_parallel import sequence_parallel
 
 TODAY = 1_700_000_000

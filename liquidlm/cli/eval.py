@@ -57,8 +57,8 @@ def _figures(folder: str, paths: list[str], chunk: int, timestamps: bool | None)
     from ..inference.timed_text import check_times
     from ..runtime.memory import peak_memory
     from ..runtime.precision import best_device, bf16_is_faster
-    from ..text.batches import tokenize_documents
     from ..text.corpus import read_documents
+    from ..text.tokenization import tokenize_documents
 
     model, tokenizer = load_model(folder, best_device())
     if timestamps:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidTextGenerationModel
 from ..runtime.precision import autocast
-from ..text.batches import IGNORED, TokenCorpus
+from ..text.batches import IGNORED
+from ..text.token_corpus import TokenCorpus
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from ..errors import LiquidError
 from ..runtime.files import cannot_write, make_folder, write_folder
-from .batches import TokenCorpus, TokenSink
 from .corpus import Document
+from .token_corpus import TokenCorpus
+from .tokenization import TokenSink
 from .tokenizer import LEDTokenizerWrapper
 
 FOLDER = "LIQUIDLM_CACHE"

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import LiquidError, counted
-from ..text.batches import TokenCorpus, WeightedCorpus, cut_into_spans, tokenize_documents
 from ..text.builtin import builtin_documents
 from ..text.corpus import FEW_DOCUMENTS, PART, Document, portions, read_documents, split_points, survey
 from ..text.token_cache import cached_tokens
+from ..text.token_corpus import TokenCorpus
+from ..text.tokenization import tokenize_documents
 from ..text.tokenizer import LEDTokenizerWrapper
+from ..text.weighting import WeightedCorpus, cut_into_spans
 from .progress import progress_bar
 from .settings import TrainSettings, bpe_size
 

@@ -19,7 +19,9 @@ from ..model.config import LiquidConfig
 from ..model.language_model import LiquidTextGenerationModel
 from ..runtime.files import is_whole, remove_folder, verify, write_folder
 from ..runtime.precision import autocast, bf16_is_faster
-from ..text.batches import IGNORED, StreamBatches, TokenCorpus, WeightedCorpus
+from ..text.batches import IGNORED, StreamBatches
+from ..text.token_corpus import TokenCorpus
+from ..text.weighting import WeightedCorpus
 from .optim import clip_gradients, liquid_optimisers
 from .processes import Processes, load_weights
 from .settings import SIZES, TrainSettings
