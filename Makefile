@@ -1,6 +1,7 @@
 # make demo   install what liquidlm needs, write with the bundled model, then train one on text that every Python has
 # make test   install the tools of developers too, then run every test
 # make check  ruff, ruff format, pyright, the order of imports
+# make docs   build the documentation site into site/ (open site/index.html)
 # make conformance  transformers' own tests of models, downloaded and run on ours
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -16,7 +17,7 @@ CREATE  := $(PYTHON) -m venv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 endif
 
-.PHONY: setup demo test conformance check format clean
+.PHONY: setup demo test docs conformance check format clean
 setup: $(VENV)/.developer
 
 $(VENV)/.user: pyproject.toml constraints.txt
@@ -40,6 +41,9 @@ demo: $(VENV)/.user
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 conformance: setup
 	$(INSTALL) -e '.[dev,conformance]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m conformance -n auto --dist worksteal
@@ -55,4 +59,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build dist site .pytest_cache .ruff_cache .hypothesis
