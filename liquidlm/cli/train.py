@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
-from ..training import loop as train_module
-from ..training.settings import SETTINGS, TrainSettings, read_config
 from .arguments import named_folder
 
 
@@ -124,6 +122,9 @@ def train(
 
         torchrun --nproc-per-node 8 -m liquidlm train novel.txt --out runs/novel --batch 64
     """
+    from ..training import loop as train_module
+    from ..training.settings import SETTINGS, TrainSettings, read_config
+
     if resume:
         _only(context_, "out", "resume", "minutes", "steps", "lr", "tensorboard")
         train_module.resume(out, minutes=minutes, steps=steps, lr=lr, tensorboard=tensorboard or None)
