@@ -69,7 +69,7 @@ def test_the_body_is_all_but_the_heads_and_its_parts_are_the_models_own() -> Non
 def test_padding_and_segments_are_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model, mask = tiny(), torch.tensor([[0, 0] + [1] * 7, [1] * 8 + [0]])
     expected = model(IDS, mask).logits
-    monkeypatch.setattr("liquidlm.model.body.SEGMENT", 6)
+    monkeypatch.setattr("liquidlm.model.segments.SEGMENT", 6)
     found = model.base_model(IDS, mask, return_dict=False)[0]
     assert error(model.output_proj(found)[mask == 1], expected[mask == 1]) < 1e-12
 

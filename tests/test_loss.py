@@ -84,7 +84,7 @@ def test_segments_are_one_pass(monkeypatch, training, padded, recomputed):
     starts[0, 20] = starts[1, 21] = True
     found = []
     for segment in (4096, 14):
-        monkeypatch.setattr("liquidlm.model.body.SEGMENT", segment)
+        monkeypatch.setattr("liquidlm.model.segments.SEGMENT", segment)
         model = tiny().train(training)
         if recomputed:
             model.recompute_activations()

@@ -185,7 +185,7 @@ def test_a_new_document_after_a_state_forgets_it():
 
 @pytest.mark.parametrize("keep", [0, 1, 9, torch.tensor([0, 30, 49])])
 def test_only_the_logits_asked_for(monkeypatch, keep):
-    monkeypatch.setattr("liquidlm.model.body.SEGMENT", 14)
+    monkeypatch.setattr("liquidlm.model.segments.SEGMENT", 14)
     model, ids = tiny(), tokens(2, 50)
     whole, some = model(ids).logits, model(ids, logits_to_keep=keep).logits
     expected = whole[:, keep] if isinstance(keep, torch.Tensor) else whole[:, -keep:]

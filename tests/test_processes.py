@@ -14,7 +14,7 @@ from forked import fork  # noqa: F401 - for the programs
 from helpers import randomise
 from safetensors.torch import load_file
 
-import liquidlm.model.body
+import liquidlm.model.segments
 import liquidlm.training.trainer
 from liquidlm.cli import main as cli
 from liquidlm.inference.checkpoints import checkpoints
@@ -110,7 +110,7 @@ KINDS = ("keep", "recompute", "no reduction", "tied")
 def exactly(text: str, kind: str) -> None:
     """In float64: prints how far the loss, gradients and states of several processes are from one's, over
     three batches and the states carried between them."""
-    liquidlm.model.body.SEGMENT = 40  # a pass is several segments: each block is called more than once
+    liquidlm.model.segments.SEGMENT = 40  # a pass is several segments: each block is called more than once
     torch.set_default_dtype(torch.float64)
     sizes = {"hidden_size": 32, "num_hidden_layers": 4}
     tied = kind == "tied"

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from helpers import randomise
 from test_processes import python
 
-import liquidlm.model.body
+import liquidlm.model.segments
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.language_model import LiquidTextGenerationModel
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built
 def in_parts(segment: int) -> None:
     """Prints how far loss, logits, the state at the end and every gradient are from one process's, with
     `segment` tokens going through the blocks together."""
-    liquidlm.model.body.SEGMENT = segment
+    liquidlm.model.segments.SEGMENT = segment
     dist.init_process_group("gloo")
     rank, count = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..errors import LiquidError
 from ..model.block import LiquidBlock, products_in
-from ..model.body import SEGMENT
 from ..model.language_model import LiquidTextGenerationModel
+from ..model.segments import SEGMENT
 from ..nn.cells import AsyncLiquidCell, TimeMixer
 from ..nn.events import Events
 from ..nn.state import CellState, LiquidCache

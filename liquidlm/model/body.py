@@ -3,8 +3,8 @@
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -15,51 +15,22 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
-from ..errors import LiquidError
 from ..nn import state_tree  # noqa: F401 - torch.export learns of states
 from ..nn.cells import TimeMixer
 from ..nn.embedding import OptimizedLiquidEmbeddingMFR, TokenVectors, with_random_ids
 from ..nn.events import Events
 from ..nn.ngram import NGramEmbedding
 from ..nn.norm import Norm
-from ..nn.padding import PaddingOrder
-from ..nn.state import CellState, LiquidCache, liquid_layers
-from ..nn.timestamps import in_float64
+from ..nn.state import CellState, LiquidCache
 from ..runtime.offload import execution_device
-from ..runtime.precision import check_float64
+from .batch import prepare
 from .block import LiquidBlock, LiquidBlocks
 from .config import LiquidConfig
 from .folded import FoldedEmbedding
-from .labels import document_starts
+from .inputs import Inputs
 from .loading import LoadingMixin
 from .output import LiquidModelOutput
-
-SEGMENT = 4096
-"""Tokens that go through all blocks together."""
-
-Hidden = list[Float[Tensor, "b t h"]]
-"""The input of every block, and the last one's output."""
-
-
-@dataclass
-class Reading:
-    """The tokens of one call as the blocks take them, padding moved to the right end.
-
-    Attributes:
-        vectors: x of each token.
-        padding: the order of the reading, and the way back.
-        starts: where documents start, in the order that was given.
-        states: before the first token; after `LiquidModel.read` after the last.
-        cache: what takes the states, if anything does.
-    """
-
-    vectors: TokenVectors
-    ids: Int[Tensor, "b t"]
-    events: Events
-    padding: PaddingOrder
-    starts: Bool[Tensor, "b t"] | None
-    states: list[CellState]
-    cache: Cache | None
+from .segments import Hidden, run
 
 
 class LiquidModel(LoadingMixin, PreTrainedModel):
@@ -159,6 +130,10 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             return self.norm(hidden[-1]), None
         return self.norm(hidden[-2]), self.time_norm(hidden[-1])
 
+    def last(self, hidden: Hidden) -> Hidden:
+        """The hidden states that `features` takes."""
+        return hidden[-1:] if self.time_norm is None else hidden[-2:]
+
     def hidden_states(self, hidden: Hidden) -> tuple[Float[Tensor, "b t h"], ...]:
         """As transformers names them: the inputs of the text's blocks, and the last one's output, normed."""
         text = hidden if self.time_norm is None else hidden[:-1]
@@ -190,186 +165,80 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         table: FoldedEmbedding | None = None,
         **kwargs: Any,
     ) -> LiquidModelOutput:
-        """One pass over T tokens of each row; arguments and errors as `LiquidTextGenerationModel.forward`."""
-        input_ids = only_ids(input_ids, kwargs)
-        reading = self.prepare(
-            input_ids,
-            attention_mask,
-            t_span,
-            timestamps,
-            position_ids,
-            past_key_values,
-            use_cache,
-            seq_idx,
-            starts,
-            folded=table,
+        """One pass over T tokens of each row: check ▶ prepare ▶ run ▶ output.
+
+        Arguments and errors are those of `LiquidTextGenerationModel.forward`.
+        """
+        inputs = self.check_inputs(
+            input_ids, attention_mask, timestamps, position_ids, seq_idx, starts, kwargs
         )
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        hidden = self.read(reading, all_hidden=bool(output_hidden_states))
+        vectors = self.embed(inputs, t_span, table)
+        batch = prepare(self, inputs, vectors, self.cache_for(past_key_values, use_cache))
+        all_hidden = self.returns_hidden(output_hidden_states)
+        hidden = run(self, batch, all_hidden=all_hidden)
         text, time = self.features(hidden)
         return LiquidModelOutput(
             last_hidden_state=text,
-            past_key_values=reading.cache if self._keeps_state(use_cache) else None,
-            hidden_states=self.hidden_states(hidden) if output_hidden_states else None,
-            log_det=reading.vectors.log_det,
+            past_key_values=batch.cache if self.returns_state(use_cache) else None,
+            hidden_states=self.hidden_states(hidden) if all_hidden else None,
+            log_det=vectors.log_det,
             features=time,
         )
 
-    def _keeps_state(self, use_cache: bool | None) -> bool:
-        return self.config.use_cache and not self.training if use_cache is None else use_cache
-
-    def prepare(
+    def check_inputs(
         self,
-        input_ids: Int[Tensor, "b t"],
+        input_ids: Tensor | None,
         attention_mask: Tensor | None,
-        t_span: Tensor | None,
         timestamps: Tensor | None,
         position_ids: Tensor | None,
-        past_key_values: Cache | None,
-        use_cache: bool | None,
         seq_idx: Tensor | None,
         starts: Tensor | None,
+        others: Mapping[str, Any],
+    ) -> Inputs:
+        """The arguments of a forward pass, checked; see `Inputs.checked`."""
+        given = (input_ids, attention_mask, timestamps, position_ids, seq_idx, starts)
+        return Inputs.checked(*given, time_scale=self.config.time_scale, others=others)
+
+    def embed(
+        self,
+        inputs: Inputs,
+        t_span: Float[Tensor, " n"] | None,
+        table: FoldedEmbedding | None,
         *,
-        folded: FoldedEmbedding | None = None,
-        flow_loss: bool = False,
-        flow_ids: Tensor | None = None,
-    ) -> Reading:
-        """What is to be read, checked, from what `forward` is given."""
-        check_float64(input_ids.device)
-        if timestamps is not None:
-            timestamps = in_float64(timestamps, self.config.time_scale)
-        batch, length = check_tokens(input_ids, timestamps=timestamps, seq_idx=seq_idx, starts=starts)
-        mask = None if attention_mask is None else attention_mask[:, -length:]
-        if mask is not None and mask.shape != input_ids.shape:
-            raise LiquidError(
-                f"attention_mask {tuple(mask.shape)} does not cover input_ids {(batch, length)}"
-            )
-        cache = past_key_values
-        if cache is not None and (layers := len(liquid_layers(cache))) != len(self.blocks):
-            raise LiquidError(
-                f"the state has {layers} layers, the model {len(self.blocks)}: it is another model's"
-            )
-        if cache is None and self._keeps_state(use_cache):
-            cache = self.new_state()
-        vectors = self._embed(input_ids, mask, t_span, folded, flow_loss, flow_ids)
-        padding = PaddingOrder.of(mask)
-        starts = document_starts(starts, position_ids, seq_idx, input_ids, padding.real)
-        states = self._states(cache, batch, vectors.table)
-        events = Events.build(
-            timestamps,
-            states[0].time,
-            length=length,
-            time_scale=self.config.time_scale,
-            gap_weight=self.config.gap_weight,
-            start=starts,
-            real=padding.real,
-            dtype=states[0].h.dtype,
-        )
-        vectors = replace(vectors, index=padding.apply(vectors.index))
-        input_ids = padding.apply(input_ids)
-        events = events.reordered(padding)
-        return Reading(vectors, input_ids, events, padding, starts, states, cache)
-
-    def read(
-        self,
-        reading: Reading,
-        first_kept: int = 0,
-        all_hidden: bool = False,
-        each: Callable[[slice, Hidden], None] | None = None,
-    ) -> Hidden:
-        """Through all blocks, segment by segment, and into the cache; what is asked for of the hidden states.
-
-        Kept are those from position `first_kept` on: all of them, or those that logits and gaps are made of.
-        `each` is shown every segment's.
-        """
-        ids, states, kept = reading.ids, reading.states, []
-        least = 1 if self.time_norm is None else 2  # hidden states that logits and gaps are made of
-        for part in segments(ids.shape[0], ids.shape[1], ids.device):
-            x, now = reading.vectors.x(part), reading.events.part(part)
-            past = states[0].past_ids
-            if self.ngrams is not None and past is not None:
-                more, past = self.ngrams(ids[:, part], now, past)
-                x = x + more
-            hidden, states = self.blocks(x, self.clocks(now), states, self.time_norm is not None)
-            states[0] = states[0]._replace(past_ids=past)
-            if each is not None:
-                each(part, hidden)
-            if part.stop > first_kept:
-                wanted, cut = hidden if all_hidden else hidden[-least:], max(0, first_kept - part.start)
-                kept.append([x[:, cut:] if cut else x for x in wanted])
-        reading.states = states
-        if reading.cache is not None:
-            for layer, state in zip(liquid_layers(reading.cache), states, strict=True):
-                layer.store(state, ids.shape[1])
-        # One part is what the blocks saw, not a copy of it: its gradient can be asked for.
-        hidden = [parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in zip(*kept, strict=True)]
-        return [reading.padding.undo(x) for x in hidden]
-
-    def _embed(
-        self,
-        input_ids: Tensor,
-        mask: Tensor | None,
-        t_span: Tensor | None,
-        folded: FoldedEmbedding | None,
-        flow_loss: bool,
-        flow_ids: Tensor | None,
+        with_flow_loss: bool = False,
+        flow_ids: Int[Tensor, "..."] | None = None,
     ) -> TokenVectors:
-        if folded is not None and t_span is None and not self.training:
-            self.embedding.check_ids(input_ids)
-            return folded.vectors(input_ids)
-        if flow_loss and self.config.tie_word_embeddings:
-            seen = input_ids if mask is None else input_ids[mask != 0]
-            flow_ids = with_random_ids(seen if flow_ids is None else flow_ids, self.config.vocab_size)
+        """The embedding stage's vectors of the tokens.
+
+        Args:
+            t_span: times of the embedding's ODE; None: those of the config.
+            table: the folded stage; used if there is no t_span, and not in training mode.
+            with_flow_loss: also compute the flow's training term.
+            flow_ids: the ids that this term is computed from; None: the tokens without padding.
+        """
+        if table is not None and t_span is None and not self.training:
+            self.embedding.check_ids(inputs.ids)
+            return table.vectors(inputs.ids)
+        if with_flow_loss and self.config.tie_word_embeddings:
+            if flow_ids is None:
+                flow_ids = inputs.ids if inputs.mask is None else inputs.ids[inputs.mask != 0]
+            flow_ids = with_random_ids(flow_ids, self.config.vocab_size)
+        times = self._t_span(t_span)
         return self.embedding.distinct(
-            input_ids, mask, self._t_span(t_span), with_flow_loss=flow_loss, flow_ids=flow_ids
+            inputs.ids, inputs.mask, times, with_flow_loss=with_flow_loss, flow_ids=flow_ids
         )
 
-    def _states(self, cache: Cache | None, batch: int, x: Tensor) -> list[CellState]:
-        """The state each block starts from: the cache's, or a fresh one."""
-        states = [None] * len(self.blocks)
-        if cache is not None:
-            states = [layer.state for layer in liquid_layers(cache)]
-        fresh = self.initial_states(batch, x.dtype, x.device)
-        pairs = enumerate(zip(states, fresh, strict=True))
-        return [new if own is None else own.fitted(new, f"layer {i}") for i, (own, new) in pairs]
+    def cache_for(self, past_key_values: Cache | None, use_cache: bool | None) -> Cache | None:
+        """The state to go on from; a new one if none is given and the caller wants the state."""
+        if past_key_values is None and self.returns_state(use_cache):
+            return self.new_state()
+        return past_key_values
 
+    def returns_state(self, use_cache: bool | None) -> bool:
+        """Whether the output has the state: by default as in the config, and never in training mode."""
+        return self.config.use_cache and not self.training if use_cache is None else use_cache
 
-def only_ids(input_ids: Tensor | None, others: Mapping[str, Any]) -> Tensor:
-    """The ids; LiquidError if there are none, or embeddings are given."""
-    refuse_embeddings(others)
-    if input_ids is None:
-        raise LiquidError("input_ids are missing: give the token ids, (batch, tokens)")
-    return input_ids
-
-
-def refuse_embeddings(given: Mapping[str, Any]) -> None:
-    """LiquidError if there are embeddings among the arguments: a liquid model does not read them."""
-    if given.get("inputs_embeds") is not None:
-        raise LiquidError(
-            "a liquid model reads input_ids, not inputs_embeds: its n-grams, and its embedding stage at"
-            " inference, are tables by token id. Give input_ids; to adapt the model use LoRA, not a prompt of"
-            " embeddings (prompt tuning, prefix tuning, P-tuning)"
-        )
-
-
-def check_tokens(input_ids: Tensor, **per_token: Tensor | None) -> tuple[int, int]:
-    """(B, T); LiquidError if there are no tokens, or what is given for each has another shape."""
-    if input_ids.dim() != 2 or input_ids.numel() == 0:
-        raise LiquidError(
-            f"input_ids must be (batch, tokens), with at least one token, not {tuple(input_ids.shape)}"
-        )
-    for name, given in per_token.items():
-        if given is not None and given.shape != input_ids.shape:
-            raise LiquidError(
-                f"{name} must have the shape of the tokens, {tuple(input_ids.shape)},"
-                f" not {tuple(given.shape)}"
-            )
-    return input_ids.shape[0], input_ids.shape[1]
-
-
-def segments(batch: int, length: int, device: torch.device) -> Iterator[slice]:
-    """Slices of 0…length of at most SEGMENT tokens in all rows together; a GPU has room for more."""
-    tokens = SEGMENT if device.type == "cpu" else 16 * SEGMENT
-    size = max(1, tokens // batch)
-    return (slice(first, min(first + size, length)) for first in range(0, length, size))
+    def returns_hidden(self, output_hidden_states: bool | None) -> bool:
+        """Whether the output has the hidden states of all blocks: by default as in the config."""
+        given = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return bool(given)

@@ -12,8 +12,8 @@ from transformers import GenerationMixin
 from ..errors import LiquidError
 from ..nn.state import liquid_layers
 from ..nn.timestamps import in_float64
-from .body import refuse_embeddings
 from .folded import FoldedEmbedding
+from .inputs import refuse_embeddings
 
 if TYPE_CHECKING:
     from .language_model import LiquidTextGenerationModel

@@ -3,6 +3,7 @@
 Symbols: B batch, T tokens, V vocabulary, H hidden.
 """
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -15,13 +16,17 @@ from ..errors import LiquidError
 from ..nn.time_head import GapDistribution, TimeHead
 from ..nn.timestamps import in_float64, next_gaps
 from ..ops import IGNORED
-from .body import LiquidModel, Reading, check_tokens, only_ids
+from .batch import PreparedBatch, prepare
+from .body import LiquidModel
 from .config import LiquidConfig
 from .folded import FoldedEmbedding
 from .generation import LiquidGenerationMixin
+from .inputs import check_shapes
+from .kept import Kept
 from .labels import next_labels, next_times
 from .losses import Losses
 from .output import LiquidOutput, SkippedLogits
+from .segments import Hidden, run
 
 
 class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
@@ -160,74 +165,55 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             LiquidError: no ids, or embeddings in their place; ids outside the vocabulary, times that go back
                 or are not finite, shapes that do not match.
         """
-        input_ids = only_ids(input_ids, kwargs)
+        inputs = self.check_inputs(
+            input_ids, attention_mask, timestamps, position_ids, seq_idx, starts, kwargs
+        )
         targets = kwargs.pop("shift_labels", None)  # no argument of its own: Trainer would wait for it
-        timestamps, shift_timestamps = (
-            None if times is None else in_float64(times, self.config.time_scale)
-            for times in (timestamps, shift_timestamps)
-        )
-        check_tokens(input_ids, labels=labels, shift_labels=targets, shift_timestamps=shift_timestamps)
-        reading = self.prepare(
-            input_ids,
-            attention_mask,
-            t_span,
-            timestamps,
-            position_ids,
-            past_key_values,
-            use_cache,
-            seq_idx,
-            starts,
-            folded=table,
-            flow_loss=self.training and self.config.flow_loss_weight > 0,
-            flow_ids=flow_ids,
-        )
-        if targets is None and labels is not None:
-            targets = next_labels(labels, reading.padding.real, reading.starts)
-            if timestamps is not None:
-                shift_timestamps = next_times(timestamps)
-        losses = None
-        if targets is not None:
-            gaps = self._gaps(timestamps, targets, shift_timestamps)
-            losses = Losses(
-                self, reading.padding.apply(targets), None if gaps is None else reading.padding.apply(gaps)
-            )
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        every = bool(output_hidden_states)
-        if skip_logits is None:
-            asked = not isinstance(logits_to_keep, int) or logits_to_keep > 0
-            skip_logits = (
-                self.training
-                and losses is not None
-                and not asked
-                and input_ids.numel() > self.config.loss_chunk
-            )
-        first = self._first_kept(reading, skip_logits, logits_to_keep, every)
-        hidden = self.read(reading, first, every, None if losses is None else losses.add)
+        if shift_timestamps is not None:
+            shift_timestamps = in_float64(shift_timestamps, self.config.time_scale)
+        check_shapes(inputs.ids, labels=labels, shift_labels=targets, shift_timestamps=shift_timestamps)
 
-        loss = time_loss = features = None
-        if skip_logits:
-            logits = SkippedLogits()
-        else:
-            keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            of_logits, features = self.features([x[:, keep] for x in hidden[-2:]])
-            logits = self.output_proj(of_logits)
+        with_flow_loss = self.training and self.config.flow_loss_weight > 0
+        vectors = self.embed(inputs, t_span, table, with_flow_loss=with_flow_loss, flow_ids=flow_ids)
+        batch = prepare(self, inputs, vectors, self.cache_for(past_key_values, use_cache))
+        batch = self._with_targets(batch, inputs.times, labels, targets, shift_timestamps)
+
+        kept = self._kept(batch, logits_to_keep, skip_logits, self.returns_hidden(output_hidden_states))
+        losses = None if batch.targets is None else Losses(self, batch.targets, batch.gaps)
+        each = None if losses is None else losses.add
+        hidden = run(self, batch, first_kept=kept.first, all_hidden=kept.all_hidden, each=each)
+
+        loss = time_loss = None
         if losses is not None:
-            loss, time_loss, share = losses.mean(num_items_in_batch)
-            if reading.vectors.flow_loss is not None:  # once in all micro-batches of a step together
-                whole = num_items_in_batch is None or flow_ids is not None
-                weight = self.config.flow_loss_weight * (1.0 if whole else share)
-                loss = loss + weight * reading.vectors.flow_loss
+            loss, time_loss = losses.mean(num_items_in_batch, vectors.flow_loss, flow_ids is not None)
+        logits, features = self._logits(hidden, kept)
         return LiquidOutput(
             loss=loss,
             logits=logits,
-            past_key_values=reading.cache if self._keeps_state(use_cache) else None,
-            hidden_states=self.hidden_states(hidden) if every else None,
-            log_det=reading.vectors.log_det,
-            flow_loss=reading.vectors.flow_loss,
+            past_key_values=batch.cache if self.returns_state(use_cache) else None,
+            hidden_states=self.hidden_states(hidden) if kept.all_hidden else None,
+            log_det=vectors.log_det,
+            flow_loss=vectors.flow_loss,
             time_loss=time_loss,
             features=features,
         )
+
+    def _with_targets(
+        self,
+        batch: PreparedBatch,
+        times: Tensor | None,
+        labels: Tensor | None,
+        shift_labels: Tensor | None,
+        shift_timestamps: Tensor | None,
+    ) -> PreparedBatch:
+        """The batch with what should follow each token and after which gap, if there are labels."""
+        if shift_labels is None and labels is not None:
+            shift_labels = next_labels(labels, batch.padding.real, batch.starts)
+            shift_timestamps = shift_timestamps if times is None else next_times(times)
+        if shift_labels is None:
+            return batch
+        gaps, move = self._gaps(times, shift_labels, shift_timestamps), batch.padding.apply
+        return replace(batch, targets=move(shift_labels), gaps=None if gaps is None else move(gaps))
 
     def _gaps(
         self, timestamps: Tensor | None, targets: Tensor, shift_timestamps: Tensor | None
@@ -241,15 +227,21 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         counted = targets != IGNORED
         return next_gaps(timestamps, shift_timestamps, counted, self.config.time_scale, dtype=wide)
 
-    def _first_kept(
-        self, reading: Reading, skip_logits: bool, logits_to_keep: int | Tensor, all_hidden: bool
-    ) -> int:
-        """From which position on hidden states are needed after the pass."""
-        length = reading.ids.shape[1]
-        if all_hidden:
-            return 0
-        if skip_logits:
-            return length
-        if reading.padding.order is None and isinstance(logits_to_keep, int) and logits_to_keep:
-            return max(0, length - logits_to_keep)
-        return 0
+    def _kept(
+        self, batch: PreparedBatch, logits_to_keep: int | Tensor, skip_logits: bool | None, all_hidden: bool
+    ) -> Kept:
+        """What of the pass the output has."""
+        if skip_logits is None:
+            long = batch.ids.numel() > self.config.loss_chunk
+            asked = not isinstance(logits_to_keep, int) or logits_to_keep > 0
+            skip_logits = self.training and batch.targets is not None and long and not asked
+        return Kept.of(batch, None if skip_logits else logits_to_keep, all_hidden)
+
+    def _logits(
+        self, hidden: Hidden, kept: Kept
+    ) -> tuple[Float[Tensor, "b k v"] | SkippedLogits, Float[Tensor, "b k h"] | None]:
+        """The logits of the kept positions and, with a time head, what `next_gap` takes there."""
+        if kept.logits is None:
+            return SkippedLogits(), None
+        text, time = self.features([x[:, kept.logits] for x in self.last(hidden)])
+        return self.output_proj(text), time

@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from ..ops import IGNORED, linear_cross_entropy
 
 if TYPE_CHECKING:
-    from .body import Hidden
     from .language_model import LiquidTextGenerationModel
+    from .segments import Hidden
 
 
 class Losses:
@@ -46,15 +46,25 @@ class Losses:
         self.total = loss if self.total is None else self.total + loss
 
     def mean(
-        self, num_items: Tensor | int | float | None
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None, Float[Tensor, ""]]:
-        """Of both together and of when alone, over `num_items` or the targets that count; and the share of
-        these in num_items."""
+        self, num_items: Tensor | int | float | None, flow_loss: Tensor | None, flow_of_batch: bool
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
+        """The loss of the pass, and its part that is of the gaps (None without gaps).
+
+        Args:
+            num_items: the sums are divided by this number; None: by the number of targets that count.
+            flow_loss: the flow's training term, which is added; None if there is none.
+            flow_of_batch: whether this term is that of all micro-batches of a step. If not, and with
+                num_items, it is weighted by this pass's part of the items.
+        """
         assert self.total is not None  # a pass has at least one segment
         own = (self.targets != IGNORED).sum()
         count = own if num_items is None else num_items
         count = count.clamp(min=1e-9) if isinstance(count, Tensor) else max(count, 1e-9)  # none: 0/0 is 0
-        return self.total.sum() / count, None if self.gaps is None else self.total[1] / count, own / count
+        loss = self.total.sum() / count
+        if flow_loss is not None:
+            part = 1.0 if num_items is None or flow_of_batch else own / count
+            loss = loss + self.model.config.flow_loss_weight * part * flow_loss
+        return loss, None if self.gaps is None else self.total[1] / count
 
 
 def output_loss(

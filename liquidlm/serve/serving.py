@@ -19,8 +19,8 @@ from ..errors import LiquidError
 from ..inference.inspection import token_time_constants
 from ..inference.saving import mask_surplus
 from ..inference.timed_text import TimedLines, timed_prompt
-from ..model.body import SEGMENT
 from ..model.language_model import LiquidTextGenerationModel
+from ..model.segments import SEGMENT
 from ..nn.state import LiquidCache
 from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import error_body
