@@ -3,9 +3,11 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..errors import LiquidError, printable
 from ..runtime.allocator import keep_freed_memory
 from ..runtime.streams import READER_GONE, OutputLost, standard_streams
@@ -21,7 +23,6 @@ from .watch import watch
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,6 +44,24 @@ app = typer.Typer(
     A wrong input ends the command with one line that names the mistake, and exit code 2.
     """,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"liquidlm {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+]
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """The options of `liquidlm` itself, without a command."""
+
 
 app.command(cls=ModelCommand)(train)
 app.command(cls=ModelCommand)(generate)
