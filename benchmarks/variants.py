@@ -12,7 +12,7 @@ from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.nn.cells import AsyncLiquidCell, TimeMixer
 from liquidlm.nn.cells.async_cell import IDLE, Reads, leak_rate
 from liquidlm.nn.cells.conv import last_inputs
-from liquidlm.nn.cells.neuron import inverse_softplus, spread_time_constants
+from liquidlm.nn.cells.decay import inverse_softplus, spread_time_constants
 from liquidlm.nn.embedding import FIRST_GAIN, TokenVectors
 from liquidlm.ops import delta_memory
 from liquidlm.ops.memory import segment_sums

@@ -15,6 +15,7 @@ from ..model.block import LiquidBlock, products_in
 from ..model.language_model import LiquidTextGenerationModel
 from ..model.segments import SEGMENT
 from ..nn.cells import AsyncLiquidCell, TimeMixer
+from ..nn.cells.decay import time_constant
 from ..nn.events import Events
 from ..nn.state import CellState, LiquidCache
 from ..runtime.files import write_file
@@ -149,7 +150,7 @@ def _time_constants(
     rate, _ = cell.neuron.conductances(context, before)
     weight = 1.0 if events.gap_weight is None else events.gap_weight
     pace = cell.own_time(context, torch.full_like(events.gap, weight))
-    return (mixer.time_scale / (rate * pace))[0].double()
+    return time_constant(rate, pace, mixer.time_scale)[0].double()
 
 
 def _examine_block(

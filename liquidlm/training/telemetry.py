@@ -26,8 +26,8 @@ def time_constants(model: LiquidTextGenerationModel) -> dict[str, Float[Tensor, 
     for name, part in _parts(model):
         for neuron in part.modules():
             if isinstance(neuron, LiquidNeuron):
-                rate, _ = neuron.conductances(neuron.synapse.weight.new_zeros(neuron.synapse.in_features))
-                found[f"log10_time_constant/{name}"] = -rate.detach().log10()
+                constants = neuron.resting_time_constants().detach()
+                found[f"log10_time_constant/{name}"] = constants.log10()
     return found
 
 

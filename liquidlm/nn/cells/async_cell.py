@@ -1,4 +1,7 @@
-"""The asynchronous liquid cell: a matrix memory read through time drives the liquid time cell."""
+"""The asynchronous liquid cell: a matrix memory that leaks over time drives the liquid time cell.
+
+A gap becomes the memory's decay in `AsyncLiquidCell.reads`, by `log_decay` of `decay.py`.
+"""
 
 import math
 from typing import NamedTuple
@@ -14,21 +17,29 @@ from ..arguments import check_whole
 from ..events import Events
 from ..norm import Norm
 from ..state import CellState
-from .neuron import inverse_softplus, spread_time_constants
+from .decay import inverse_softplus, log_decay, spread_time_constants
 from .time_mixer import TimeMixer
 
 HEAD_WIDTH = 64
+"""Least default width of a head."""
 STRETCH = 0.1
-"""δ, by which write strengths are stretched past both ends, 0 and 2, and clipped there, so that both are
-reached and not only approached: an event can leave the memory exactly as it is, or exactly reflect it. Short
-by a hundredth, what is held fades in some hundred events, and short training texts do not tell."""
+"""δ: write strengths are stretched by δ past 0 and past 2 and clipped there, so that they reach both exactly.
+
+At 0 an event leaves the memory as it is. At 2 it reflects what the memory holds at its key. With strengths
+that only come within 0.01 of these ends, a memory would fade within some hundred events."""
 IDLE = 1e-4
-"""Leak per gap below which a memory does not leak at all; see STRETCH."""
+"""Leak per gap that counts as no leak, so that a memory can keep what it holds without end."""
 
 
 class Reads(NamedTuple):
-    """What the writes of events ask of the memories, N heads, s = t·W writes: unit queries and keys, values,
-    log decay, write strength."""
+    """What the events write to the memories and read from them, for S = T·W writes and N heads.
+
+    Attributes:
+        q, k: queries and keys, of length 1.
+        v: values.
+        log_decay: −aΔ before each write; −∞ where a document starts.
+        write: η, the strength of each write.
+    """
 
     q: Float[Tensor, "b s n k"]
     k: Float[Tensor, "b s n k"]
@@ -38,29 +49,50 @@ class Reads(NamedTuple):
 
 
 class AsyncLiquidCell(TimeMixer):
-    """Events at real times, and the attention: per head a matrix memory S (K×P).
+    """The mixer with attention: per head a matrix memory S (K×P) with events at real times.
 
-        gap    S⁻ = e^{−a(x)Δ} S                  the liquid leak, a ≥ 0, in physical time
+        gap    S⁻ = e^{−a(x)Δ} S                  the memory leaks with the rate a ≥ 0
         event  S  = (I − η k kᵀ) S⁻ + η k vᵀ      ‖k‖ = 1, η = clip(ρ(1 − e^{−β(x)}) − δ, 0, 2)
         read   o  = Sᵀ q
 
-    Δ is `Events.elapsed`: the gap or, where many tokens are at one time, less of it and the event's own unit.
-    For ρ = 1, δ = 0 in jump form the exact solution of dS/dt = −(aI + βkkᵀ)S + βkvᵀ. Gaps compose, tokens at
-    one time are all written, nothing overflows however large Δ ≥ 0 is; with Δ ≡ 1 this is the gated delta
-    rule (Yang et al. 2024). Here ρ = 2 + 2δ, the flow over-relaxed: a strong event reflects what the memory
-    holds at its key (η = 2) and does not only replace it (η = 1), which is what tracking a state such as
-    parity takes (Grazzi et al. 2025). Rates and strengths are stretched a little and clipped (as the gates of
-    Louizos et al. 2018), so that a = 0, η = 0 and η = 2 are met exactly. The reads, normed per head and
-    gated, are the context that drives the ImprovedLiquidTimeCell.
+    The reads, normalised per head and gated, are the input of the `ImprovedLiquidTimeCell`.
+
+    - Δ is `Events.elapsed`. Two gaps compose, all tokens at one time are written, and no Δ ≥ 0 overflows.
+    - With ρ = 1 and δ = 0 this is the exact solution of dS/dt = −(aI + βkkᵀ)S + βkvᵀ, where the terms with β
+      act for one unit of internal time at each event. With Δ = 1 throughout it is the gated delta rule (Yang
+      et al. 2024, "Gated Delta Networks", arXiv:2412.06464).
+    - Here ρ = 2 + 2δ. An event can replace what the memory holds at its key (η = 1) and can also reflect it
+      (η = 2). Tracking a state such as parity needs reflections (Grazzi et al. 2025, arXiv:2411.12537).
+    - Rates and strengths are stretched and clipped, as the gates of Louizos et al. 2018 (arXiv:1712.01312),
+      so that a = 0, η = 0 and η = 2 are reached exactly.
+
+    `forward` is that of `TimeMixer`. Shapes: x (B, T, H), timestamps (B, T).
 
     Args:
-        num_heads: memories; by default hidden_size/64 or the nearest smaller divisor of hidden_size.
-        num_writes: W, writes per event, one after the other at its time, read after the last. Two
-            reflections make a rotation, which tracking the products of a group such as S₃ takes (Siems et
-            al. 2025); time grows with W.
+        hidden_size: H.
+        dropout_rate: dropout of the time cell's input, in [0, 1).
+        num_heads: number of memories; None: H/64, or the nearest smaller divisor of H.
+        num_writes: W, the writes per event, one after the other, at the time of the event; the memory is read
+            after the last. Two reflections make a rotation, which the products of a group such as S₃ need
+            (Siems et al. 2025, "DeltaProduct", arXiv:2502.10297). Compute time grows with W.
+        conv_width: the number of events that the short convolution sees.
         chunk_size: writes per chunk of the parallel form.
+        time_scale: the gap, in the unit of the timestamps, that counts as 1.
 
-    `forward` is that of TimeMixer.
+    Raises:
+        LiquidError: a size or rate out of range, or a num_heads that does not divide H.
+
+    Example:
+        Events read in two parts give the same as events read at once.
+
+        >>> cell = AsyncLiquidCell(16).eval()
+        >>> x, times = torch.randn(1, 6, 16), torch.tensor([[0.0, 0.1, 0.1, 2.0, 50.0, 50.5]])
+        >>> whole, weights = cell(x, times, need_weights=True)
+        >>> first, _, state = cell(x[:, :4], times[:, :4], return_state=True)
+        >>> second, _ = cell(x[:, 4:], times[:, 4:], state)
+        >>> torch.testing.assert_close(torch.cat([first, second], 1), whole)
+        >>> bool((weights.triu(1) == 0).all())  # no event reads a later one
+        True
     """
 
     def __init__(
@@ -78,7 +110,9 @@ class AsyncLiquidCell(TimeMixer):
         heads = default_heads(hidden_size) if num_heads is None else num_heads
         check_whole(num_heads=heads, num_writes=num_writes, chunk_size=chunk_size)
         if hidden_size % heads:
-            raise LiquidError(f"num_heads ({heads}) must divide hidden_size ({hidden_size})")
+            raise LiquidError(
+                f"num_heads ({heads}) must divide hidden_size ({hidden_size}): choose a divisor"
+            )
         self.num_heads, self.head_width, self.chunk_size = heads, hidden_size // heads, chunk_size
         self.num_writes = num_writes
         self.qkv = nn.Linear(hidden_size, (1 + 2 * num_writes) * hidden_size, bias=False)
@@ -92,7 +126,12 @@ class AsyncLiquidCell(TimeMixer):
             self.rates.bias[heads:] = torch.logit((replaced + STRETCH) / (2 + 2 * STRETCH))
 
     def reads(self, u: Float[Tensor, "b t h"], events: Events) -> Reads:
-        """Queries, keys, values, decays and write strengths of the events, in at least float32."""
+        """Queries, keys, values, decays and write strengths of the events; the last two in at least float32.
+
+        Args:
+            u: (B, T, H) the events after the short convolution.
+            events: their gaps, padding and documents.
+        """
         wide, heads, writes = events.gap.dtype, self.num_heads, self.num_writes
         q, keys_values = (
             F.silu(self.qkv(u)).unflatten(-1, (-1, heads, self.head_width)).split([1, 2 * writes], 2)
@@ -102,16 +141,16 @@ class AsyncLiquidCell(TimeMixer):
         write = write_strength(strength)
         if events.real is not None:
             write = write * events.real[..., None, None]
-        log_decay = -leak_rate(leak) * events.elapsed[..., None, None]
-        log_decay = log_decay.masked_fill(events.start[..., None, None], float("-inf"))
-        log_decay = F.pad(log_decay, (0, 0, 0, writes - 1))  # no time passes between the writes of an event
+        fading = log_decay(leak_rate(leak), events.elapsed[..., None, None])
+        fading = fading.masked_fill(events.start[..., None, None], float("-inf"))
+        fading = F.pad(fading, (0, 0, 0, writes - 1))  # no time passes between the writes of an event
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        return Reads(*(part.flatten(1, 2) for part in (q, k, v, log_decay, write)))
+        return Reads(*(part.flatten(1, 2) for part in (q, k, v, fading, write)))
 
     def context(
         self, u: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> tuple[Float[Tensor, "b t h"], Float[Tensor, "b n k p"] | None]:
-        """What the events read of the memory, and the memory after them."""
+        """What the events read from the memory (B, T, H), and the memory after them."""
         assert state.memory is not None
         o, memory = delta_memory(*self.reads(u, events), state.memory, self.chunk_size)
         o = o[:, self.num_writes - 1 :: self.num_writes]
@@ -120,30 +159,31 @@ class AsyncLiquidCell(TimeMixer):
     def weights(
         self, x: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> Float[Tensor, "b wn t t"] | None:
-        """w_ij, the exact weight of value j in read i: o_i = Σ_j w_ij v_j, beside the first state's part.
+        """w_ij, the exact weight of value j in read i: o_i = Σ_j w_ij v_j + (a part from the first state).
 
-        With W writes, of each of an event's W values, all heads of the first write before those of the next.
+        With W writes per event, the second dimension holds all heads of the first write, then of the next.
         """
-        q, k, _, log_decay, write = self.reads(self.conv(x, events, state.conv)[0], events)
-        weights = delta_memory_weights(q, k, log_decay, write)[:, :, self.num_writes - 1 :: self.num_writes]
+        q, k, _, fading, write = self.reads(self.conv(x, events, state.conv)[0], events)
+        weights = delta_memory_weights(q, k, fading, write)[:, :, self.num_writes - 1 :: self.num_writes]
         return weights.unflatten(3, (-1, self.num_writes)).movedim(4, 1).flatten(1, 2)
 
     def initial_state(self, batch: int, dtype: torch.dtype, device: torch.device) -> CellState:
+        """The state before the first event, with an empty memory."""
         state = super().initial_state(batch, dtype, device)
         shape = (batch, self.num_heads, self.head_width, self.head_width)
         return state._replace(memory=torch.zeros(shape, dtype=state.h.dtype, device=device))
 
 
 def leak_rate(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """a = max(0, softplus(x) − 10⁻⁴)."""
+    """a = max(0, softplus(x) − IDLE), per gap."""
     return (F.softplus(x) - IDLE).clamp(min=0.0)
 
 
 def write_strength(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """η for β = softplus(x), for which 1 − e^{−β} is the sigmoid of x."""
+    """η = clip((2 + 2δ)(1 − e^{−β}) − δ, 0, 2) for β = softplus(x), so that 1 − e^{−β} = sigmoid(x)."""
     return ((2 + 2 * STRETCH) * torch.sigmoid(x) - STRETCH).clamp(0.0, 2.0)
 
 
 def default_heads(hidden_size: int) -> int:
-    """Heads at least 64 wide that divide the hidden size."""
+    """The largest number of heads that divides the hidden size with heads at least HEAD_WIDTH wide, or 1."""
     return next(n for n in range(max(1, hidden_size // HEAD_WIDTH), 0, -1) if hidden_size % n == 0)

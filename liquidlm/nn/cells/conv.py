@@ -1,4 +1,4 @@
-"""The short causal convolution that opens every mixer: an event sees the few before it."""
+"""The short causal convolution at the entrance of every mixer: an event sees the few events before it."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,15 @@ from ..events import Events
 
 
 class ShortConvolution(nn.Module):
-    """What a mixer sees of an event: x over the last W events (causal, depthwise), and the gap before it.
+    """A causal, depthwise convolution over the last W events, plus the gap before each event.
 
-    u_i = Σ_j weight_j ⊙ x_{i−W+1+j} + gap_scale ⊙ log(1 + Δ_i); taps do not cross documents.
+        u_i = Σ_j weight_j ⊙ x_{i−W+1+j} + gap_scale ⊙ log(1 + Δ_i),    j = 0…W−1
+
+    An event sees only events of its own document.
+
+    Args:
+        hidden_size: H.
+        width: W.
     """
 
     def __init__(self, hidden_size: int, width: int = 4):
@@ -26,6 +32,7 @@ class ShortConvolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t h"], events: Events, tail: Float[Tensor, "b w h"]
     ) -> tuple[Float[Tensor, "b t h"], Float[Tensor, "b w h"]]:
+        """u (B, T, H), and the last W−1 inputs, which the next call takes as `tail`."""
         u = short_conv(x, self.weight, tail, events.segment, torch.log1p(events.gap), self.gap_scale)
         return u, last_inputs(x, events, tail)
 
@@ -33,7 +40,13 @@ class ShortConvolution(nn.Module):
 def last_inputs(
     x: Shaped[Tensor, "b t h"], events: Events, tail: Shaped[Tensor, "b w h"]
 ) -> Shaped[Tensor, "b w h"]:
-    """The last W real inputs of each row's present document, 0 where it has fewer; `tail`: those before."""
+    """The last W real inputs of each row's current document, 0 where it has fewer.
+
+    Args:
+        x: (B, T, H) the inputs.
+        events: which of them are real, and where documents start.
+        tail: (B, W, H) the last inputs before x.
+    """
     kept, length = tail.shape[1], x.shape[1]
     if events.real is None:
         # Copies: views would keep all of the past alive.
@@ -51,5 +64,5 @@ def last_inputs(
 
 
 def _columns(ends: Int[Tensor, "b 1"], count: int) -> Int[Tensor, "b {count}"]:
-    """The `count` columns before each row's end."""
+    """The indices of the `count` columns before each row's end."""
     return ends - count + torch.arange(count, device=ends.device)

@@ -1,7 +1,8 @@
-"""The liquid time-constant (LTC) neuron, and the one whose conductances a context modulates.
+"""The liquid time-constant (LTC) neuron, and the one whose rate and drive depend on a context.
 
-Symbols: H hidden size, E input size; e input, h state, f ≥ 0 conductance, A reversal potential,
-τ > 0 membrane time constant. Times are in gaps (elapsed time over the model's `time_scale`).
+Symbols: H hidden size, E input size; e input, h state, f ≥ 0 conductance, A reversal potential, τ > 0 time
+constant of the membrane, λ = 1/τ + f rate. Times are in gaps (elapsed time over `time_scale`). `relax` in
+`decay.py` turns a gap into a decay.
 """
 
 from collections.abc import Callable
@@ -16,29 +17,43 @@ from ...errors import LiquidError
 from ...ops import liquid_scan
 from ...runtime.offload import at_hand
 from ..arguments import check_rate, check_whole
-
-SLOWEST = 1e5
-"""Initial time constants are log-uniform over 1…SLOWEST gaps."""
-
-
-def spread_time_constants(count: int) -> Float[Tensor, "{count}"]:
-    """`count` time constants, evenly spaced in log over 1…10⁵ gaps (the middle of each of `count` strata)."""
-    return SLOWEST ** ((torch.arange(count) + 0.5) / count)
-
-
-def inverse_softplus(x: Tensor) -> Tensor:
-    return x + torch.log(-torch.expm1(-x))
+from .decay import inverse_softplus, relax, spread_time_constants, time_constant
 
 
 class LiquidNeuron(nn.Module):
-    """dh/dt = −(1/τ + f(e)) ⊙ h + f(e) ⊙ A(e), τ > 0, f = softplus(·) ≥ 0 (Hasani et al. 2021, LTC).
+    """H liquid time-constant neurons (Hasani et al. 2021, "Liquid Time-constant Networks", arXiv:2006.04439).
+
+        dh/dt = −(1/τ + f(e)) ⊙ h + f(e) ⊙ A(e),    τ > 0,  f = softplus(·) ≥ 0,  A linear in e
 
     For constant e, with λ = 1/τ + f and h∞ = fA/λ, exactly
 
-        h(Δ) = h∞ + (h − h∞) e^{−λΔ},
+        h(Δ) = h∞ + (h − h∞) e^{−λΔ}.
 
-    a convex combination of h and h∞ where |h∞| ≤ |A|: bounded by A for any Δ ≥ 0. In a sequence it is a
-    diagonal linear recurrence, computed in parallel over time. A(e) is linear in e.
+    The result lies between h and h∞, and |h∞| ≤ |A|: h stays bounded for every Δ ≥ 0. Over a sequence this is
+    a diagonal linear recurrence, which `scan` computes in parallel over time. At the start the time constants
+    1/λ at e = 0 are spread in log over 1…10⁵ gaps.
+
+    Shapes: e (…, E), h (…, H), elapsed (…).
+
+    Args:
+        hidden_size: H.
+        input_size: E; None: H.
+
+    Raises:
+        LiquidError: a size that is not a whole number of at least 1.
+
+    Example:
+        Two gaps compose: 0.5 and then 1.5 is the same as 2.
+
+        >>> neuron = LiquidNeuron(4)
+        >>> e, h = torch.randn(1, 4), torch.randn(1, 4)
+        >>> twice = neuron.step(neuron.step(h, e, torch.tensor([0.5])), e, torch.tensor([1.5]))
+        >>> torch.testing.assert_close(twice, neuron.step(h, e, torch.tensor([2.0])))
+
+        After a very long gap h is at its equilibrium, where dh/dt = 0.
+
+        >>> rest = neuron.step(h, e, torch.tensor([1e9]))
+        >>> torch.testing.assert_close(neuron(0.0, rest, e), torch.zeros(1, 4))
     """
 
     def __init__(self, hidden_size: int, input_size: int | None = None):
@@ -47,7 +62,7 @@ class LiquidNeuron(nn.Module):
         self.hidden_size = hidden_size
         self.synapse = nn.Linear(input_size or hidden_size, 2 * hidden_size)
         rate = 1 / spread_time_constants(hidden_size)
-        # A tenth of the initial rate is the membrane's own, the rest is conductance.
+        # A tenth of the initial rate is 1/τ, the rest is f.
         self.log_tau = nn.Parameter(-torch.log(0.1 * rate))
         nn.init.normal_(self.synapse.weight, std=(input_size or hidden_size) ** -0.5)
         with torch.no_grad():
@@ -56,48 +71,88 @@ class LiquidNeuron(nn.Module):
             self.synapse.bias[hidden_size:] = 0.0
 
     def conductances(self, e: Float[Tensor, "*b e"]) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
-        """λ(e) = 1/τ + f(e) and the drive f(e) ⊙ A(e), in at least float32 whatever autocast says."""
+        """The rate λ(e) = 1/τ + f(e) and the drive f(e) ⊙ A(e), both (…, H) and per gap.
+
+        Computed in at least float32, also under autocast.
+        """
         synapse = self.synapse(e)
         f, potential = synapse.to(torch.promote_types(synapse.dtype, torch.float32)).chunk(2, -1)
         f = F.softplus(f)
         with at_hand(self):
             return torch.exp(-self.log_tau) + f, f * potential
 
+    def resting_time_constants(self) -> Float[Tensor, " h"]:
+        """1/λ(0): the time constant of every unit, in gaps, for an input of 0."""
+        rate, _ = self.conductances(self.synapse.weight.new_zeros(self.synapse.in_features))
+        return time_constant(rate)
+
     def forward(
         self, t: Tensor | float, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b e"]
     ) -> Float[Tensor, "*b h"]:
-        """dh/dt at state h under input e; autonomous, t is there for the solvers."""
+        """dh/dt (…, H) at state h under input e. It does not depend on t, which ODE solvers pass."""
         rate, drive = self.conductances(e)
         return drive - rate * h
 
     def step(
         self, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b e"], elapsed: Num[Tensor, "*b"]
     ) -> Float[Tensor, "*b h"]:
-        """h after `elapsed` ≥ 0 under constant input e, by the closed form."""
-        decay, drive = relax(*self.conductances(e), elapsed[..., None])
-        return decay * h + drive
+        """h after `elapsed` ≥ 0 gaps under constant input e, by the closed form."""
+        decay, offset = relax(*self.conductances(e), elapsed[..., None])
+        return decay * h + offset
 
     def scan(
         self, e: Float[Tensor, "b t e"], elapsed: Num[Tensor, "b t"], h0: Float[Tensor, "b h"]
     ) -> Float[Tensor, "b t h"]:
-        """h after every interval, each under its own input: all of `step`s, in parallel over time."""
+        """h after each interval, each under its own input: the same as repeated `step`, parallel over time.
+
+        Args:
+            e: (B, T, E) the input of each interval.
+            elapsed: (B, T) the length of each interval, in gaps.
+            h0: (B, H) the state before the first interval.
+
+        Example:
+            A sequence read in two parts gives the same states as one read at once.
+
+            >>> neuron = LiquidNeuron(4)
+            >>> e, gaps, h0 = torch.randn(1, 6, 4), torch.rand(1, 6), torch.zeros(1, 4)
+            >>> whole = neuron.scan(e, gaps, h0)
+            >>> first = neuron.scan(e[:, :2], gaps[:, :2], h0)
+            >>> second = neuron.scan(e[:, 2:], gaps[:, 2:], first[:, -1])
+            >>> torch.testing.assert_close(torch.cat([first, second], 1), whole)
+        """
         return liquid_scan(*relax(*self.conductances(e), elapsed[..., None]), h0)
 
 
-def relax(
-    rate: Float[Tensor, "*b h"], drive: Float[Tensor, "*b h"], elapsed: Num[Tensor, "*#b #h"]
-) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
-    """The exact flow of dh/dt = drive − rate·h over `elapsed`, as the map h ↦ decay·h + offset."""
-    exponent = -rate * elapsed
-    return exponent.exp(), -torch.expm1(exponent) * (drive / rate)
-
-
 class AdaptiveLiquidNeuron(nn.Module):
-    """An LTC neuron whose rate and drive a context c modulates: LiquidNeuron on [e, c].
+    """An LTC neuron whose rate and drive depend on a context c: `LiquidNeuron` with the input [e, c].
 
-    context="input": c = encoder(e). Linear in h: closed form, parallel over time.
-    context="state": c = encoder([e, tanh h]), the fully nonlinear LTC: `forward` for a solver. However
-    large h is, A stays within a bound of e's, so that h does, too.
+        context="input":  c = silu(W e)              linear in h: closed form, parallel over time
+        context="state":  c = silu(W [e, tanh h])    nonlinear in h: needs a solver
+
+    With context="state", tanh bounds what A sees of h. Therefore h stays bounded too.
+
+    Shapes: e, h (…, H).
+
+    Args:
+        hidden_size: H, of the input and of the state.
+        dropout_rate: dropout of e, in [0, 1).
+        context: what c is computed from.
+        context_size: size of c; None: H/4, at least 8.
+
+    Raises:
+        LiquidError: a size or rate out of range, or an unknown context.
+
+    Example:
+        The equation is linear in h only if the context comes from the input.
+
+        >>> e, h = torch.randn(1, 8), torch.randn(1, 8)
+        >>> def is_linear(neuron):
+        ...     slope = neuron(0.0, h, e) - neuron(0.0, 0 * h, e)
+        ...     return torch.allclose(neuron(0.0, 2 * h, e) - neuron(0.0, h, e), slope, atol=1e-5)
+        >>> is_linear(AdaptiveLiquidNeuron(8).eval())
+        True
+        >>> is_linear(AdaptiveLiquidNeuron(8, context="state").eval())
+        False
     """
 
     def __init__(
@@ -119,36 +174,40 @@ class AdaptiveLiquidNeuron(nn.Module):
         self.neuron = LiquidNeuron(hidden_size, hidden_size + width)
 
     def modulated(self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"] | None) -> Float[Tensor, "*b m"]:
-        """[e, c]: the neuron's input; h for a context from the state.
+        """[e, c], the input of the inner neuron; with context="state" c depends on h.
 
         Raises:
-            LiquidError: a context from the state, and no state.
+            LiquidError: context="state" and no h.
         """
         seen = e
         if self.context == "state":
             if h is None:
-                raise LiquidError('context="state": rate and drive are those at a state h, which is missing')
+                raise LiquidError('context="state" needs the state h: rate and drive depend on it; give h')
             seen = torch.cat([e, h.tanh().to(e.dtype)], -1)
         return torch.cat([e, F.silu(self.encoder(seen)).to(e.dtype)], -1)
 
     def synapse(self, e: Float[Tensor, "*b h"]) -> Float[Tensor, "*b two_h"]:
-        """What f and A are made of, for a context from the input: the output of the neuron's synapse."""
+        """(…, 2H), from which f and A are computed; for context="input" only."""
         return self.neuron.synapse(self.modulated(self.dropout(e), None))
 
     def conductances(
         self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"] | None = None
     ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
-        """Rate λ and drive fA, for a context from the state at state h; see `LiquidNeuron.conductances`."""
+        """The rate λ and the drive f ⊙ A, as `LiquidNeuron.conductances`; with context="state" at state h.
+
+        Raises:
+            LiquidError: context="state" and no h.
+        """
         return self.neuron.conductances(self.modulated(self.dropout(e), h))
 
     def forward(
         self, t: Tensor | float, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b h"]
     ) -> Float[Tensor, "*b h"]:
-        """dh/dt. For a solver use `dynamics`, which draws dropout once and not at every evaluation."""
+        """dh/dt at state h under input e. Give solvers `dynamics` instead: it draws dropout once."""
         return self.dynamics(e)(t, h)
 
     def dynamics(self, e: Float[Tensor, "*b h"]) -> Callable[[Tensor | float, Tensor], Tensor]:
-        """The right-hand side (t, h) ↦ dh/dt under constant input e."""
+        """The right-hand side (t, h) ↦ dh/dt under constant input e, for an ODE solver."""
         if self.context == "input":
             rate, drive = self.conductances(e)
             return lambda t, h: drive - rate * h

@@ -1,4 +1,7 @@
-"""The liquid time cell: a gate and a time warp rescale how fast time passes for the neuron."""
+"""The liquid time cell: a gate and a time warp set how fast time passes for the neuron.
+
+A gap Δ becomes the cell's own time Δ̃ in `own_time`; `relax` in `decay.py` turns Δ̃ into a decay.
+"""
 
 import math
 from functools import partial
@@ -15,18 +18,41 @@ from ...ops import liquid_relax
 from ...runtime.offload import at_hand
 from ..ode import check_method
 from ..timestamps import in_float64
-from .neuron import AdaptiveLiquidNeuron, relax
+from .decay import relax
+from .neuron import AdaptiveLiquidNeuron
 
 EXPONENTIAL_EULER = "exponential_euler"
 
 
 class ImprovedLiquidTimeCell(nn.Module):
-    """dh/dt = σ(g) · w(e) · neuron(h, e): stability gate σ(g) per unit, time warp w(e) > 0 per event.
+    """An adaptive liquid neuron with its own clock: stability gate σ(g) per unit, time warp w(e) per event.
 
-    Both only rescale the elapsed time, Δ̃ = σ(g)·w(e)·Δ, so that the neuron's closed form survives:
-    h(Δ) = h∞ + (h − h∞) e^{−λΔ̃}. At the start σ(g)·w(e) = 1 on average.
+        dh/dt = σ(g) · w(e) · neuron(h, e),    w(e) = softplus(W e) > 0
 
-    Shapes: e, h (…, H); Δ (…). Times in gaps.
+    Both factors only rescale the elapsed time, Δ̃ = σ(g)·w(e)·Δ. The closed form of the neuron stays valid:
+
+        h(Δ) = h∞ + (h − h∞) e^{−λΔ̃}.
+
+    At the start σ(g)·w(e) = 1 on average. The equation is that of Hasani et al. 2021 (arXiv:2006.04439).
+
+    Shapes: e, h (…, H); Δ (…), in gaps.
+
+    Args:
+        hidden_size: H.
+        dropout_rate: dropout of e, in [0, 1).
+        context, context_size: as for `AdaptiveLiquidNeuron`.
+
+    Raises:
+        LiquidError: a size or rate out of range, or an unknown context.
+
+    Example:
+        The closed form agrees with an ODE solver.
+
+        >>> cell = ImprovedLiquidTimeCell(8).eval()
+        >>> e, h, interval = torch.randn(1, 8), torch.randn(1, 8), torch.tensor([0.0, 3.0])
+        >>> exact = cell(e, h, interval)
+        >>> solved = cell(e, h, interval, solver="dopri5", rtol=1e-6, atol=1e-6)
+        >>> torch.testing.assert_close(solved, exact, rtol=1e-4, atol=1e-4)
     """
 
     def __init__(
@@ -45,7 +71,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         nn.init.constant_(self.warp.bias, math.log(math.expm1(2.0)))  # softplus ▶ 2, times σ(0) = ½
 
     def own_time(self, e: Float[Tensor, "*b h"], elapsed: Num[Tensor, "*b"]) -> Float[Tensor, "*b h"]:
-        """Δ̃ of every unit."""
+        """Δ̃ = σ(g)·w(e)·Δ (…, H): the time that passes for each unit while `elapsed` Δ (…) passes."""
         warp = F.softplus(self.warp(e).to(torch.promote_types(elapsed.dtype, torch.float32)))
         with at_hand(self):
             return (warp * elapsed[..., None]) * torch.sigmoid(self.stability)
@@ -58,18 +84,20 @@ class ImprovedLiquidTimeCell(nn.Module):
         solver: str = "closed_form",
         **options: Any,
     ) -> Float[Tensor, "*b h"]:
-        """h after one interval under constant input e.
+        """h (…, H) after one interval under constant input e.
 
         Args:
-            t_span: times (n ≥ 2) of which the first and last bound the interval; one for all rows, (n,),
-                or one per row, (…, n).
-            solver: "closed_form"; "exponential_euler" with the option `steps` (1); or any method of
-                torchdiffeq ("dopri5", "rk4", …) with its options (rtol, atol). A context from the state has
-                no closed form.
+            e: (…, H) the input.
+            h: (…, H) the state at the first time.
+            t_span: at least two times, in gaps. The interval goes from the first to the last: (n,) for all
+                rows, or (…, n) with an interval per row.
+            solver: "closed_form"; "exponential_euler", with the option `steps` (default 1); or a method of
+                torchdiffeq ("dopri5", "rk4", …). With context="state" there is no closed form.
+            options: of the solver, such as rtol and atol.
 
         Raises:
-            LiquidError: times that go back, or are not finite; fewer than two; of other rows; no closed form;
-                fewer than one of steps; an unknown solver.
+            LiquidError: fewer than two times; times that decrease or are not finite; a t_span of another
+                shape; context="state" with "closed_form"; steps below 1; an unknown solver.
         """
         check_method(solver, "closed_form", EXPONENTIAL_EULER)
         t_span = in_float64(t_span)
@@ -79,18 +107,19 @@ class ImprovedLiquidTimeCell(nn.Module):
             or not bool(t_span.isfinite().all())
             or bool((t_span.diff() < 0).any())
         ):
-            raise LiquidError("t_span needs at least two finite times that do not decrease")
+            raise LiquidError("t_span must hold at least two finite times that do not decrease")
         if t_span.dim() > 1 and t_span.shape[:-1] != h.shape[:-1]:
             raise LiquidError(
-                f"t_span {tuple(t_span.shape)} must be (n,), or have a row for each row of h {tuple(h.shape)}"
+                f"t_span has shape {tuple(t_span.shape)} and h {tuple(h.shape)}: give t_span of shape (n,),"
+                " or with one row of times per row of h"
             )
         elapsed = (t_span[..., -1] - t_span[..., 0]).to(h.dtype).expand(h.shape[:-1])
         if solver != "closed_form":
             return self._integrate(e, h, elapsed, solver, **options)
         if self.neuron.context == "state":
-            raise LiquidError('context="state" has no closed form: choose a solver, such as solver="dopri5"')
-        decay, drive = relax(*self.neuron.conductances(e), self.own_time(e, elapsed))
-        return decay * h + drive
+            raise LiquidError('context="state" has no closed form: give a solver, such as solver="dopri5"')
+        decay, offset = relax(*self.neuron.conductances(e), self.own_time(e, elapsed))
+        return decay * h + offset
 
     def _integrate(
         self,
@@ -100,7 +129,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         solver: str,
         **options: Any,
     ) -> Float[Tensor, "*b h"]:
-        """The same by a solver, every row's interval mapped to 0…1 so that rows may differ in length."""
+        """h after the interval, by a solver. Intervals are mapped to 0…1, so rows may differ in length."""
         if solver == EXPONENTIAL_EULER:
             return self._exponential_euler(e, h, elapsed, **options)
         pace = self.own_time(e, elapsed)
@@ -117,9 +146,9 @@ class ImprovedLiquidTimeCell(nn.Module):
         elapsed: Num[Tensor, "*b"],
         steps: int = 1,
     ) -> Float[Tensor, "*b h"]:
-        """`steps` equal parts of the interval, one after the other; see below."""
+        """h after the interval, by exponential Euler in `steps` equal steps."""
         if steps < 1:
-            raise LiquidError(f"exponential_euler takes at least 1 of steps, not {steps}")
+            raise LiquidError(f"steps must be at least 1 for exponential_euler, not {steps}")
         own_time, e = self.own_time(e, elapsed) / steps, self.neuron.dropout(e)
         for _ in range(steps):
             h = self._exponential_euler_step(e, h, own_time)
@@ -128,9 +157,11 @@ class ImprovedLiquidTimeCell(nn.Module):
     def _exponential_euler_step(
         self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"], own_time: Float[Tensor, "*b h"]
     ) -> Float[Tensor, "*b h"]:
-        """Rate and drive stay what they are at its beginning, and that is solved exactly (Hochbruck &
-        Ostermann 2010): of first order; between h, 0 and A(e, h) however long it is; the identity where it
-        takes no time; exact where the context is from the input."""
+        """One step: rate and drive are fixed at their values at h, and that equation is solved exactly.
+
+        A method of order 1 (Hochbruck & Ostermann 2010, "Exponential integrators"). The result stays between
+        h, 0 and A(e, h) for every length of the step. With context="input" it is exact.
+        """
         decay, offset = relax(*self.neuron.neuron.conductances(self.neuron.modulated(e, h)), own_time)
         return decay * h + offset
 
@@ -142,11 +173,21 @@ class ImprovedLiquidTimeCell(nn.Module):
         start: Bool[Tensor, "b t"] | None = None,
         solver: str = EXPONENTIAL_EULER,
     ) -> Float[Tensor, "b t h"]:
-        """h after every interval Δ_i, each under its own input e_i: all of `forward`s.
+        """h after each interval Δ_i, each under its own input e_i: the same as repeated `forward`.
 
-        Where `start` is true h is 0 before the interval: nothing of the past passes, gradients neither.
-        In parallel over time; with context="state" one interval after the other, by `solver` (exponential
-        Euler in one step, or a method of torchdiffeq).
+        With context="input" this is parallel over time, by `liquid_relax` of `liquidlm.ops`. With
+        context="state" the intervals are computed one after the other.
+
+        Args:
+            e: (B, T, H) the input of each interval.
+            elapsed: (B, T) Δ, the length of each interval, in gaps.
+            h0: (B, H) the state before the first interval.
+            start: (B, T) true where a document starts: h is 0 before the interval, and no gradient passes.
+            solver: for context="state": "exponential_euler", in one step per interval, or a method of
+                torchdiffeq.
+
+        Raises:
+            LiquidError: an unknown solver.
         """
         check_method(solver, EXPONENTIAL_EULER)
         if self.neuron.context == "state":
@@ -166,7 +207,9 @@ class ImprovedLiquidTimeCell(nn.Module):
         start: Bool[Tensor, "b t"] | None,
         solver: str,
     ) -> Float[Tensor, "b t h"]:
-        if solver == EXPONENTIAL_EULER:  # what does not take the state, for all intervals at once
+        if (
+            solver == EXPONENTIAL_EULER
+        ):  # what does not depend on the state is computed for all intervals at once
             inputs, times, step = (
                 self.neuron.dropout(e),
                 self.own_time(e, elapsed),
