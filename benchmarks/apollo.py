@@ -33,7 +33,7 @@ from liquidlm.nn.time_head import GapDistribution, TimeHead
 from liquidlm.runtime.precision import autocast
 from liquidlm.text.batches import StreamBatches
 from liquidlm.text.corpus import Document
-from liquidlm.text.event_files import Event
+from liquidlm.text.event_files import TextEvent
 from liquidlm.text.token_corpus import TokenCorpus
 from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
@@ -49,13 +49,13 @@ ROWS, LENGTH, SPAN = 8, 256, 16384
 JITTER = 0.2
 """Standard deviation of the noise on ln gap."""
 SPEAKERS = 64
-Mission = list[Event]
+Mission = list[TextEvent]
 
 
 def missions(part: str) -> list[Mission]:
     return [
         [
-            Event(float(said["time"]), str(said["text"]))
+            TextEvent(float(said["time"]), str(said["text"]))
             for said in utterances(iter(file.read_text(encoding="utf-8").splitlines()))
         ]
         for file in sorted((FOLDER / "apollo" / part).glob("*.txt"))

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from liquidlm.text.event_files import seconds
+from liquidlm.text.clocks import seconds
 
 STAMP = re.compile(r"\[(-?[\d:]+)\]\s*$")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import apollo, elapsed, marks, service_log, surprise
-from liquidlm.text.event_files import Event
+from liquidlm.text.event_files import TextEvent
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 
@@ -49,9 +49,9 @@ def flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missions_are_read_and_their_clocks_changed(flights) -> None:
     (mission,) = apollo.missions("train")
-    assert mission[:2] == [Event(0.0, "CC: Say 0 again."), Event(15.0, "CC: Say 1 again.")]
-    assert len(mission) == 61 and mission[-1] == Event(TIMES[-1], "CDR: Late.")  # never back
-    uneven = [Event(time, "x") for time in (2.0, 3.0, 3.0, 9.0, 30.0)]
+    assert mission[:2] == [TextEvent(0.0, "CC: Say 0 again."), TextEvent(15.0, "CC: Say 1 again.")]
+    assert len(mission) == 61 and mission[-1] == TextEvent(TIMES[-1], "CDR: Late.")  # never back
+    uneven = [TextEvent(time, "x") for time in (2.0, 3.0, 3.0, 9.0, 30.0)]
     gaps = {name: apollo.gaps_of(change(uneven)).tolist() for name, change in apollo.CLOCKS.items()}
     assert gaps["real"] == [1, 0, 6, 21] and sorted(gaps["shuffled"]) == [0, 1, 6, 21]
     assert gaps["alike"] == [7, 7, 7, 7]

@@ -13,7 +13,8 @@ import pytest
 
 from liquidlm.errors import LiquidError
 from liquidlm.text.builtin import builtin_documents
-from liquidlm.text.corpus import Document, portions, read_documents, split_points, survey
+from liquidlm.text.corpus import Document, read_documents
+from liquidlm.text.held_out import portions, split_points, survey
 
 
 def texts(paths):

@@ -7,7 +7,8 @@ import torch
 
 from liquidlm.errors import LiquidError
 from liquidlm.text.batches import IGNORED, StreamBatches
-from liquidlm.text.corpus import Document, parts
+from liquidlm.text.corpus import Document
+from liquidlm.text.cutting import parts
 from liquidlm.text.token_cache import cached_tokens
 from liquidlm.text.token_corpus import TokenCorpus
 from liquidlm.text.tokenization import tokenize_documents

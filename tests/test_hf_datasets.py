@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from liquidlm.errors import LiquidError
-from liquidlm.text.corpus import read_documents, survey
+from liquidlm.text.corpus import read_documents
+from liquidlm.text.held_out import survey
 from liquidlm.text.hub import DatasetName, parse_name
 from liquidlm.training.loop import train
 from liquidlm.training.settings import TrainSettings

@@ -13,8 +13,10 @@ from liquidlm.cli.main import app
 from liquidlm.errors import LiquidError
 from liquidlm.inference.timed_text import TimedLines, prompt_events
 from liquidlm.text.batches import StreamBatches
-from liquidlm.text.corpus import Document, portions, read_documents, survey
-from liquidlm.text.event_files import Event, find_stamp, read_events, seconds, stamp
+from liquidlm.text.clocks import find_stamp, format_stamp, seconds
+from liquidlm.text.corpus import Document, read_documents
+from liquidlm.text.event_files import TextEvent, read_events
+from liquidlm.text.held_out import portions, survey
 from liquidlm.text.token_cache import cached_tokens
 from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
@@ -24,7 +26,7 @@ from liquidlm.training.text import prepare
 NEW_YEAR = 1_704_067_200.0  # 2024-01-01T00:00:00Z
 
 
-def events(text: str, suffix: str = ".txt") -> list[list[Event]]:
+def events(text: str, suffix: str = ".txt") -> list[list[TextEvent]]:
     return [list(document) for document in read_events(text.splitlines(), suffix, "here")]
 
 
@@ -292,7 +294,7 @@ SIZES = ["--hidden-size", "32", "--layers", "2", "--embedding-dim", "16", "--lat
     ],
 )
 def test_a_stamp_is_read_as_it_was_written(time: float) -> None:
-    shown = find_stamp(f"{stamp(time)} said")
+    shown = find_stamp(f"{format_stamp(time)} said")
     assert shown is not None and shown.time == pytest.approx(time, abs=0.051)
 
 
@@ -335,7 +337,7 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
     lines = [find_stamp(line) for line in said.split("\n") if line]
     times = [line.time for line in lines if line is not None]
     assert len(times) == len(lines) and times == sorted(times)
-    for more in ([], ["--after", "1"], ["more"], [f"{stamp(times[-1] + 1e5)} later"]):
+    for more in ([], ["--after", "1"], ["more"], [f"{format_stamp(times[-1] + 1e5)} later"]):
         on = call(
             "generate",
             out,

@@ -80,16 +80,16 @@ def test_real_led_ids():
 def test_cutting_a_text_changes_no_id(text):
     tokenizer = make("bpe")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_PIECE_LENGTH", 1)  # cut wherever it may be cut
+        patch.setattr(module, "PIECE", 1)  # cut wherever it may be cut
         assert tokenizer.encode(text).tolist() == whole(tokenizer, text)
 
 
 def test_cutting_is_exact_around_every_kind_of_character(monkeypatch):
     """All white space lies below U+3100; Python's idea of it is not the pre-tokeniser's (U+001C)."""
-    monkeypatch.setattr(module, "_PIECE_LENGTH", 1)
+    monkeypatch.setattr(module, "PIECE", 1)
     split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
     text = "".join(f"a{chr(c)}\n!{chr(c)} b{chr(c)}  {chr(c)}\n\nc" for c in range(0x3100))
-    pieces = list(module._pieces(text))
+    pieces = list(module.pieces(text, module.PIECE))
     assert "".join(pieces) == text and len(pieces) > 0x3000
     words = [word for piece in pieces for word, _ in split(piece)]
     assert words == [word for word, _ in split(text)]
@@ -97,7 +97,7 @@ def test_cutting_is_exact_around_every_kind_of_character(monkeypatch):
 
 def test_a_long_document_is_cut_and_unchanged():
     tokenizer, text = make("bpe"), "\n".join(TEXTS)
-    assert len(list(module._pieces(text))) > 10
+    assert len(list(module.pieces(text, module.PIECE))) > 10
     assert tokenizer.encode(text).tolist() == whole(tokenizer, text)
 
 
@@ -213,7 +213,7 @@ def test_tokenize_wants_room_and_equal_lengths():
 
 
 def test_lone_surrogates_are_named(tokenizer):
-    refused(r"U\+D800\) at position 1", tokenizer.encode, "a\ud800")
+    refused(r"U\+D800\) at character 1", tokenizer.encode, "a\ud800")
     refused("surrogate", tokenizer.tokenize, ["fine", "\udfff"])
     refused("surrogate", LEDTokenizerWrapper.train, ["fine", "\udfff"], 300)
     refused("got bytes", unchecked(tokenizer.encode_all), [b"a"])

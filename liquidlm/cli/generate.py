@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
-from ..text.event_files import FARTHEST
+from ..text.clocks import LARGEST_TIME
 from .arguments import FOLDER_HELP
 from .prompt import model_and_prompt, read_prompt
 
@@ -115,5 +115,5 @@ def _check_after(after: float | None, timestamps: bool) -> None:
         return
     if not timestamps:
         raise LiquidError("--after needs --timestamps: add it, or leave --after out")
-    if not 0 <= after <= FARTHEST:
-        raise LiquidError(f"--after must be a number of seconds from 0 to {FARTHEST:g}, not {after}")
+    if not 0 <= after <= LARGEST_TIME:
+        raise LiquidError(f"--after must be a number of seconds from 0 to {LARGEST_TIME:g}, not {after}")

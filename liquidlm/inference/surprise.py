@@ -18,7 +18,7 @@ from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidTextGenerationModel
 from ..nn.state import LiquidCache
 from ..nn.timestamps import next_gaps
-from ..text.event_files import find_stamp
+from ..text.clocks import find_stamp
 from ..text.tokenizer import LEDTokenizerWrapper
 from .defaults import THRESHOLD
 from .state_files import WATCH, load, save

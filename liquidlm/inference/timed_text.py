@@ -11,7 +11,8 @@ from torch import Tensor
 from ..errors import LiquidError
 from ..model.language_model import LiquidTextGenerationModel
 from ..nn.state import LiquidCache
-from ..text.event_files import FARTHEST, LAST_DATE, Event, find_stamp, is_dated, read_events, stamp
+from ..text.clocks import LARGEST_TIME, LAST_DATE, find_stamp, format_stamp, is_dated
+from ..text.event_files import TextEvent, read_events
 from ..text.tokenizer import LEDTokenizerWrapper
 
 
@@ -84,12 +85,12 @@ class TimedLines:
             self.dated = is_dated(time)  # and so are all that follow: a reader looks for one kind of time
         for line in text.splitlines(keepends=True):
             begins = self.fresh and line.strip("\r\n")
-            shown.append(f"{stamp(time, self.dated)} {line}" if begins else line)
+            shown.append(f"{format_stamp(time, self.dated)} {line}" if begins else line)
             self.fresh = line.endswith("\n")
         return "".join(shown)
 
 
-def prompt_events(prompt: str, now: float | None, after: float | None) -> list[Event]:
+def prompt_events(prompt: str, now: float | None, after: float | None) -> list[TextEvent]:
     """A prompt as events: at the times before its lines, or all `now` (0) where it has none; and a line break
     `after` it. What has times and goes on from something, at `now`, begins with a line break.
 
@@ -99,21 +100,23 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[E
     lines = prompt.split("\n")  # no other breaks: a text may have them within a line
     if any(find_stamp(line) for line in lines):
         (read,) = read_events(lines, ".txt", "the prompt")
-        events = [Event(time, f"\n{text}") for time, text in read]
+        events = [TextEvent(time, f"\n{text}") for time, text in read]
         if now is None:
-            events[0] = Event(events[0].time, events[0].text[1:])
+            events[0] = TextEvent(events[0].time, events[0].text[1:])
         elif events[0].time < now:
             raise LiquidError(
-                f"the prompt begins at {stamp(events[0].time)}, and what it goes on from ends at {stamp(now)}"
+                f"the prompt begins at {format_stamp(events[0].time)}, and what it goes on from ends at"
+                f" {format_stamp(now)}"
             )
     else:
-        events = [Event(now or 0.0, prompt)] if prompt else []
+        events = [TextEvent(now or 0.0, prompt)] if prompt else []
     if after is not None:
         last = events[-1].time if events else now or 0.0
-        farthest = LAST_DATE if is_dated(events[0].time if events else last) else FARTHEST
+        farthest = LAST_DATE if is_dated(events[0].time if events else last) else LARGEST_TIME
         if last + after > farthest:
             raise LiquidError(
-                f"{after:.15g} seconds after {stamp(last)} there are no times: the last is {stamp(farthest)}"
+                f"{after:.15g} seconds after {format_stamp(last)} there are no times: the last is"
+                f" {format_stamp(farthest)}"
             )
-        events.append(Event(last + after, "\n"))
+        events.append(TextEvent(last + after, "\n"))
     return events

@@ -1,50 +1,40 @@
-"""Paths ▶ documents, whole or in parts, and documents ▶ what is trained on and what is held out."""
+"""Files and data sets ▶ documents, whole or in parts.
 
-import glob
+`read_documents` finds the files (`paths.py`), opens and decodes them (`utf8.py`), and cuts long documents
+into parts (`cutting.py`). Text with times is read by `event_files.py`. `held_out.py` divides documents into
+training and held-out text.
+"""
+
 import gzip
-import hashlib
-import json
-import os
-import random
-import re
 import sys
 import zlib
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
-from liquidlm.errors import LiquidError, counted
-from liquidlm.text.event_files import read_events
-from liquidlm.text.hub import PREFIX, dataset_texts, parse_name
-from liquidlm.text.utf8 import decode, decoded
-
-TEXT_SUFFIXES = (".txt", ".md", ".rst", ".jsonl")  # what is taken from a folder, plain or with .gz after it
-TIMED_SUFFIXES = (".txt", ".log", ".jsonl", ".srt", ".vtt")  # the same where the text has times
-STANDARD_INPUT = Path("-")
-
-PART = 1 << 20
-"""Characters of a document, about, that are read at a time."""
-# GPT-2's pre-tokeniser never joins a space to the word before it, so a text may be cut in front of the first
-# space after a word and encoded in parts. Not in front of a second one: "a  b" is "a", " ", " b". And not at
-# any \s: U+001C is white space to Python, but part of a word to the pre-tokeniser.
-CUT = re.compile(r"(?<=\S)[ \n]")
-
-FEW_DOCUMENTS = 10  # fewer than this are cut, each one, into training and validation text
+from ..errors import LiquidError
+from .cutting import PART, lines, parts
+from .event_files import read_events
+from .hub import dataset_texts
+from .json_lines import json_lines
+from .paths import STANDARD_INPUT, Source, find_sources, text_suffix
+from .utf8 import decode, decoded, encoded
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, or a part of one, and where it came from.
+    """A text, or a part of one, and its source.
 
     Attributes:
-        continues: it goes on where the document before it ended.
-        path: which of the paths asked for it came from, 0, 1, …
-        marks: (character, time) of each event, if the text has times: from there on it is of this time, in
-            seconds; the first is at character 0.
+        text: its characters.
+        source: the name of the file or data set.
+        continues: whether it continues the document before it.
+        path: the number of the given path that it is from: 0, 1, …
+        marks: (position, time) of each event, if the text has times: the characters from there on have this
+            time, in seconds. The first position is 0.
     """
 
     text: str
@@ -54,7 +44,7 @@ class Document:
     marks: tuple[tuple[int, float], ...] = ()
 
     def part(self, begin: int, end: int) -> "Document":
-        """Its characters from `begin` to `end`, with their times."""
+        """The characters from `begin` to `end`, with their times."""
         before = [time for at, time in self.marks if at <= begin][-1:]
         within = [(at - begin, time) for at, time in self.marks if begin < at < end]
         return replace(self, text=self.text[begin:end], marks=(*((0, time) for time in before), *within))
@@ -62,141 +52,86 @@ class Document:
 
 def read_documents(
     paths: str | Path | Sequence[str | Path],
-    longest: int | None = None,
+    part_size: int | None = None,
     *,
     timestamps: bool = False,
     left_out: Callable[[str], object] = lambda name: None,
 ) -> Iterator[Document]:
-    """The documents of `paths`, in the order given; those of a folder or a glob sorted by name.
+    """The documents of `paths`, in the given order; those of a folder or a glob are sorted by name.
 
-    A path is a file, a folder (searched recursively for .txt, .md, .rst, .jsonl and their .gz; hidden
-    names are passed over), a glob such as ``books/**/*.txt``, ``-`` for standard input, or ``hf:NAME`` for a
-    Hugging Face data set, each row of which is a document (see `hf_datasets`). A ``.gz`` is
-    decompressed. Each line of a ``.jsonl`` file is a JSON object, and its "text" is a document; any other
-    file is one document. Text is UTF-8, with or without a byte order mark, and otherwise kept exactly
-    as it is. A file named twice, or by two links, is read once. Paths are looked up at once; the files are
-    read one by one, as the iterator is consumed. An empty file of a folder or a glob is left out, and
-    `left_out` told its name.
+    Text is UTF-8, with or without a byte order mark. It is kept exactly as it is. The paths are checked at
+    once; the files are read one by one as the iterator advances.
 
-    With `longest`, a document of more characters comes in parts of about so many, each cut off before white
-    space where there is some: no file is ever whole in memory.
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.txt").write_text("One file is one document.", encoding="utf-8")
+    ...     _ = Path(folder, "b.jsonl").write_text('{"text": "One."}\\n{"text": "Two."}', encoding="utf-8")
+    ...     [document.text for document in read_documents(folder)]
+    ['One file is one document.', 'One.', 'Two.']
 
-    With `timestamps` the text of every file has times, which the documents' `marks` keep; what a file may
-    look like is said in `timed.read_events`. Parts are of whole events then. From a folder .txt, .log,
-    .jsonl, .srt and .vtt are taken.
+    Args:
+        paths: each is one of
+
+            - a file. Each line of a ``.jsonl`` file is a JSON object, and its "text" is a document; any other
+              file is one document. A ``.gz`` file is decompressed. A file that is given twice is read once.
+            - a folder: its .txt, .md, .rst and .jsonl files and those of its folders, also with .gz; hidden
+              names are left out.
+            - a glob such as ``books/**/*.txt``.
+            - ``-`` for standard input.
+            - ``hf:NAME`` for a Hugging Face data set (see `hub.py`): each row is a document.
+        part_size: a document of more than 2·`part_size` characters comes in parts of at least `part_size`
+            characters, cut before white space if possible. Then no file is in memory as a whole.
+        timestamps: the text of every file has times (see `event_files.read_events`); they go to the
+            documents' `marks`. Parts consist of whole events. From a folder, .txt, .log, .jsonl, .srt
+            and .vtt are read.
+        left_out: called with the name of each empty file of a folder or a glob.
 
     Raises:
-        LiquidError: naming the file: it is missing, unreadable, named and empty, not UTF-8 text (what it is
-            instead, or the byte, is named), damaged gzip, or has a bad JSON line or time (the line is named);
-            a folder has no text file; no path.
+        LiquidError: a file is missing, unreadable, empty though given by name, not UTF-8 text or damaged, or
+            has a bad JSON line or time; a folder has no text file; there is no path. The message names the
+            file, and the line or byte.
     """
     if isinstance(paths, str | Path):
         paths = [paths]
-    if not paths:
-        raise LiquidError("no text given: name at least one file, folder or glob, or - for standard input")
-    found: dict[object, Source] = {}
-    suffixes = TIMED_SUFFIXES if timestamps else TEXT_SUFFIXES
-    for number, path in enumerate(map(str, paths)):
-        if path.startswith(PREFIX):
-            if timestamps:
-                raise LiquidError(
-                    f"{path}: the times of a data set cannot be read; write it to a .jsonl file"
-                )
-            parse_name(path)
-            found.setdefault(path, Source(path, number, named=True))
-            continue
-        for file in _expand(path, suffixes):
-            source = found.setdefault(key := _identity(file), Source(file, number, named=False))
-            found[key] = source._replace(named=source.named or file == Path(path))
-    return _read_all(list(found.values()), longest, timestamps, left_out)
-
-
-class Source(NamedTuple):
-    """A file or a data set to read, which of the paths it comes from, and whether it was named itself."""
-
-    path: Path | str
-    number: int
-    named: bool
-
-
-def _identity(file: Path) -> object:
-    """The same for every name of a file, links of either kind included."""
-    if file == STANDARD_INPUT:
-        return file
-    facts = file.stat()
-    return (facts.st_dev, facts.st_ino) if facts.st_ino else file.resolve()
+    return _read_all(find_sources(paths, timestamps), part_size, timestamps, left_out)
 
 
 def _read_all(
-    sources: Sequence[Source], longest: int | None, timestamps: bool, left_out: Callable[[str], object]
+    sources: Sequence[Source], part_size: int | None, timestamps: bool, left_out: Callable[[str], object]
 ) -> Iterator[Document]:
-    """The documents of all; of those that were not named an empty one is left out."""
+    """The documents of all sources. An empty source is an error if it was given by name."""
     nothing = True
-    for path, number, named in sources:
+    for source in sources:
         empty = True
-        documents = (
-            _read_dataset(path, longest) if isinstance(path, str) else _read(path, longest, timestamps)
-        )
-        for document in documents:
+        for document in _read(source, part_size, timestamps):
             empty = nothing = False
-            yield replace(document, path=number)
-        if empty and named:
-            name = "standard input" if path == STANDARD_INPUT else path
-            raise LiquidError(f"{name}: empty, there is no text in it")
+            yield replace(document, path=source.number)
+        if empty and source.named:
+            raise LiquidError(f"{source.name}: empty, there is no text in it; give a file with text")
         if empty:
-            left_out(str(path))
+            left_out(source.name)
     if nothing:
-        raise LiquidError(f"{sources[0].path}: empty, and so is every other file: there is no text in them")
+        raise LiquidError(f"{sources[0].name}: empty, and so is every other file; give a file with text")
 
 
-def _expand(path: str, suffixes: Sequence[str]) -> list[Path]:
-    """The files that one path stands for."""
-    if path == str(STANDARD_INPUT):
-        return [STANDARD_INPUT]
-    if os.path.isdir(path):
-        return _text_files(Path(path), suffixes)
-    if os.path.exists(path):
-        return [Path(path)]
-    matches = sorted(glob.glob(path, recursive=True))
-    if matches := [match for match in matches if os.path.isfile(match) or os.path.isdir(match)]:
-        return [file for match in matches for file in _expand(match, suffixes)]
-    raise LiquidError(f"{path}: no such file or folder, and nothing matches it as a pattern")
-
-
-def _text_files(folder: Path, wanted: Sequence[str]) -> list[Path]:
-    files = [file for file in folder.rglob("*") if _suffix(file) in wanted and file.is_file()]
-    shown = sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(folder).parts))
-    if not shown:
-        suffixes = ", ".join(wanted)
-        raise LiquidError(f"{folder}: the folder has no text file ({suffixes}, or one of these with .gz)")
-    return shown
-
-
-def _suffix(file: Path) -> str:
-    """The suffix that says what is in the file: that of ``a.txt.gz`` is .txt."""
-    return Path(file.name.lower().removesuffix(".gz")).suffix
-
-
-def _read(path: Path, longest: int | None, timestamps: bool) -> Iterator[Document]:
-    """The documents of one file, in parts."""
-    name = "standard input" if path == STANDARD_INPUT else str(path)
+def _read(source: Source, part_size: int | None, timestamps: bool) -> Iterator[Document]:
+    """The documents of one source, in parts."""
+    if isinstance(source.path, str):
+        for text in dataset_texts(source.path):
+            yield from _without_blank(parts(iter([text]), part_size), source.name)
+        return
+    suffix = text_suffix(source.path)
     try:
-        with _open(path) as stream:
+        with _open(source.path) as stream:
             if timestamps:
-                found = _timed(stream, name, _suffix(path), longest)
+                yield from _timed(stream, source.name, suffix, part_size)
             else:
-                texts = _texts(stream, name, _suffix(path), longest)
-                found = (document for parts in texts for document in _without_blank(parts, name))
-            yield from found
+                for text in _texts(stream, source.name, suffix, part_size):
+                    yield from _without_blank(text, source.name)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise LiquidError(f"{name}: damaged gzip file ({error})") from error
+        raise LiquidError(f"{source.name}: damaged gzip file ({error})") from error
     except OSError as error:
-        raise LiquidError(f"{name}: cannot be read ({error.strerror or error})") from error
-
-
-def _read_dataset(name: str, longest: int | None) -> Iterator[Document]:
-    for text in dataset_texts(name):
-        yield from _without_blank(parts(iter([text]), longest), name)
+        raise LiquidError(f"{source.name}: cannot be read ({error.strerror or error})") from error
 
 
 def _open(path: Path) -> AbstractContextManager[BufferedIOBase]:
@@ -205,168 +140,46 @@ def _open(path: Path) -> AbstractContextManager[BufferedIOBase]:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _texts(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) -> Iterator[Iterator[str]]:
-    """The texts of an open file, each in parts: one per line of .jsonl, else one."""
+def _texts(stream: BufferedIOBase, name: str, suffix: str, part_size: int | None) -> Iterator[Iterator[str]]:
+    """The texts of an open file, each in parts: one per line of .jsonl, otherwise one."""
     if suffix == ".jsonl":
-        yield from (parts(iter([text]), longest) for text in _json_texts(stream, name))
+        yield from (parts(iter([text]), part_size) for text in _json_texts(stream, name))
     else:
-        yield parts(decoded(stream, name, longest), longest)
+        yield parts(decoded(stream, name, part_size), part_size)
 
 
-def _timed(stream: BufferedIOBase, name: str, suffix: str, longest: int | None) -> Iterator[Document]:
-    """The documents of an open file whose text has times, in parts of at least `longest` characters."""
-    for events in read_events(_lines(decoded(stream, name, PART)), suffix, name):
+def _json_texts(stream: Iterable[bytes], name: str) -> Iterator[str]:
+    """The "text" of each line."""
+    utf8 = (decode(line, f"{name}, line {number}") for number, line in enumerate(stream, start=1))
+    for number, record in json_lines(utf8, name):
+        where = f"{name}, line {number}"
+        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+            raise LiquidError(f'{where}: each line must be a JSON object with a string "text"')
+        encoded(record["text"], f'{where}: "text"')
+        yield record["text"]
+
+
+def _timed(stream: BufferedIOBase, name: str, suffix: str, part_size: int | None) -> Iterator[Document]:
+    """The documents of an open file with times, in parts of at least `part_size` characters."""
+    for events in read_events(lines(decoded(stream, name, PART)), suffix, name):
         texts, marks, size, continues = [], [], 0, False
         for event in events:
             texts.append(f"\n{event.text}" if texts or continues else event.text)
             marks.append((size, event.time))
             size += len(texts[-1])
-            if longest is not None and size >= longest:
+            if part_size is not None and size >= part_size:
                 yield Document("".join(texts), name, continues, marks=tuple(marks))
                 texts, marks, size, continues = [], [], 0, True
         if texts and (continues or "".join(texts).strip()):
             yield Document("".join(texts), name, continues, marks=tuple(marks))
 
 
-def _lines(texts: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in parts, without their ends."""
-    rest = ""
-    for text in texts:
-        *lines, rest = (rest + text).split("\n")
-        yield from lines
-    if rest:
-        yield rest
-
-
-def parts(texts: Iterable[str], longest: int | None) -> Iterator[str]:
-    """Texts end to end, in parts of at least `longest` characters cut before white space where there is some;
-    with None in one."""
-    if longest is None:
-        yield "".join(texts)
-        return
-    rest = ""
-    for text in texts:
-        rest += text
-        while len(rest) > 2 * longest:
-            found = CUT.search(rest, longest, 2 * longest)
-            cut = found.start() if found else 2 * longest
-            yield rest[:cut]
-            rest = rest[cut:]
-    yield rest
-
-
-def _without_blank(parts: Iterator[str], name: str) -> Iterator[Document]:
-    """The parts of a text as documents; none if there is nothing but white space."""
+def _without_blank(text: Iterator[str], name: str) -> Iterator[Document]:
+    """The parts of a text as documents; none if the text is empty or white space."""
     held, started = "", False
-    for part in parts:
+    for part in text:
         held += part
         if started or not held.isspace():
             if held:
                 yield Document(held, name, continues=started)
             held, started = "", started or bool(part)
-
-
-def _json_texts(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        where = f"{name}, line {number}"
-        line = decode(line, where)
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise LiquidError(f"{where}: not JSON ({error})") from error
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            raise LiquidError(f'{where}: each line must be a JSON object with a string "text"')
-        try:
-            record["text"].encode("utf-8")  # JSON can spell half of a surrogate pair, which is no character
-        except UnicodeEncodeError as error:
-            raise LiquidError(
-                f'{where}: "text" has half of a surrogate pair at character {error.start}'
-            ) from error
-        yield record["text"]
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one pass over documents finds.
-
-    Attributes:
-        lengths: characters of each document.
-        paths: which of the paths asked for each came from.
-        digest: SHA-256 of the texts and of where each begins.
-    """
-
-    lengths: Sequence[int]
-    paths: Sequence[int]
-    digest: str
-
-
-def survey(documents: Iterable[Document]) -> Survey:
-    """Read documents once and keep none."""
-    lengths, paths, digest = array("q"), array("q"), hashlib.sha256()
-    for document in documents:
-        if document.continues:
-            lengths[-1] += len(document.text)
-        else:
-            lengths.append(len(document.text))
-            paths.append(document.path)
-            digest.update(b"\0")  # which is in no text
-        digest.update(document.text.encode())
-        if document.marks:
-            digest.update(repr(document.marks).encode())
-    return Survey(lengths, paths, digest.hexdigest())
-
-
-def split_points(lengths: Sequence[int], valid_fraction: float = 0.1, seed: int = 0) -> Sequence[int]:
-    """Per document of so many characters, how many of its first are trained on; the rest is held out.
-
-    Fewer than 10 documents: each one is cut at character int(n·(1 − valid_fraction)), and its end held out
-    (nanoGPT's split: the first 90 % train). 10 or more: whole documents are held out. In an order permuted
-    by `seed`, each is held out if the characters held out then stay within `valid_fraction` of all; if none
-    is short enough, the shortest is. So what is held out is as much as fits, and a document that is most of
-    the text is trained on.
-
-    Raises:
-        LiquidError: a fraction not between 0 and 1, or too little text for both parts to have some.
-    """
-    if not 0 < valid_fraction < 1:
-        raise LiquidError(f"valid_fraction must be between 0 and 1, both excluded, not {valid_fraction}")
-    if len(lengths) < FEW_DOCUMENTS:
-        points = [int(length * (1 - valid_fraction)) for length in lengths]
-    else:
-        points = array("q", lengths)
-        for number in _held_out(lengths, valid_fraction, seed):
-            points[number] = 0
-    if not any(points) or all(point == length for point, length in zip(points, lengths, strict=True)):
-        raise LiquidError(
-            f"{counted(len(lengths), 'document')} with {counted(sum(lengths), 'character')}: too little text"
-            f" to hold out {valid_fraction:g} of it for validation; add text or change the fraction"
-        )
-    return points
-
-
-def _held_out(lengths: Sequence[int], valid_fraction: float, seed: int) -> list[int]:
-    room = valid_fraction * sum(lengths)
-    found: list[int] = []
-    for number in random.Random(seed).sample(range(len(lengths)), len(lengths)):
-        if lengths[number] <= room:
-            room -= lengths[number]
-            found.append(number)
-    return found or [min(range(len(lengths)), key=lengths.__getitem__)]
-
-
-def portions(
-    documents: Iterable[Document], points: Sequence[int], held_out: bool = False
-) -> Iterator[Document]:
-    """What is trained on of documents, up to each one's of `split_points`, or what is held out."""
-    number, begin = -1, 0
-    for document in documents:
-        if not document.continues:
-            number, begin = number + 1, 0
-        cut = min(max(points[number] - begin, 0), len(document.text))
-        part = document.part(cut, len(document.text)) if held_out else document.part(0, cut)
-        if part.text:
-            continues = begin > points[number] if held_out else document.continues
-            yield replace(part, continues=continues)
-        begin += len(document.text)

@@ -39,7 +39,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import TokenizersBackend
 
 from ..errors import LiquidError
-from .corpus import CUT, read_documents
+from .corpus import read_documents
+from .cutting import PIECE, pieces
+from .utf8 import encoded
 
 IdRow = Sequence[int] | Integer[np.ndarray, " n"] | Int[Tensor, " n"]
 IdRows = Sequence[IdRow] | Integer[np.ndarray, "b n"] | Int[Tensor, "b n"]
@@ -52,7 +54,6 @@ _HELP = (
     "pass a folder with tokenizer.json or vocab.json + merges.txt, or make a tokenizer with "
     "LEDTokenizerWrapper.bytes() or LEDTokenizerWrapper.train(texts, vocab_size)"
 )
-_PIECE_LENGTH = 4096  # characters
 LONGEST_WORD = 1000
 """Characters of a word, at most, to learn from: the time that learning takes grows with their square."""
 _LONG = re.compile(rf"\S{{{LONGEST_WORD + 1}}}|\s{{{LONGEST_WORD + 1}}}")
@@ -223,12 +224,10 @@ class LEDTokenizerWrapper:
         utf8 = [_utf8(text) for text in texts]
         if self._is_bytes:
             return [self._byte_ids[np.frombuffer(one, dtype=np.uint8)] for one in utf8]
-        pieces = [list(_pieces(text)) if self._can_cut else [text] for text in texts]
-        every = list(itertools.chain(*pieces))
+        cut = [list(pieces(text, PIECE)) if self._can_cut else [text] for text in texts]
+        every = list(itertools.chain(*cut))
         encodings = iter(self._tokenizer.encode_batch_fast(every, add_special_tokens=False))
-        return [
-            np.concatenate([np.array(next(encodings).ids, dtype=np.int32) for _ in own]) for own in pieces
-        ]
+        return [np.concatenate([np.array(next(encodings).ids, dtype=np.int32) for _ in own]) for own in cut]
 
     def decode(self, ids: IdRow, skip_special_tokens: bool = True) -> str:
         """The text of one row of ids, with U+FFFD for bytes that are not UTF-8.
@@ -352,21 +351,12 @@ def _token_bytes(vocab: dict[str, int], added: dict[int, AddedToken]) -> list[by
     return table
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """`text` in parts of about _PIECE_LENGTH that together split into the same words as the whole."""
-    start = 0
-    while cut := CUT.search(text, start + _PIECE_LENGTH):
-        yield text[start : cut.start()]
-        start = cut.start()
-    yield text[start:]
-
-
 def _training_pieces(texts: Iterable[str | Path]) -> Iterator[str]:
     is_empty = True
     for text in _each_text(texts):
         is_empty = False
         _utf8(text)
-        for piece in _pieces(text):
+        for piece in pieces(text, PIECE):
             step = LONGEST_WORD if _LONG.search(piece) else max(1, len(piece))
             yield from (piece[start : start + step] for start in range(0, len(piece), step))
     if is_empty:
@@ -403,13 +393,7 @@ def _utf8(text: object) -> bytes:
     """The text's bytes, if it is a text and has any."""
     if not isinstance(text, str):
         raise LiquidError(f"expected a text (str), got {type(text).__name__}")
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise LiquidError(
-            f"the text has a lone surrogate (U+{ord(text[error.start]):04X}) at position {error.start}, "
-            "which UTF-8 cannot express; read the file with its right encoding, or remove the character"
-        ) from error
+    return encoded(text, "the text")
 
 
 def _checked_texts(text: object) -> list[str]:

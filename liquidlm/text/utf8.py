@@ -1,4 +1,4 @@
-"""Bytes ▶ text: UTF-8, with or without its mark; anything else is named, with what to do."""
+"""Bytes ▶ text and back: UTF-8 only. An error says what a file is instead, and what to do."""
 
 import codecs
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from typing import cast
 from ..errors import LiquidError
 
 HEAD = 64
-"""Bytes at the beginning by which a file is known."""
-MARKS = (
+"""Bytes at the beginning of a file by which its format is recognized."""
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
@@ -25,11 +25,36 @@ FORMATS = (
 )
 
 
-def decoded(stream: BufferedIOBase, name: str, size: int | None) -> Iterator[str]:
-    """The text of a stream of UTF-8 bytes, `size` bytes at a time, without its byte order mark.
+def encoded(text: str, name: str) -> bytes:
+    """The UTF-8 bytes of a text; `name` stands for the text in the message of an error.
 
     Raises:
-        LiquidError: it is no UTF-8 text; what it is instead, or which byte is not of a text.
+        LiquidError: the text has half of a surrogate pair, which is not a character. JSON can contain one.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise LiquidError(
+            f"{name} has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which"
+            " UTF-8 cannot express; read the source with its right encoding, or remove the character"
+        ) from error
+
+
+def decode(data: bytes, name: str) -> str:
+    """The text of UTF-8 bytes, without a byte order mark; raises LiquidError as `decoded` does."""
+    return "".join(decoded(cast(BufferedIOBase, BytesIO(data)), name, None))
+
+
+def decoded(stream: BufferedIOBase, name: str, size: int | None) -> Iterator[str]:
+    """The text of a stream of UTF-8 bytes, without a byte order mark.
+
+    Args:
+        stream: the bytes.
+        name: stands for the stream in the message of an error.
+        size: bytes to read at a time; None: all at once.
+
+    Raises:
+        LiquidError: the stream is not UTF-8 text. The message names the format, or the first wrong byte.
     """
     decoder, read, first, head = codecs.getincrementaldecoder("utf-8")(), 0, True, b""
     while True:
@@ -40,13 +65,13 @@ def decoded(stream: BufferedIOBase, name: str, size: int | None) -> Iterator[str
             text = "" if nul >= 0 else decoder.decode(data, final=not data or size is None)
         except UnicodeDecodeError as error:
             place, byte = read - waiting + error.start, error.object[error.start]
-            found = _known(head + stream.read(HEAD - len(head))) or (
+            found = _format(head + stream.read(HEAD - len(head))) or (
                 f"not UTF-8 text: 0x{byte:02x} at byte {place}; convert it to UTF-8"
                 " (if it is Latin-1: iconv -f LATIN1 -t UTF-8)"
             )
             raise LiquidError(f"{name}: {found}") from error
         if nul >= 0:
-            found = _known(head + stream.read(HEAD - len(head)))
+            found = _format(head + stream.read(HEAD - len(head)))
             raise LiquidError(
                 f"{name}: {found or f'not a text file: there is a NUL byte at byte {read + nul}'}"
             )
@@ -56,19 +81,14 @@ def decoded(stream: BufferedIOBase, name: str, size: int | None) -> Iterator[str
             return
 
 
-def decode(data: bytes, name: str) -> str:
-    """The text of UTF-8 bytes."""
-    return "".join(decoded(cast(BufferedIOBase, BytesIO(data)), name, None))
-
-
-def _known(head: bytes) -> str | None:
-    """What a file that begins so is, and what to do with it."""
+def _format(head: bytes) -> str | None:
+    """The format of a file that begins with `head`, and what to do with the file; None if unknown."""
     for magic, what in FORMATS:
         if head.startswith(magic):
             return f"not text but {what}"
-    encoding = next((encoding for mark, encoding in MARKS if head.startswith(mark)), None)
+    encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS if head.startswith(mark)), None)
     even, odd = head[::2], head[1::2]
-    if encoding is None and len(head) > 3:  # mostly ASCII, without a mark: every other byte is 0
+    if encoding is None and len(head) > 3:  # ASCII without a byte order mark: every other byte is 0
         if all(even) and not any(odd):
             encoding = "UTF-16LE"
         elif all(odd) and not any(even):

@@ -11,7 +11,9 @@ import numpy as np
 
 from ..errors import LiquidError, counted
 from ..text.builtin import builtin_documents
-from ..text.corpus import FEW_DOCUMENTS, PART, Document, portions, read_documents, split_points, survey
+from ..text.corpus import Document, read_documents
+from ..text.cutting import PART
+from ..text.held_out import FEW_DOCUMENTS, portions, split_points, survey
 from ..text.token_cache import cached_tokens
 from ..text.token_corpus import TokenCorpus
 from ..text.tokenization import tokenize_documents

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..runtime.files import write_file
-from ..text.corpus import PART, STANDARD_INPUT, TEXT_SUFFIXES, TIMED_SUFFIXES
+from ..text.cutting import PART
 from ..text.hub import PREFIX
+from ..text.paths import STANDARD_INPUT, TEXT_SUFFIXES, TIMED_SUFFIXES
 from ..text.utf8 import decoded
 
 OF_A_PROCESS = ("/dev/", "/proc/")
