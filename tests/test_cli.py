@@ -293,7 +293,7 @@ def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: 
         (("generate", model, "x", "--load-state", tmp_path / "no.state"), "no readable liquid state"),
         (("generate", model, "x", "--load-state", tmp_path / "missing"), "no readable liquid state"),
         (("generate", model, "x", "--load-state", tmp_path / "other.state"), "lacks"),
-        (("generate", model, "x", "--file", "y"), "give the prompt once"),
+        (("generate", model, "x", "--file", "y"), "there are two prompts"),
         (("generate", tmp_path / "damaged", "x"), "is damaged"),
         (("generate", tmp_path / "mismatch", "x"), "do not belong together"),
         (("train", "--out", model, "--resume", "--batch", 3), "leave batch_size out"),

@@ -12,7 +12,11 @@ from .prompt import model_and_prompt, read_prompt
 
 Folder = Annotated[str | None, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
 Prompt = Annotated[
-    str | None, typer.Argument(metavar="[PROMPT]", help="Text to continue; - reads standard input.")
+    str | None,
+    typer.Argument(
+        metavar="[PROMPT]",
+        help="Text to continue. Piped text comes first, and the prompt begins a new line after it.",
+    ),
 ]
 PromptFile = Annotated[Path | None, typer.Option(metavar="F", help="Read the prompt from a file.")]
 MaxNewTokens = Annotated[
@@ -77,6 +81,8 @@ def generate(
 
         liquidlm generate "Once upon a time"
 
+        cat notes.txt | liquidlm generate runs/novel "And so it began:"
+
         liquidlm generate runs/novel --file novel.txt --max-new-tokens 0 --save-state novel.state
 
         liquidlm generate runs/novel --load-state novel.state "Chapter the Last"
@@ -96,7 +102,7 @@ def generate(
     check_asked(max_new_tokens, samples, save_state)
     signal = generate_text(
         folder,
-        read_prompt(prompt, file, piped=load_state is None),
+        read_prompt(prompt, file, needed=load_state is None),
         sampling,
         max_new_tokens=max_new_tokens,
         samples=samples,

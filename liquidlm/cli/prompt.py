@@ -6,6 +6,10 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..pretrained import STORIES, shipped_models
+from .standard_input import read_all, read_pipe
+
+WAIT = 1.0
+"""Seconds that an open pipe has, beside an argument, to bring its first bytes."""
 
 
 def model_and_prompt(first: str | None, second: str | None) -> tuple[str, str | None]:
@@ -15,7 +19,7 @@ def model_and_prompt(first: str | None, second: str | None) -> tuple[str, str | 
     """
     if first is not None and (second is not None or _is_model(first)):
         return first, second
-    print(f"{STORIES}, the model that comes with liquidlm, writes", file=sys.stderr)
+    print(f"model: {STORIES}, the bundled model", file=sys.stderr)
     return STORIES, first
 
 
@@ -24,24 +28,51 @@ def _is_model(word: str) -> bool:
     return spelt_as_path or word in shipped_models() or os.path.isdir(word)
 
 
-def read_prompt(prompt: str | None, file: Path | None, piped: bool) -> str:
-    """The prompt: the argument, the text of `file`, or standard input where it is `piped` to.
+def read_prompt(prompt: str | None, file: Path | None, needed: bool) -> str:
+    """The prompt: first what is piped to standard input, then the argument or the text of `file`.
+
+    The argument begins a new line after the pipe's text. With an argument, a file, or a state to continue
+    from (not `needed`), an open pipe has WAIT seconds to bring its first bytes. A terminal is not read.
 
     Raises:
-        LiquidError: two prompts, or bytes that are not UTF-8.
+        LiquidError: an argument and a file, or bytes that are not UTF-8.
     """
-    if file is not None:
-        from ..text.corpus import read_documents
+    if file is not None and prompt is not None:
+        raise LiquidError("there are two prompts: give the argument or --file, not both")
+    if prompt == "-":
+        return _decoded(read_all())
+    given = _text_of(file) if file is not None else None if prompt is None else _as_typed(prompt)
+    piped = "" if sys.stdin.isatty() else _piped(needed and given is None)
+    if piped and given and not piped.endswith("\n"):
+        piped += "\n"
+    return piped + (given or "")
 
-        if prompt is not None:
-            raise LiquidError("give the prompt once: as an argument or with --file")
-        return "\n".join(document.text for document in read_documents([file]))
-    if prompt == "-" or (prompt is None and piped and not sys.stdin.isatty()):
-        try:
-            return sys.stdin.buffer.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise LiquidError(f"standard input is not UTF-8 text: byte {error.start} is wrong") from None
-    try:  # what the locale could not decode is in the prompt as it was given
-        return (prompt or "").encode("utf-8", "surrogateescape").decode("utf-8")
+
+def _piped(needed: bool) -> str:
+    data = read_all() if needed else read_pipe(WAIT)
+    if data is None:
+        print(f"standard input is open, but nothing came within {WAIT:g} s: not read", file=sys.stderr)
+    return _decoded(data or b"")
+
+
+def _text_of(file: Path) -> str:
+    from ..text.corpus import read_documents
+
+    return "\n".join(document.text for document in read_documents([file]))
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LiquidError(
+            f"standard input is not UTF-8 text: byte {error.start} is wrong; convert it to UTF-8"
+        ) from None
+
+
+def _as_typed(prompt: str) -> str:
+    """An argument as its bytes were, which the locale may not have decoded."""
+    try:
+        return prompt.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeDecodeError:
-        raise LiquidError("the prompt is not UTF-8 text") from None
+        raise LiquidError("the prompt is not UTF-8 text: type it in a terminal that uses UTF-8") from None

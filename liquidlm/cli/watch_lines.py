@@ -1,10 +1,8 @@
 """Standard input as it grows ▶ its lines with their surprise, printed as they come."""
 
 import json
-import os
 import queue
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -19,9 +17,8 @@ from ..inference.surprise import Line, SurpriseReader
 from ..runtime.memory import peak_memory
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
+from .standard_input import arriving
 
-READ = 8192
-"""Bytes that are taken at a time of what waits."""
 PATIENCE = 0.2
 """Seconds without input after which signals are looked for."""
 SAVED_EVERY = 60.0
@@ -83,9 +80,7 @@ def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line
 
 def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[Line]]:
     """The lines of standard input, all that wait at once, until its end or a signal."""
-    source, waiting = sys.stdin.fileno(), queue.Queue[bytes | OSError](maxsize=1)
-    # A thread, since Windows cannot wait for standard input and look at the clock.
-    threading.Thread(target=_read, args=(source, waiting), daemon=True).start()
+    waiting = arriving(sys.stdin.fileno())
     while not stopped:
         try:
             data = waiting.get(timeout=PATIENCE)
@@ -98,17 +93,6 @@ def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[L
             break
         yield reader.push(data)
     yield reader.end()
-
-
-def _read(source: int, into: "queue.Queue[bytes | OSError]") -> None:
-    """Hand on what comes, at last nothing or what went wrong."""
-    data: bytes | OSError = b"-"
-    while data and not isinstance(data, OSError):
-        try:
-            data = os.read(source, READ)
-        except OSError as error:
-            data = error
-        into.put(data)
 
 
 def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
