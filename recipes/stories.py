@@ -28,7 +28,7 @@ from liquidlm.runtime.files import write_folder
 from liquidlm.text.corpus import read_documents
 from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
-from liquidlm.training.trainer_state import Progress
+from liquidlm.training.trainer_state import TrainerState
 
 CARD = Path(__file__).with_name("stories-card.md")
 TEXT = Path("runs/stories-text")
@@ -89,7 +89,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
 
 def _facts(run: Path) -> dict[str, str]:
     """How the run went, from its newest checkpoint and its curve."""
-    last = Progress.read(newest_whole(checkpoints(run))[0])
+    last = TrainerState.read(newest_whole(checkpoints(run))[0])
     tokens = last.step * last.settings.batch_size * last.settings.context
     return {
         "steps": f"{last.step:,}",

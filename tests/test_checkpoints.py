@@ -15,8 +15,8 @@ from liquidlm.inference.saving import load_model
 from liquidlm.runtime.files import MANIFEST, merge_into, verify, write_folder
 from liquidlm.training.loop import resume, train
 from liquidlm.training.text import prepare
-from liquidlm.training.trainer import Run
-from liquidlm.training.trainer_state import Progress
+from liquidlm.training.trainer import Trainer
+from liquidlm.training.trainer_state import TrainerState
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
@@ -74,14 +74,14 @@ def test_a_checkpoint_of_another_version_is_one_clear_error(copied: Path) -> Non
     ):
         file.write_text(json.dumps(other), encoding="utf-8")
         with pytest.raises(LiquidError, match=f"earlier version .*{said}"):
-            Progress.read(file.parent)
+            TrainerState.read(file.parent)
 
 
 def test_a_checkpoint_of_a_model_of_another_shape_is_one_clear_error(text: Path, tmp_path: Path) -> None:
     chosen = settings(text, steps=2, sizes={**TINY, "tie_word_embeddings": False})
     train(chosen, tmp_path)
     chosen.sizes = TINY  # as if this version made another model of the same settings
-    run = Run(chosen, prepare(chosen), tmp_path, ALONE)
+    run = Trainer(chosen, prepare(chosen), tmp_path, ALONE)
     with pytest.raises(LiquidError, match=r"does not fit the model of this version .*start a new run"):
         run.load(checkpoints(tmp_path)[0])
 

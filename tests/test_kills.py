@@ -109,12 +109,12 @@ def test_no_room_to_save_is_one_clear_error_and_loses_nothing(text: Path, whole,
     pytest.importorskip("resource", reason="limits on files are Unix's")
     limited = """
 import resource
-save, count = training.Run.save, iter(range(10**9))
+save, count = training.Trainer.save, iter(range(10**9))
 def full(run):
     if next(count) == 7:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     save(run)
-training.Run.save = full
+training.Trainer.save = full
 from liquidlm.errors import LiquidError
 try:
     run()

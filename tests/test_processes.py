@@ -24,7 +24,7 @@ from liquidlm.training.processes import whole as gathered
 from liquidlm.training.progress import read_curve
 from liquidlm.training.settings import TrainSettings, read_config
 from liquidlm.training.text import prepare
-from liquidlm.training.trainer import Run
+from liquidlm.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without gloo")
 CONFIG = """
@@ -122,7 +122,7 @@ def exactly(text: str, kind: str) -> None:
     liquidlm.training.trainer.build_model = lambda *given: randomise(build(*given))
     with processes() as together:
         unused, one = Path("unused"), Processes(together.device)
-        alone, shared = (Run(settings, texts, unused, of) for of in (one, together))
+        alone, shared = (Trainer(settings, texts, unused, of) for of in (one, together))
         errors = {"loss": 0.0, "gradient": 0.0, "state": 0.0, "gradients": 0}
         for _ in range(3):
             errors["loss"] = max(errors["loss"], abs(alone._backward(1)[0] - shared._backward(1)[0]))
@@ -240,13 +240,13 @@ from pathlib import Path
 from liquidlm.training import loop as training
 from liquidlm.training.settings import TrainSettings, read_config
 text, out = Path(sys.argv[1]), Path(sys.argv[2])
-step = training.Run.train_step
+step = training.Trainer.train_step
 def dies(run):
     if run.step == 25 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         (out / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return step(run)
-training.Run.train_step = dies
+training.Trainer.train_step = dies
 training.train(TrainSettings(paths=[str(text)], **read_config(text.with_name("run.toml"))), out)
 """
 

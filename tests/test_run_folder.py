@@ -18,7 +18,7 @@ from liquidlm.training.loop import resume, train
 from liquidlm.training.optim import Optimisers
 from liquidlm.training.progress import Report
 from liquidlm.training.run_folder import LOCK, run_folder
-from liquidlm.training.trainer import Run
+from liquidlm.training.trainer import Trainer
 
 HOLD = "import sys\nfrom filelock import FileLock\n"
 HOLD += "with FileLock(sys.argv[1]):\n    print('held', flush=True)\n    sys.stdin.read()\n"
@@ -98,9 +98,9 @@ def test_the_text_of_a_run_is_not_overwritten_by_one_that_is_refused(
 
 LITTLE_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory")
 FAULTS = {
-    "memory": ((Run, "_backward", 8), LITTLE_MEMORY, LiquidError, "not enough memory.*--batch"),
+    "memory": ((Trainer, "_backward", 8), LITTLE_MEMORY, LiquidError, "not enough memory.*--batch"),
     "disk": ((Report, "progress", 7), OSError(errno.ENOSPC, "No space left"), OSError, "No space"),
-    "a fault of ours": ((Run, "_backward", 8), KeyError("gone"), KeyError, "gone"),
+    "a fault of ours": ((Trainer, "_backward", 8), KeyError("gone"), KeyError, "gone"),
 }
 
 

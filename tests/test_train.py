@@ -31,7 +31,7 @@ from liquidlm.training.loop import resume, train
 from liquidlm.training.optim import clip_gradients
 from liquidlm.training.progress import plot_curve, read_curve
 from liquidlm.training.text import _head, prepare
-from liquidlm.training.trainer import ROLL_BACK, Rounds, Run
+from liquidlm.training.trainer import ROLL_BACK, EarlyStopping
 
 
 def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path, drawn) -> None:
@@ -112,7 +112,7 @@ def test_a_resumed_run_by_the_clock_has_used_its_time(text: Path, tmp_path: Path
 
 
 def test_a_new_best_begins_the_count_of_worse_rounds_anew() -> None:
-    rounds = Rounds()
+    rounds = EarlyStopping()
     for step, bits in enumerate((3.0, 4.0, 2.0, 2.5, 2.0)):
         rounds.add(bits, step)
         assert rounds.worse == (0, 1, 0, 1, 2)[step]
@@ -122,7 +122,7 @@ def test_a_new_best_begins_the_count_of_worse_rounds_anew() -> None:
 def dies_after(steps: int):
     """A training loop that saves after so many steps and ends as if killed."""
 
-    def loop(run: Run, *_: object) -> None:
+    def loop(run: Trainer, *_: object) -> None:
         for _ in range(steps):
             run.train_step()
         run.save()
@@ -187,7 +187,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
 
 def test_a_step_that_is_not_finite_is_left_out(text: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     failing(monkeypatch, 1, 3)
-    run = Run(chosen := settings(text, steps=6), prepare(chosen), tmp_path, ALONE)
+    run = Trainer(chosen := settings(text, steps=6), prepare(chosen), tmp_path, ALONE)
     assert run.train_step() is not None
     kept, state = (
         {k: v.clone() for k, v in part.items()} for part in (run.model.state_dict(), run.state.tensors())
@@ -207,16 +207,16 @@ def test_many_such_steps_go_back_to_the_last_checkpoint(
 ) -> None:
     failing(monkeypatch, *range(4, 4 + ROLL_BACK))
     taken = []
-    roll_back = Run.roll_back
+    roll_back = Trainer.roll_back
 
-    def noted(run: Run) -> str:
+    def noted(run: Trainer) -> str:
         name = roll_back(run)
         saved = load_file(tmp_path / "run" / "checkpoints" / name / "model.safetensors")
         taken.extend(torch.equal(saved[key], value) for key, value in run.model.named_parameters())
         taken.append(run.state.states() == run.model.new_state().states())  # nothing was read
         return name
 
-    monkeypatch.setattr(Run, "roll_back", noted)
+    monkeypatch.setattr(Trainer, "roll_back", noted)
     assert train(settings(text, steps=12), tmp_path / "run") is not None
     assert taken and all(taken)
     assert "going back to the weights of step-" in capsys.readouterr().err
@@ -233,7 +233,7 @@ def test_a_training_that_stays_so_ends(
 
 def test_batches_of_a_step_are_averaged_and_carry_the_state(text: Path, tmp_path: Path) -> None:
     single, double = (
-        Run(chosen := settings(text, dropout=0.0, accumulate=parts), prepare(chosen), tmp_path, ALONE)
+        Trainer(chosen := settings(text, dropout=0.0, accumulate=parts), prepare(chosen), tmp_path, ALONE)
         for parts in (1, 2)
     )
     first = double.batches.next_batch()
@@ -261,9 +261,9 @@ def test_a_run_that_gets_no_better_stops_and_keeps_its_best(
     text: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     scores = iter([3.0, 2.5, 2.0, 2.1, 2.2, 2.3, 1.0, 1.0, 1.0, 1.0])
-    evaluate = Run.evaluate
+    evaluate = Trainer.evaluate
 
-    def scripted(run: Run, corpus):
+    def scripted(run: Trainer, corpus):
         result = evaluate(run, corpus)
         return (
             replace(result, nats=next(scores) * math.log(2) * result.bytes)
@@ -271,7 +271,7 @@ def test_a_run_that_gets_no_better_stops_and_keeps_its_best(
             else result
         )
 
-    monkeypatch.setattr(Run, "evaluate", scripted)
+    monkeypatch.setattr(Trainer, "evaluate", scripted)
     assert train(settings(text, steps=20, patience=3, warmup=7), tmp_path) is not None
     assert "No better for 3 rounds: the model is that of step 6" in capsys.readouterr().err
     steps = [folder.name for folder in checkpoints(tmp_path)]

@@ -23,8 +23,8 @@ from .settings import TrainSettings
 from .telemetry import time_constants
 from .text import prepare
 from .text_sources import is_read_once, lasting
-from .trainer import ROLL_BACK, Run
-from .trainer_state import Progress
+from .trainer import ROLL_BACK, Trainer
+from .trainer_state import TrainerState
 
 ROUNDS = 10
 ROUND_SECONDS = 600.0
@@ -72,19 +72,19 @@ def _is_of(folder: Path, settings: TrainSettings) -> bool:
     steps = checkpoints(folder)
     if not steps:
         return False
-    kept = Progress.read(newest_whole(steps)[0]).settings
+    kept = TrainerState.read(newest_whole(steps)[0]).settings
     return replace(kept, bf16=None) == replace(settings, bf16=None)
 
 
-def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Run:
+def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Trainer:
     """The run at its beginning, or as it was at a checkpoint."""
     with all_.together(), all_.in_turn():
         texts = prepare(settings, checkpoint)
     with all_.together():
-        run = Run(settings, texts, folder, all_)
+        trainer = Trainer(settings, texts, folder, all_)
         if checkpoint is not None:
-            run.load(checkpoint)
-    return run
+            trainer.load(checkpoint)
+    return trainer
 
 
 def _check_rows(settings: TrainSettings, all_: Processes) -> None:
@@ -129,26 +129,30 @@ def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]
     if given.keys() & {"steps", "minutes"}:
         given = {"steps": None, "minutes": None} | given
     with all_.together():
-        settings = replace(Progress.read(checkpoint).settings, **given)
+        settings = replace(TrainerState.read(checkpoint).settings, **given)
         _check_rows(settings, all_)
-    run = _run(settings, folder, all_, checkpoint)
+    trainer = _run(settings, folder, all_, checkpoint)
     if all_.first:
         (folder / "config.json").unlink(missing_ok=True)  # a finished run goes on: its export is old now
-    return _execute(run, warnings)
+    return _execute(trainer, warnings)
 
 
-def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
-    folder = run.folder
-    with run.processes.together():
-        report = Report(folder, run.step, run.settings.tensorboard) if run.processes.first else Silence()
-    with report, stop_signals(insistent=run.processes.alone) as stopped:
+def _execute(trainer: Trainer, warnings: Sequence[str] = ()) -> Evaluation | None:
+    folder = trainer.folder
+    with trainer.processes.together():
+        report = (
+            Report(folder, trainer.step, trainer.settings.tensorboard)
+            if trainer.processes.first
+            else Silence()
+        )
+    with report, stop_signals(insistent=trainer.processes.alone) as stopped:
         for warning in warnings:
             report.say(f"warning: {warning}")
-        _introduce(run, report)
+        _introduce(trainer, report)
         try:
-            return _to_the_end(run, report, stopped)
+            return _to_the_end(trainer, report, stopped)
         except BaseException as error:
-            _rescue(run, report, error)
+            _rescue(trainer, report, error)
             if is_out_of_memory(error):
                 raise LiquidError(
                     f"there is not enough memory ({first_line(error)}): take a smaller --batch or --context,"
@@ -157,112 +161,120 @@ def _execute(run: Run, warnings: Sequence[str] = ()) -> Evaluation | None:
             raise
 
 
-def _to_the_end(run: Run, report: Report | Silence, stopped: list[int]) -> Evaluation | None:
+def _to_the_end(trainer: Trainer, report: Report | Silence, stopped: list[int]) -> Evaluation | None:
     """Train and export, or save where a signal asks to stop."""
-    if _loop(run, report, stopped):
-        run.save()
+    if _loop(trainer, report, stopped):
+        trainer.save()
         report.plot()
-        report.say(f"Stopped and saved at step {run.step}. Go on with: {_going_on(run)}")
+        report.say(f"Stopped and saved at step {trainer.step}. Go on with: {_going_on(trainer)}")
         return None
-    if run.stalled:
-        run.take_the_best()
+    if trainer.stalled:
+        trainer.take_the_best()
         report.say(
-            f"No better for {run.rounds.worse} rounds: the model is that of step"
-            f" {run.rounds.best_step:,}, held-out {run.rounds.best:.3f} bits per byte."
+            f"No better for {trainer.rounds.worse} rounds: the model is that of step"
+            f" {trainer.rounds.best_step:,}, held-out {trainer.rounds.best:.3f} bits per byte."
         )
-    result = run.evaluate(run.texts.final)
-    with run.processes.together():
+    result = trainer.evaluate(trainer.texts.final)
+    with trainer.processes.together():
         if result is not None:
-            _finish(run, report, result)
+            _finish(trainer, report, result)
     return result
 
 
-def _rescue(run: Run, report: Report | Silence, error: BaseException) -> None:
+def _rescue(trainer: Trainer, report: Report | Silence, error: BaseException) -> None:
     """Save what there is of a run that an error ends, and say where it can be gone on with.
 
     Several processes do not save: the others may be elsewhere. Nor does a second Ctrl-C wait for it.
     """
-    if isinstance(error, Exception) and run.processes.alone and run.sound and run.step:
+    if isinstance(error, Exception) and trainer.processes.alone and trainer.sound and trainer.step:
         try:
-            run.save()
+            trainer.save()
         except Exception as another:
-            report.say(f"Step {run.step} could not be saved: {first_line(another)}")
-    if steps := checkpoints(run.folder):
-        report.say(f"Step {step_of(steps[0])} is saved. Go on with: {_going_on(run)}")
+            report.say(f"Step {trainer.step} could not be saved: {first_line(another)}")
+    if steps := checkpoints(trainer.folder):
+        report.say(f"Step {step_of(steps[0])} is saved. Go on with: {_going_on(trainer)}")
     else:
         report.say("There is no checkpoint yet: nothing is saved.")
 
 
-def _going_on(run: Run) -> str:
-    return f"liquidlm train --resume --out {shlex.quote(str(run.folder))}"
+def _going_on(trainer: Trainer) -> str:
+    return f"liquidlm train --resume --out {shlex.quote(str(trainer.folder))}"
 
 
-def _introduce(run: Run, report: Report | Silence) -> None:
-    parameters = sum(p.numel() for p in run.model.parameters())
-    text, count = run.texts.train, run.processes.count
+def _introduce(trainer: Trainer, report: Report | Silence) -> None:
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    text, count = trainer.texts.train, trainer.processes.count
     report.say(
-        f"{parameters:,} parameters, vocabulary {run.texts.tokenizer.vocab_size:,}, training on"
-        f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if run.bf16 else 'float32'}"
-        f" on {run.device.type}{f', {count} processes' if count > 1 else ''}"
+        f"{parameters:,} parameters, vocabulary {trainer.texts.tokenizer.vocab_size:,}, training on"
+        f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if trainer.bf16 else 'float32'}"
+        f" on {trainer.device.type}{f', {count} processes' if count > 1 else ''}"
     )
-    for note in run.texts.notes:
+    for note in trainer.texts.notes:
         report.say(f"note: {note}")
 
 
-def _loop(run: Run, report: Report | Silence, stopped: list[int]) -> bool:
+def _loop(trainer: Trainer, report: Report | Silence, stopped: list[int]) -> bool:
     """Train to the end, or until a signal: then true. A round of evaluation and checkpoint now and then."""
-    settings, begin = run.settings, time.perf_counter() - run.seconds
-    bits = run.texts.train.size / run.texts.train.text_bytes / math.log(2)  # nats per token ▶ bits per byte
-    first, tokens, round_ = time.perf_counter(), 0, int(run.done * ROUNDS)
+    settings, begin = trainer.settings, time.perf_counter() - trainer.seconds
+    bits = (
+        trainer.texts.train.size / trainer.texts.train.text_bytes / math.log(2)
+    )  # nats per token ▶ bits per byte
+    first, tokens, round_ = time.perf_counter(), 0, int(trainer.done * ROUNDS)
     average: float | None = None
-    saved, per_step = run.seconds, settings.context * settings.batch_size * settings.accumulate
-    while run.done < 1 and not run.stalled:
-        if run.processes.total(len(stopped))[0]:
+    saved, per_step = trainer.seconds, settings.context * settings.batch_size * settings.accumulate
+    while trainer.done < 1 and not trainer.stalled:
+        if trainer.processes.total(len(stopped))[0]:
             return True
-        outcome = run.train_step()
-        (run.seconds,) = run.processes.of_first(time.perf_counter() - begin)
+        outcome = trainer.train_step()
+        (trainer.seconds,) = trainer.processes.of_first(time.perf_counter() - begin)
         tokens += per_step
         if outcome is None:
-            report.say(f"step {run.step:,}: the loss or its gradient is not finite; the step is left out")
-            if run.skipped == ROLL_BACK:
-                report.say(f"{ROLL_BACK} such steps in a row: going back to the weights of {run.roll_back()}")
+            report.say(f"step {trainer.step:,}: the loss or its gradient is not finite; the step is left out")
+            if trainer.skipped == ROLL_BACK:
+                report.say(
+                    f"{ROLL_BACK} such steps in a row: going back to the weights of {trainer.roll_back()}"
+                )
             continue
         average = outcome.what if average is None else 0.95 * average + 0.05 * outcome.what
         entry: dict[str, int | float] = {
-            "step": run.step,
-            "seconds": run.seconds,
+            "step": trainer.step,
+            "seconds": trainer.seconds,
             "loss": average,
             "train_bits_per_byte": average * bits,
             "gradient_norm": outcome.norm,
         }
         if settings.timestamps:
             entry["time_loss"] = outcome.when
-        report.progress(entry, run.done, tokens / (time.perf_counter() - first))
-        if int(run.done * ROUNDS) > round_ or run.seconds - saved > ROUND_SECONDS:
-            round_ = int(run.done * ROUNDS)
-            entry["valid_bits_per_byte"] = run.try_held_out()
+        report.progress(entry, trainer.done, tokens / (time.perf_counter() - first))
+        if int(trainer.done * ROUNDS) > round_ or trainer.seconds - saved > ROUND_SECONDS:
+            round_ = int(trainer.done * ROUNDS)
+            entry["valid_bits_per_byte"] = trainer.try_held_out()
             report.say(
-                f"step {run.step:,}: held-out {entry['valid_bits_per_byte']:.3f} bits per byte"
+                f"step {trainer.step:,}: held-out {entry['valid_bits_per_byte']:.3f} bits per byte"
                 f" (training {entry['train_bits_per_byte']:.3f})"
             )
-            run.save()
-            if run.processes.first:
-                report.watch(run.step, {}, time_constants(run.whole))
-            (run.seconds,) = run.processes.of_first(time.perf_counter() - begin)
-            saved = run.seconds
-        if run.step % 10 == 0 or "valid_bits_per_byte" in entry:
+            trainer.save()
+            if trainer.processes.first:
+                report.watch(trainer.step, {}, time_constants(trainer.whole))
+            (trainer.seconds,) = trainer.processes.of_first(time.perf_counter() - begin)
+            saved = trainer.seconds
+        if trainer.step % 10 == 0 or "valid_bits_per_byte" in entry:
             report.record(entry)
-            report.watch(run.step, run.gradients)
+            report.watch(trainer.step, trainer.gradients)
         if "valid_bits_per_byte" in entry:
             report.plot()
     return False
 
 
-def _finish(run: Run, report: Report | Silence, result: Evaluation) -> None:
+def _finish(trainer: Trainer, report: Report | Silence, result: Evaluation) -> None:
     """Export the model and say how it fares."""
-    folder = run.folder
-    report.record({"step": run.step, "seconds": run.seconds, "final_bits_per_byte": result.bits_per_byte})
-    merge_into(folder, lambda part: save_model(part, run.whole, run.texts.tokenizer), seal="config.json")
+    folder = trainer.folder
+    report.record(
+        {"step": trainer.step, "seconds": trainer.seconds, "final_bits_per_byte": result.bits_per_byte}
+    )
+    merge_into(
+        folder, lambda part: save_model(part, trainer.whole, trainer.texts.tokenizer), seal="config.json"
+    )
     report.say(
         f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats"
         f" per token ({result.bytes:,} bytes, state carried)."
@@ -270,6 +282,6 @@ def _finish(run: Run, report: Report | Silence, result: Evaluation) -> None:
     if result.time_nats_per_event is not None:
         report.say(f"When: {result.time_nats_per_event:.4f} nats per event ({result.events:,}; per second).")
     report.say(
-        f"Tokens that survive embedding ▶ z ▶ inverse: {run.whole.embedding.round_trip_survival():.2%}"
+        f"Tokens that survive embedding ▶ z ▶ inverse: {trainer.whole.embedding.round_trip_survival():.2%}"
     )
     report.say(f'Model in {folder}, curve in {report.plot()}. Write with: liquidlm generate {folder} "…"')

@@ -27,7 +27,7 @@ from .processes import Processes, load_weights
 from .settings import SIZES, TrainSettings
 from .telemetry import gradient_norms
 from .text import Texts
-from .trainer_state import Progress, Rounds
+from .trainer_state import EarlyStopping, TrainerState
 
 KEPT = 2
 """Checkpoints kept beside the best."""
@@ -56,7 +56,7 @@ def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationMo
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
 
 
-class Step(NamedTuple):
+class StepResult(NamedTuple):
     """Figures of a step: nats per token of what comes and of when (0 without times), gradient norm."""
 
     what: float
@@ -64,7 +64,7 @@ class Step(NamedTuple):
     norm: float
 
 
-class Run:
+class Trainer:
     """One training run, in one process or as one of several; these call its methods alike.
 
     A batch's rows, with their carried states, are divided between the processes. A checkpoint is the same
@@ -99,7 +99,7 @@ class Run:
         self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
         self.state = self.model.new_state()
         self.step, self.seconds = 0, 0.0
-        self.rounds = Rounds()
+        self.rounds = EarlyStopping()
         self.skipped = self.rolled_back = 0  # in a row
         self.sound = True
         self.gradients: dict[str, float] = {}
@@ -116,7 +116,7 @@ class Run:
         """The held-out text has not got better for as long as `patience` says."""
         return self.settings.patience is not None and self.rounds.worse >= self.settings.patience
 
-    def train_step(self) -> "Step | None":
+    def train_step(self) -> "StepResult | None":
         """One step over `accumulate` batches.
 
         None if a figure of it is not finite: then the model and its carried state are left as they were.
@@ -136,7 +136,7 @@ class Run:
             self.optimisers.drop_gradients()
             self.state, self.skipped = before, self.skipped + 1
         self.step += 1
-        return Step(what, when, norm) if finite else None
+        return StepResult(what, when, norm) if finite else None
 
     @contextmanager
     def _as_it_was_after_an_error(self) -> Iterator[None]:
@@ -243,7 +243,7 @@ class Run:
             save_model(folder, self.whole, self.texts.tokenizer)
             save_file(optimisers, folder / "optimisers.safetensors")
             save_file(state, folder / "state.safetensors")
-            self.progress().write(folder)
+            self.trainer_state().write(folder)
 
         folder = checkpoint_folder(self.folder, self.step)
         if not is_whole(folder):
@@ -253,9 +253,9 @@ class Run:
             if old != best:
                 remove_folder(old)
 
-    def progress(self) -> Progress:
+    def trainer_state(self) -> TrainerState:
         """Where the run stands."""
-        return Progress(
+        return TrainerState(
             self.step,
             self.seconds,
             self.skipped,
@@ -268,9 +268,9 @@ class Run:
 
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
-        progress = Progress.read(checkpoint)
-        self.batches.load_state_dict(progress.batches)
-        if progress.held_out not in (None, self.texts.held_out_checksum):
+        saved = TrainerState.read(checkpoint)
+        self.batches.load_state_dict(saved.batches)
+        if saved.held_out not in (None, self.texts.held_out_checksum):
             raise LiquidError(
                 "cannot resume: the held-out text is not what it was when the run was saved; resume with the"
                 " same, or start a new run"
@@ -279,8 +279,8 @@ class Run:
         random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
         if random.ndim != 2:
             raise LiquidError(f"{checkpoint} was written by an earlier version: start a new run")
-        self.step, self.seconds, self.rounds = progress.step, progress.seconds, progress.rounds
-        self.skipped, self.rolled_back = progress.skipped, progress.rolled_back
+        self.step, self.seconds, self.rounds = saved.step, saved.seconds, saved.rounds
+        self.skipped, self.rolled_back = saved.skipped, saved.rolled_back
         try:
             self._load_weights(checkpoint)
         except (IndexError, KeyError, RuntimeError, ValueError) as error:

@@ -16,7 +16,7 @@ FILE = "run.json"
 
 @plain_errors
 @dataclass(config=STRICT)
-class Rounds:
+class EarlyStopping:
     """How the held-out text has fared: its best bits per byte, when, and the rounds since."""
 
     best: float = math.inf
@@ -32,7 +32,7 @@ class Rounds:
 
 @plain_errors
 @dataclass(config=STRICT)
-class Progress:
+class TrainerState:
     """Where a run stands.
 
     Attributes:
@@ -48,7 +48,7 @@ class Progress:
     seconds: float
     skipped: int
     rolled_back: int
-    rounds: Rounds
+    rounds: EarlyStopping
     batches: dict[str, int]
     settings: TrainSettings
     held_out: int | None = None
@@ -57,12 +57,15 @@ class Progress:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
-    def read(cls, checkpoint: Path) -> "Progress":
+    def read(cls, checkpoint: Path) -> "TrainerState":
         """That of a checkpoint; LiquidError if it cannot be read, or is not as this version writes it."""
         file = checkpoint / FILE
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-            given = {"rounds": Rounds(**found["rounds"]), "settings": TrainSettings(**found["settings"])}
+            given = {
+                "rounds": EarlyStopping(**found["rounds"]),
+                "settings": TrainSettings(**found["settings"]),
+            }
             return cls(**{**found, **given})
         except OSError as error:
             raise LiquidError(f"{file} cannot be read: {error.strerror or error}") from error
