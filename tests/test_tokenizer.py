@@ -12,7 +12,8 @@ from tokenizers_for_tests import LED, TEXTS, make, refused, rust, unchecked
 from transformers import RobertaTokenizer
 
 from liquidlm.text import tokenizer as module
-from liquidlm.text.tokenizer import SPECIAL_TOKENS, LEDTokenizerWrapper
+from liquidlm.text.byte_level import SPECIAL_TOKENS, byte_characters
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 AWKWARD = [*SPECIAL_TOKENS, " ", "  ", "\n", "\n\n", "\t", "\r\n", "\x00", "\x1c", "\u00a0", "\u3000"]
 AWKWARD += ["e\u0301", "é", "你好", "🙂", "👩‍👩‍👧", "'s", "12", "!!", "word", "Ġ", "\ufffd", "\ufeff"]
@@ -104,7 +105,7 @@ def test_a_long_document_is_cut_and_unchanged():
 def test_no_cut_where_other_rules_split_words():
     """Llama's rule joins a full stop and the newline after it; an added token may hold anything."""
     text = "word.\n" * 3000
-    vocab = {token: index for index, token in enumerate([*module._byte_characters(), ".Ċ"])}
+    vocab = {token: index for index, token in enumerate([*byte_characters(), ".Ċ"])}
     llama = Tokenizer(models.BPE(vocab, [(".", "Ċ")]))
     rule = pre_tokenizers.Split(Regex(r" ?\p{L}+| ?[^\s\p{L}]+[\r\n]*|\s+"), "isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from tokenizers_for_tests import REPOSITORY, TEXTS, make, refused, rust
 
-from liquidlm.text import tokenizer as module
+from liquidlm.text import tokenizer_files as module
+from liquidlm.text.byte_level import byte_characters
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 RELOAD = """
@@ -47,7 +48,7 @@ def write_vocab_and_merges(folder: Path) -> None:
 def test_vocab_and_merges_without_special_tokens_get_them_appended(tmp_path):
     write_vocab_and_merges(tmp_path)  # <mask> is not in them
     assert LEDTokenizerWrapper(tmp_path).encode(TEXTS[1]).tolist() == make("bpe").encode(TEXTS[1]).tolist()
-    vocab = {char: index for index, char in enumerate(module._byte_characters())}  # as GPT-2
+    vocab = {char: index for index, char in enumerate(byte_characters())}  # as GPT-2
     (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     loaded = LEDTokenizerWrapper(tmp_path)
@@ -102,7 +103,7 @@ def test_without_a_network_one_line_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name in ("allenai/led-base-16384", "./no/such/folder", Path("no-such-folder")):
-        refused(r"\A'.+' is no folder here.*network.*vocab\.json.*\Z", LEDTokenizerWrapper, name)
+        refused(r"\A'.+' is not a folder here.*network.*vocab\.json.*\Z", LEDTokenizerWrapper, name)
 
 
 def test_folders_without_a_usable_tokenizer(tmp_path):
@@ -110,7 +111,7 @@ def test_folders_without_a_usable_tokenizer(tmp_path):
     (tmp_path / "vocab.json").write_text("{}")
     refused("no tokenizer in the folder", LEDTokenizerWrapper, tmp_path)  # merges.txt is missing
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    refused("no byte-level BPE", LEDTokenizerWrapper, tmp_path)
+    refused("not a byte-level BPE", LEDTokenizerWrapper, tmp_path)
     (tmp_path / "vocab.json").write_text("{broken")
     refused(r"vocab.json \+ .*merges.txt cannot be read", LEDTokenizerWrapper, tmp_path)
     (tmp_path / "tokenizer.json").write_text("{broken")
@@ -125,4 +126,4 @@ def test_tokenizers_that_lose_text_are_refused():
     gaps["model"]["vocab"]["far"] = 10_000
     others = [models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"), models.Unigram([("a", 0.0)])]
     for lossy in (words, Tokenizer.from_str(json.dumps(gaps)), *map(Tokenizer, others)):
-        refused("no byte-level BPE", LEDTokenizerWrapper, lossy)
+        refused("not a byte-level BPE", LEDTokenizerWrapper, lossy)

@@ -7,8 +7,9 @@ import pytest
 from tokenizers_for_tests import TEXTS, make, refused, unchecked
 
 from liquidlm.errors import LiquidError
-from liquidlm.text import tokenizer as module
-from liquidlm.text.tokenizer import SPECIAL_TOKENS, LEDTokenizerWrapper
+from liquidlm.text import tokenizer_training as module
+from liquidlm.text.byte_level import SPECIAL_TOKENS
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 
 def test_training_gives_exactly_the_size_and_always_the_same():
@@ -45,9 +46,9 @@ def test_a_word_of_any_length_is_learned_from_in_parts() -> None:
     """Learning takes time with the square of a word; a text without long words is not cut."""
     dna = "ACGT" * 3000
     for text in (dna, f"two words {dna} and more", " " * 9000, "x " * 100 + "," * 5000):
-        pieces = list(module._training_pieces([text]))
+        pieces = list(module.training_pieces([text]))
         assert "".join(pieces) == text and max(map(len, pieces)) <= module.LONGEST_WORD
-    assert list(module._training_pieces(["short words " * 300, ""])) == ["short words " * 300]
+    assert list(module.training_pieces(["short words " * 300, ""])) == ["short words " * 300]
 
 
 def test_ctrl_c_is_heard_while_a_tokenizer_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +61,7 @@ def test_ctrl_c_is_heard_while_a_tokenizer_is_learned(monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr("threading.Thread.join", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            module._in_background(done.wait)
+            module.in_background(done.wait)
     done.set()
 
 

@@ -40,6 +40,17 @@ def encoded(text: str, name: str) -> bytes:
         ) from error
 
 
+def text_bytes(text: object) -> bytes:
+    """The UTF-8 bytes of an argument that must be a text.
+
+    Raises:
+        LiquidError: it is not a text, or has half of a surrogate pair.
+    """
+    if not isinstance(text, str):
+        raise LiquidError(f"expected a text (str), got {type(text).__name__}")
+    return encoded(text, "the text")
+
+
 def decode(data: bytes, name: str) -> str:
     """The text of UTF-8 bytes, without a byte order mark; raises LiquidError as `decoded` does."""
     return "".join(decoded(cast(BufferedIOBase, BytesIO(data)), name, None))
