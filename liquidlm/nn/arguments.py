@@ -1,4 +1,4 @@
-"""What the parts are built with: sizes and rates, checked once and in one way."""
+"""Checks of the sizes and rates that parts are built with."""
 
 import math
 from numbers import Integral, Real
@@ -7,10 +7,10 @@ from ..errors import LiquidError
 
 
 def check_whole(least: int = 1, /, **sizes: object) -> None:
-    """Sizes are whole numbers of at least `least`; of those that may be None, give the others.
+    """Check that sizes are whole numbers of at least `least`.
 
     Raises:
-        LiquidError: naming the first that is not.
+        LiquidError: one is not; the message names the first.
     """
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, Integral) or int(size) < least:
@@ -18,10 +18,10 @@ def check_whole(least: int = 1, /, **sizes: object) -> None:
 
 
 def check_rate(**rates: object) -> None:
-    """Dropout rates are in [0, 1).
+    """Check that dropout rates are in [0, 1).
 
     Raises:
-        LiquidError: naming the first that is not.
+        LiquidError: one is not; the message names the first.
     """
     for name, rate in rates.items():
         if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) < 1:
@@ -29,10 +29,10 @@ def check_rate(**rates: object) -> None:
 
 
 def check_positive(**values: object) -> None:
-    """Scales are numbers over 0, and finite.
+    """Check that values are finite numbers over 0.
 
     Raises:
-        LiquidError: naming the first that is not.
+        LiquidError: one is not; the message names the first.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:

@@ -1,4 +1,4 @@
-"""Embeddings of the last few tokens together: what is looked up costs no arithmetic."""
+"""Embeddings of the last few tokens together: a lookup costs almost no arithmetic."""
 
 import torch
 import torch.nn.functional as F
@@ -10,24 +10,30 @@ from .cells.conv import last_inputs
 from .events import Events
 
 PRIME, FACTOR = 2**31 - 1, 742_938_285
-"""Of the hash (Fishman & Moore 1986); with both below 2³¹ nothing overflows 64 bits."""
+"""Constants of the hash (Fishman & Moore 1986). Both are below 2³¹: no product overflows 64 bits."""
 
 
 class NGramEmbedding(nn.Module):
-    """x_t = Σ_n W_n table_n[hash(the last n tokens)], n = 2…N (Huang et al. 2025, "Over-Tokenized
-    Transformer"; hashed as in Pagnoni et al. 2024, "Byte Latent Transformer").
+    """An embedding of the last n tokens, for each n from 2 to N.
 
-    Parameters that are read, not multiplied with: on a CPU they are as good as free. The last n tokens i_1 …
-    i_n stand in row h_n mod `rows`, h_j = (h_{j−1}·FACTOR + i_{n−j+1} + 1) mod PRIME, h_0 = 0; what would be
-    before a document's first token counts as i + 1 = 0. Different n-grams may share a row.
+        x_t = Σ_n W_n table_n[hash(the last n tokens)],    n = 2…N
+
+    (Huang et al. 2025, "Over-Tokenized Transformer", arXiv:2501.16975; hashed as in Pagnoni et al. 2024,
+    "Byte Latent Transformer", arXiv:2412.09871.) A lookup reads a few rows, however large the table
+    is.
+
+    The tokens i_1 … i_n use row h_n mod `rows`, with h_j = (h_{j−1}·FACTOR + i_{n−j+1} + 1) mod PRIME and
+    h_0 = 0. A position before the first token of a document counts as i + 1 = 0. Different n-grams can share
+    a row.
 
     Args:
-        rows: per n.
-        dim: numbers per row.
-        longest: N, at least 2.
+        hidden_size: H.
+        rows: the number of rows per n.
+        dim: the size of a row.
+        longest: N ≥ 2.
 
     Raises:
-        LiquidError: sizes that cannot be.
+        LiquidError: a size out of these ranges.
     """
 
     def __init__(self, hidden_size: int, rows: int = 16384, dim: int = 24, longest: int = 4):
@@ -43,10 +49,12 @@ class NGramEmbedding(nn.Module):
     def forward(
         self, ids: Int[Tensor, "b t"], events: Events, past: Int[Tensor, "b w"]
     ) -> tuple[Float[Tensor, "b t h"], Int[Tensor, "b w"]]:
-        """What each token and those before it add to the embedding, and the new past.
+        """What the last tokens add to the embedding of each token (B, T, H), and the new past (B, N−1).
 
         Args:
-            past: the last N − 1 tokens of the present document, each i + 1; 0 for none (`no_past`).
+            ids: (B, T) token ids.
+            events: where documents start, and which positions are padded.
+            past: (B, N−1) the last tokens of the current document before ids, each as i + 1; 0 for none.
         """
         grams = torch.cat([past, ids + 1], 1).unfold(1, self.longest, 1).flip(-1)  # the token itself first
         if events.segment is not None:
@@ -59,7 +67,11 @@ class NGramEmbedding(nn.Module):
         return last_inputs((ids + 1)[..., None], events, past[..., None])[..., 0]
 
     def slots(self, grams: Int[Tensor, "*b n"]) -> Int[Tensor, "*b w"]:
-        """Rows of the table for the last 2, 3, … N tokens, given last first, each i + 1."""
+        """The rows of the table (…, N−1) for the last 2, 3, …, N tokens.
+
+        Args:
+            grams: (…, N) the last N tokens, the newest first, each as i + 1.
+        """
         hashed, slots = grams[..., 0] % PRIME, []
         for n in range(1, self.longest):
             hashed = (hashed * FACTOR + grams[..., n]) % PRIME
@@ -67,5 +79,5 @@ class NGramEmbedding(nn.Module):
         return torch.stack(slots, -1)
 
     def no_past(self, batch: int, device: torch.device) -> Int[Tensor, "b w"]:
-        """The past of a fresh state."""
+        """The past before the first token: all 0."""
         return torch.zeros(batch, self.longest - 1, dtype=torch.long, device=device)

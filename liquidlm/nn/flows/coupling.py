@@ -1,4 +1,4 @@
-"""The affine coupling of Real NVP, with nets that several layers may share."""
+"""The affine coupling layer of Real NVP, with nets that several layers can share."""
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,14 @@ from ..arguments import check_whole
 class CouplingNets(nn.Module):
     """The nets ŝ, t̂: R^⌊D/2⌋ → R^⌈D/2⌉ of a coupling, as one perceptron with two outputs.
 
-    A layer adapts them to itself by a scale γ and a shift β of the hidden features,
-    (ŝ, t̂) = W₂ silu(γ ⊙ W₁x_a + β) + b₂: feature-wise modulation (Perez et al. 2018, FiLM).
+        (ŝ, t̂) = W₂ silu(γ ⊙ W₁x_a + β) + b₂
+
+    Several layers can share W₁, W₂ and b₂. Each layer has its own scale γ and shift β of the hidden features
+    (feature-wise modulation: Perez et al. 2018, "FiLM", arXiv:1709.07871).
+
+    Args:
+        input_dim: D.
+        hidden_dim: the number of hidden features.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int) -> None:
@@ -28,30 +34,43 @@ class CouplingNets(nn.Module):
     def forward(
         self, x_a: Float[Tensor, "... a"], scale: Float[Tensor, " f"], shift: Float[Tensor, " f"]
     ) -> tuple[Float[Tensor, "... b"], Float[Tensor, "... b"]]:
+        """ŝ and t̂ of x_a, with the scale γ and the shift β of the layer."""
         features = F.silu(torch.addcmul(shift, linear(self.encode, x_a), scale))
         s, t = linear(self.decode, features).chunk(2, dim=-1)
         return s, t
 
 
 class SharedAffineCouplingLayer(nn.Module):
-    """Affine coupling: y_a = x_a, y_b = x_b ⊙ e^{s(x_a)} + t(x_a), with s = c ⊙ tanh(ŝ).
+    """An affine coupling layer (Dinh et al. 2017, "Real NVP", arXiv:1605.08803).
 
-    Its Jacobian is triangular, so log|det ∂y/∂x| = Σ s, and it inverts exactly:
-    x_b = (y_b − t(y_a)) ⊙ e^{−s(y_a)} (Dinh et al. 2017, Real NVP).
+        forward   y_a = x_a,   y_b = x_b ⊙ e^{s(x_a)} + t(x_a),   s = c ⊙ tanh(ŝ)
+        inverse   x_a = y_a,   x_b = (y_b − t(y_a)) ⊙ e^{−s(y_a)}
 
-    x_a has ⌊D/2⌋ coordinates and x_b the other ⌈D/2⌉: the first ones are kept, or the last ones with
-    `swap`. The sizes are the same either way, so layers of both kinds can share their nets, and two of
-    them transform every coordinate, whether D is even or odd.
+    The Jacobian is triangular: log|det ∂y/∂x| = Σ s.
+
+    x_a holds ⌊D/2⌋ coordinates and x_b the other ⌈D/2⌉. x_a is the first part of x, or the last part with
+    `swap`. The sizes are the same in both cases, so layers of both kinds can share nets. Two layers, one of
+    each kind, transform every coordinate, for even and odd D.
 
     Args:
         input_dim: D ≥ 2.
-        hidden_dim: width of the nets.
-        shared_nets: the `shared_nets` of another layer of the same sizes, to hold the same parameters;
-            None for nets of its own. The bound c and the modulation of the nets are always its own.
+        hidden_dim: the width of the nets.
+        shared_nets: the `shared_nets` of another layer of the same sizes; None: new nets. The bound c, γ and
+            β belong to each layer alone.
         swap: keep the last coordinates and transform the first.
 
     Raises:
-        LiquidError: sizes too small, or `shared_nets` of other sizes.
+        LiquidError: a size too small, or `shared_nets` of other sizes.
+
+    Example:
+        The inverse gives back the input, and log_det is that of the Jacobian.
+
+        >>> layer = SharedAffineCouplingLayer(5, 16)
+        >>> x = torch.randn(5)
+        >>> y, log_det = layer(x)
+        >>> torch.testing.assert_close(layer.inverse(y), x)
+        >>> jacobian = torch.autograd.functional.jacobian(lambda x: layer(x)[0], x)
+        >>> torch.testing.assert_close(jacobian.det().abs().log(), log_det)
     """
 
     def __init__(
@@ -63,24 +82,34 @@ class SharedAffineCouplingLayer(nn.Module):
         nets = CouplingNets(input_dim, hidden_dim) if shared_nets is None else shared_nets
         if (nets.input_dim, nets.hidden_dim) != (input_dim, hidden_dim):
             raise LiquidError(
-                f"shared_nets are of input_dim {nets.input_dim} and hidden_dim {nets.hidden_dim}, the layer "
-                f"of {input_dim} and {hidden_dim}: share nets between layers of the same sizes only."
+                f"shared_nets have input_dim {nets.input_dim} and hidden_dim {nets.hidden_dim}, the layer has"
+                f" {input_dim} and {hidden_dim}: give nets of the same sizes"
             )
         self.input_dim, self.swap = input_dim, swap
         self.shared_nets = nets
         self.feature_scale = nn.Parameter(torch.ones(hidden_dim))
-        self.feature_shift = nn.Parameter(torch.randn(hidden_dim) / 2)  # so that no two layers start alike
+        self.feature_shift = nn.Parameter(
+            torch.randn(hidden_dim) / 2
+        )  # layers with shared nets start different
         self.stretch_bound = nn.Parameter(torch.ones(input_dim - input_dim // 2))
 
     def forward(self, x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Float[Tensor, "..."]]:
-        """(..., D) ↦ y (..., D) and log|det ∂y/∂x| (...)."""
+        """x (…, D) ▶ y (…, D) and log|det ∂y/∂x| (…).
+
+        Raises:
+            LiquidError: x of another size.
+        """
         with full_precision(x) as x:
             x_a, x_b = self._halves(x)
             s, t = self._stretch_and_shift(x_a)
             return self._join(x_a, torch.addcmul(t, x_b, s.exp())), s.sum(dim=-1)
 
     def inverse(self, y: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        """The x of which y is the image."""
+        """y (…, D) ▶ the x (…, D) with forward(x) = y.
+
+        Raises:
+            LiquidError: y of another size.
+        """
         with full_precision(y) as y, at_hand(self):
             y_a, y_b = self._halves(y)
             s, t = self._stretch_and_shift(y_a)
@@ -94,7 +123,9 @@ class SharedAffineCouplingLayer(nn.Module):
 
     def _halves(self, x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... a"], Float[Tensor, "... b"]]:
         if x.shape[-1] != self.input_dim:
-            raise LiquidError(f"The coupling is of input_dim {self.input_dim}, its input of {x.shape[-1]}.")
+            raise LiquidError(
+                f"the input has {x.shape[-1]} coordinates: the coupling has input_dim {self.input_dim}"
+            )
         kept = self.input_dim // 2
         if self.swap:
             x_b, x_a = x.split((self.input_dim - kept, kept), dim=-1)
