@@ -1,4 +1,9 @@
-"""One layer of the model: a time mixer, then a gated MLP, each beside a residual stream.
+"""A block of the model: a time mixer, then a gated MLP, each added to a residual stream.
+
+    x ▶ x + W_o mixer(norm x, time) ▶ x + MLP(norm x)
+
+There are several kinds of blocks. They differ in the mixer. To add a kind, write a mixer in
+`liquidlm/nn/cells/` and add it to the mapping `MIXERS` in `liquidlm/model/mixers.py`.
 
 Symbols: B batch, T tokens, H hidden.
 """
@@ -13,15 +18,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ..nn.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from ..nn.events import Events
 from ..nn.norm import Norm
 from ..nn.state import CellState
 from .config import LiquidConfig
+from .mixers import MIXERS
 
 
 class GatedMLP(nn.Module):
-    """down(silu(gate x) ⊙ up x) (Shazeer 2020)."""
+    """down(silu(gate x) ⊙ up x), the SwiGLU of Shazeer 2020 (arXiv:2002.05202).
+
+    Args:
+        hidden_size: width of x and of the result.
+        intermediate_size: width of gate x and up x.
+    """
 
     def __init__(self, hidden_size: int, intermediate_size: int):
         super().__init__()
@@ -30,37 +40,41 @@ class GatedMLP(nn.Module):
         self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        """The result for each vector x."""
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
 class LiquidBlock(nn.Module):
-    """x + out(mixer(norm x, time)); then x + MLP(norm x)."""
+    """x + out(mixer(norm x, time)); then x + MLP(norm x).
+
+    Args:
+        config: sizes of the model.
+        kind: a name in `MIXERS`.
+    """
 
     def __init__(self, config: LiquidConfig, kind: str):
         super().__init__()
         width, rate = config.hidden_size, config.dropout_rate
-        shared = {"conv_width": config.conv_width, "time_scale": config.time_scale}
         self.mixer_norm = Norm(width, config.norm_eps)
-        if kind == "memory":
-            heads = {
-                "num_heads": config.num_heads,
-                "num_writes": config.num_writes,
-                "chunk_size": config.chunk_size,
-            }
-            self.mixer: TimeMixer = AsyncLiquidCell(width, rate, **heads, **shared)
-        else:
-            self.mixer = (NonlinearMixer if kind == "nonlinear" else TimeMixer)(width, rate, **shared)
+        self.mixer = MIXERS[kind](config)
         self.out = nn.Linear(width, width, bias=False)
         self.mlp_norm = Norm(width, config.norm_eps)
         self.mlp = GatedMLP(width, cast(int, config.intermediate_size))
         self.dropout = nn.Dropout(rate)
-        with torch.no_grad():  # the residual stream keeps its scale, however deep
+        with torch.no_grad():  # the residual stream keeps its scale at any depth
             for last in (self.out, self.mlp.down):
                 last.weight.mul_((2 * config.num_hidden_layers) ** -0.5)
 
     def forward(
         self, x: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> tuple[Float[Tensor, "b t h"], CellState]:
+        """The residual stream after this block, and the state after the last event.
+
+        Args:
+            x: the residual stream before this block.
+            events: the times of the tokens; padding at the right end.
+            state: the mixer's state before the first event.
+        """
         u = self.mixer_norm(x)
         with products_in(u.dtype, u.device):
             h, state = self.mixer.mix(u, events, state)
@@ -69,9 +83,10 @@ class LiquidBlock(nn.Module):
 
 
 class LiquidBlocks(GradientCheckpointingLayer, nn.ModuleList):
-    """All blocks, through which a segment of time goes at once; with activation checkpointing, computed anew.
+    """All blocks, one after the other, over one segment of time.
 
-    So little more than x is kept of a segment. A checkpoint per block would keep x for each.
+    With activation checkpointing, the activations of a segment are computed again in the backward pass, and
+    only x is kept for it. A checkpoint per block would keep one x per block.
     """
 
     def forward(
@@ -81,11 +96,13 @@ class LiquidBlocks(GradientCheckpointingLayer, nn.ModuleList):
         states: Sequence[CellState],
         apart: bool,
     ) -> tuple[list[Float[Tensor, "b t h"]], list[CellState]]:
-        """The input of every block and the last one's output, and the states after these events.
+        """The input of every block and the last block's output, and the states after these events.
 
         Args:
-            clocks: the events as each block counts them.
-            apart: the last block's gradient stops at its input.
+            x: the vectors of the tokens.
+            clocks: the events for each block.
+            states: the state of each block before the first event.
+            apart: whether the last block's gradient stops at its input, as that of the time head does.
         """
         hidden, after = [x], []
         for i, (block, events, state) in enumerate(zip(self, clocks, states, strict=True)):
@@ -96,6 +113,6 @@ class LiquidBlocks(GradientCheckpointingLayer, nn.ModuleList):
 
 
 def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
-    """Where the weights themselves are of low precision: states stay float32, matrix products do not."""
+    """Autocast for weights of low precision: matrix products are computed in it, states stay float32."""
     low = dtype in (torch.bfloat16, torch.float16)
     return torch.autocast(device.type, dtype) if low else nullcontext()

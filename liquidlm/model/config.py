@@ -10,8 +10,8 @@ from transformers import PreTrainedConfig
 from ..errors import LiquidError
 from ..nn.ode import check_method
 from ..runtime.validation import plain_errors, unknown
+from .mixers import MIXERS
 
-MIXERS = ("time", "memory", "nonlinear")
 LETTERS = 512
 """A vocabulary of at most so many tokens, as bytes are, counts as letters; a larger one as words."""
 NGRAM_ROWS = 16384
@@ -111,7 +111,7 @@ class LiquidConfig(PreTrainedConfig):
         self._whole_floats()
         check_method(self.ode_method)
         if self.mixer_types is None and self.num_hidden_layers > 0:
-            self.mixer_types = [MIXERS[i % 4 == 1] for i in range(self.num_hidden_layers)]
+            self.mixer_types = ["memory" if i % 4 == 1 else "time" for i in range(self.num_hidden_layers)]
         if self.ngram_rows is None:
             self.ngram_rows = NGRAM_ROWS if self.vocab_size <= LETTERS else 0
         if self.intermediate_size is None:
