@@ -1,13 +1,76 @@
 """The documentation: the site builds without a warning, and what its pages show runs."""
 
+import ast
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import typer
+
+from liquidlm.cli.main import app
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+LOGS = ("experiments.md", "results.md")
+"""Pages that record what was measured: their commands may belong to an earlier commit."""
+SPANISH = sorted(page.name for page in DOCS.glob("*.es.md"))
+ENGLISH = sorted(
+    page.relative_to(DOCS).as_posix()
+    for page in DOCS.rglob("*.md")
+    if page.name not in SPANISH and page.name not in LOGS
+)
+NOT_RUN = [
+    ("many-processes.md", "needs several processes. `tests/test_sequence_parallel.py` starts them."),
+    ("serving.md", "needs a running server."),
+    ("tools.md", "downloads a data set. `tests/test_lm_eval.py` runs tasks of its own."),
+    ("tools.md", "needs the exported folder. `tests/test_export.py` runs such a loop."),
+]
+"""Blocks that are not run, each with the reason that its page gives in the line above it."""
+MARK = re.compile(r"\*\(Not run by the tests: (.*)\)\*\n*$")
+
+
+class Block(NamedTuple):
+    """A fenced block of code: its text, the line of the page where it begins, and why it is not run."""
+
+    text: str
+    line: int
+    not_run: str | None
+
+
+def blocks(page: str, language: str) -> list[Block]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = []
+    for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        mark = MARK.search(text[: match.start()])
+        line = text[: match.start(1)].count("\n")
+        found.append(Block(match[1], line, mark[1] if mark else None))
+    return found
+
+
+def commands(page: str) -> list[list[str]]:
+    """The calls of the command line in a page's shell blocks, as lists of words."""
+    found = []
+    for block in blocks(page, "sh"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            for part in line.split(" | "):
+                words = shlex.split(part, comments=True)
+                if "liquidlm" in words and (words[0] == "liquidlm" or "-m" in words):
+                    found.append(words[words.index("liquidlm") + 1 :])
+    return found
+
+
+def check_command(words: list[str]) -> None:
+    """Raises an error of the parser if there is no such command or option."""
+    group = typer.main.get_command(app)
+    context = typer.Context(group, info_name="liquidlm")
+    command = group.get_command(context, words[0])  # pyright: ignore[reportAttributeAccessIssue]
+    assert command is not None, f"there is no command {words[0]}"
+    command.make_context(words[0], words[1:], parent=context)
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
@@ -23,3 +86,41 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert build.returncode == 0, build.stderr
     assert build.stderr == ""
     assert (tmp_path / "site" / "es" / "index.html").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # warnings of the tools that the pages show
+@pytest.mark.parametrize("page", [page for page in ENGLISH if blocks(page, "python")])
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """The blocks of a page run in their order, in one namespace."""
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for block in blocks(page, "python"):
+        code = compile("\n" * block.line + block.text, str(DOCS / page), "exec")
+        if block.not_run is None:
+            exec(code, names)
+
+
+def test_every_block_that_is_not_run_is_listed():
+    found = [(page, block.not_run) for page in ENGLISH for block in blocks(page, "python") if block.not_run]
+    assert found == NOT_RUN
+
+
+@pytest.mark.parametrize("page", [*ENGLISH, *SPANISH])
+def test_the_commands_of_a_page_exist(page):
+    for words in commands(page):
+        check_command(words)
+
+
+def test_a_wrong_command_is_found():
+    with pytest.raises(AssertionError, match="no command wirte"):
+        check_command(["wirte"])
+    with pytest.raises(Exception, match="No such option"):
+        check_command(["generate", "stories", "--no-such-option"])
+
+
+@pytest.mark.parametrize("page", SPANISH)
+def test_a_translated_page_shows_the_same_python(page):
+    def trees(name: str) -> list[str]:
+        return [ast.dump(ast.parse(block.text)) for block in blocks(name, "python")]
+
+    assert trees(page) == trees(page.replace(".es.md", ".md"))
