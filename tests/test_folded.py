@@ -107,7 +107,7 @@ def test_a_reader_of_lines_follows_its_model(change):
     reader = SurpriseReader(model, TOKENIZER)
     reader.push(b"one line\n")
     change(model)
-    fresh = SurpriseReader(deepcopy(model), TOKENIZER, reader.state.copy(), deepcopy(reader.place))
+    fresh = SurpriseReader(deepcopy(model), TOKENIZER, reader.state.copy(), deepcopy(reader.position))
     bits = [line.bits for line in reader.push(b"and another\n")]
     assert bits == pytest.approx([line.bits for line in fresh.push(b"and another\n")], rel=1e-6)
 

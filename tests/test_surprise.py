@@ -11,17 +11,9 @@ from logs import TOKENIZERS, reader, tiny
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
 from liquidlm.inference.evaluate import evaluate
-from liquidlm.inference.surprise import (
-    LATE,
-    LONGEST,
-    MEMORY,
-    UNTIMED,
-    Line,
-    LineCutter,
-    Piece,
-    SurpriseReader,
-    Usual,
-)
+from liquidlm.inference.log_lines import LATE, MAX_CHARACTERS, UNTIMED, LineCutter, LinePart
+from liquidlm.inference.score_statistics import MEMORY, ScoreStatistics
+from liquidlm.inference.surprise import Line, SurpriseReader
 from liquidlm.text.corpus import read_documents
 from liquidlm.text.tokenization import tokenize_documents
 
@@ -141,20 +133,22 @@ def test_how_unlikely_a_recorded_gap_is() -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 5000, 10**9])
 def test_lines_are_the_same_however_bytes_are_divided(step: int) -> None:
-    data = ("\ufeffone\n\n" + "é" * (2 * LONGEST) + "\n" + "x" * (LONGEST + 5) + "\r\nlast").encode()
+    data = (
+        "\ufeffone\n\n" + "é" * (2 * MAX_CHARACTERS) + "\n" + "x" * (MAX_CHARACTERS + 5) + "\r\nlast"
+    ).encode()
     step = max(step, len(data) // 3000)
     cutter, pieces = LineCutter(), []
     for at in range(0, len(data), step):
         pieces += cutter.push(data[at : at + step])
     pieces += cutter.push(b"", final=True)
     assert pieces == [
-        Piece("one"),
-        Piece(""),
-        Piece("é" * LONGEST, True, False),
-        Piece("é" * LONGEST, False, True),
-        Piece("x" * LONGEST, True, False),
-        Piece("xxxxx\r", False, True),
-        Piece("last"),
+        LinePart("one"),
+        LinePart(""),
+        LinePart("é" * MAX_CHARACTERS, True, False),
+        LinePart("é" * MAX_CHARACTERS, False, True),
+        LinePart("x" * MAX_CHARACTERS, True, False),
+        LinePart("xxxxx\r", False, True),
+        LinePart("last"),
     ]
 
 
@@ -207,17 +201,17 @@ def test_a_log_may_begin_within_an_event_but_must_have_times() -> None:
 
 def test_what_is_usual_is_mean_and_variance_and_slowly_forgotten() -> None:
     torch.manual_seed(1)
-    usual, scores = Usual(), (3 + 2 * torch.randn(3000)).tolist()
+    usual, scores = ScoreStatistics(), (3 + 2 * torch.randn(3000)).tolist()
     assert not any(usual.exceeded(score, 6.0) for score in scores)
     assert usual.mean == pytest.approx(3, abs=0.2) and usual.variance == pytest.approx(4, abs=0.4)
     assert usual.exceeded(16.0, 6.0) and not usual.exceeded(14.0, 6.0)
-    assert not any(Usual().exceeded(score, 6.0) for score in (0.0, 1e9))  # nothing is usual yet
+    assert not any(ScoreStatistics().exceeded(score, 6.0) for score in (0.0, 1e9))  # nothing is usual yet
     before = usual.mean
     assert all(usual.exceeded(1e6, 6.0) for _ in range(20)) and usual.mean < before + 1  # no habit of it
 
 
 def test_what_is_usual_forgets_over_so_many_lines() -> None:
-    usual = Usual(lines=10 * MEMORY, mean=0.0, variance=1.0)
+    usual = ScoreStatistics(lines=10 * MEMORY, mean=0.0, variance=1.0)
     usual.exceeded(1.0, 6.0)
     assert usual.mean == 1 / MEMORY and usual.variance == (1 - 1 / MEMORY) * (1 + 1 / MEMORY)
 
@@ -227,4 +221,4 @@ def test_a_line_is_late_by_up_to_a_minute_and_no_more() -> None:
     for late, ahead in (("00:01:00", 0.0), ("00:00:59.500", 60.5)):
         one = reader(timed=True)
         lines = read(one, f"2026-01-01 00:02:00 a\n2026-01-01 {late} b\n".encode())
-        assert lines[1].time == lines[0].time and one.place.ahead == ahead
+        assert lines[1].time == lines[0].time and one.position.ahead == ahead

@@ -145,8 +145,8 @@ def test_an_interrupt_saves_the_state(watch, trained: Path, tmp_path: Path, monk
     assert code == 0 and "lines/s" in err
     model, tokenizer = load_model(trained)
     again = SurpriseReader.load(state, model, tokenizer)
-    assert 0 < len(shown) < 2400 and again.place.time == shown[-1].time
-    assert again.usual.lines == sum(line.bytes > 0 for line in shown)
+    assert 0 < len(shown) < 2400 and again.position.time == shown[-1].time
+    assert again.statistics.lines == sum(line.bytes > 0 for line in shown)
 
 
 def test_an_interrupt_within_a_line_moves_neither_place_nor_state(monkeypatch) -> None:
@@ -164,7 +164,7 @@ def test_an_interrupt_within_a_line_moves_neither_place_nor_state(monkeypatch) -
             one.push(b"second\n")
     other.push(b"first\n")
     assert one.push(b"third\n") == other.push(b"third\n")
-    assert one.place == other.place and one.usual == other.usual
+    assert one.position == other.position and one.statistics == other.statistics
     assert one.state.get_seq_length() == other.state.get_seq_length()
 
 
