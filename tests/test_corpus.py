@@ -88,7 +88,7 @@ def test_one_file_is_open_at_a_time(tmp_path):
         next(documents)
 
 
-def test_missing_paths_are_told_before_anything_is_read(tmp_path):
+def test_missing_paths_are_named_before_anything_is_read(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     for path in (tmp_path / "no.txt", tmp_path / "*.rst"):
         with pytest.raises(LiquidError, match="no such file") as error:
@@ -365,13 +365,13 @@ def test_a_part_that_begins_at_an_event_has_it_once() -> None:
     assert document.part(1, 4).marks == ((0, 1.0), (1, 5.0)) and document.part(1, 4).text == "bcd"
 
 
-def test_an_empty_file_of_a_folder_is_left_out_and_told(tmp_path):
+def test_an_empty_file_of_a_folder_is_left_out_and_named(tmp_path):
     for name, text in (("a.txt", "text"), ("b.txt", ""), ("c.txt", " \n"), ("d.jsonl", "\n")):
         (tmp_path / name).write_text(text)
     for given in (tmp_path, tmp_path / "*"):
-        told = []
-        assert [document.text for document in read_documents(given, left_out=told.append)] == ["text"]
-        assert [Path(name).name for name in told] == ["b.txt", "c.txt", "d.jsonl"]
+        empty = []
+        assert [document.text for document in read_documents(given, left_out=empty.append)] == ["text"]
+        assert [Path(name).name for name in empty] == ["b.txt", "c.txt", "d.jsonl"]
     with pytest.raises(LiquidError, match=r"b\.txt: empty, there is no text"):
         list(read_documents([tmp_path, tmp_path / "b.txt"]))
     (tmp_path / "a.txt").unlink()

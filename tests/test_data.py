@@ -19,7 +19,7 @@ BOS, EOS = 0, 2
 
 
 class Bytes:
-    """Bytes as ids, the simplest tokenizer there is."""
+    """Bytes as ids, the simplest tokenizer."""
 
     bos_token_id, eos_token_id, vocab_size = BOS, EOS, 261
 
@@ -28,7 +28,7 @@ class Bytes:
 
 
 def corpus_of(tokens: int, documents: int = 4) -> TokenCorpus:
-    """A corpus whose ids are all different, but for the `<s>` and `</s>` of its documents."""
+    """A corpus whose ids are all different, except the `<s>` and `</s>` of its documents."""
     starts = np.sort(np.random.default_rng(0).choice(np.arange(1, tokens // 2), documents - 1, False)) * 2
     starts = np.concatenate([[0], starts])
     ids = np.arange(10, tokens + 10, dtype=np.int32)
@@ -49,7 +49,7 @@ def same(one, other):
 # ---- tokenize_documents
 
 
-def test_documents_become_one_stream_with_their_marks():
+def test_documents_become_one_stream():
     corpus = tokenize_documents((Document(text, "a") for text in ("hi", "ñ", "")), Bytes())
     ids = [BOS, ord("h") + 5, ord("i") + 5, EOS, BOS, 0xC3 + 5, 0xB1 + 5, EOS, BOS, EOS]
     assert corpus.tokens.tolist() == ids and corpus.tokens.dtype == np.int32
@@ -244,7 +244,7 @@ def weighted(weights, seed=0):
     return WeightedCorpus(tokenize_documents(documents, Bytes()), weights, seed)
 
 
-def told(ring):
+def documents_of(ring):
     """How often each document is in a ring, by its letter; every one whole."""
     ids, starts, _ = ring.window(0, ring.size)
     found = np.split(ids, np.flatnonzero(starts)[1:])
@@ -256,14 +256,14 @@ def told(ring):
     return letters, np.bincount(letters, minlength=len(ring.corpus.starts)).tolist()
 
 
-def test_documents_are_told_by_their_weight_in_another_order_every_epoch():
+def test_documents_come_by_their_weight_in_a_new_order_every_epoch():
     corpus = weighted([3, 1, 0, 2, 0.25])
-    orders, counts = zip(*(told(corpus.ring(epoch)) for epoch in range(200)), strict=True)
+    orders, counts = zip(*(documents_of(corpus.ring(epoch)) for epoch in range(200)), strict=True)
     assert all(count[:4] == [3, 1, 0, 2] for count in counts)
     assert 0.15 < np.mean([count[4] for count in counts]) < 0.35
     assert len({tuple(order) for order in orders}) > 50
-    assert told(corpus.ring(7)) == told(weighted([3, 1, 0, 2, 0.25]).ring(7))
-    assert told(corpus.ring(7)) != told(weighted([3, 1, 0, 2, 0.25], seed=1).ring(7))
+    assert documents_of(corpus.ring(7)) == documents_of(weighted([3, 1, 0, 2, 0.25]).ring(7))
+    assert documents_of(corpus.ring(7)) != documents_of(weighted([3, 1, 0, 2, 0.25], seed=1).ring(7))
 
 
 @pytest.mark.parametrize(("begin", "count"), [(0, 1), (3, 50), (20, 7), (41, 200), (-5, 9), (10**6, 30)])
@@ -296,15 +296,15 @@ def test_weights_under_one_never_leave_an_epoch_too_short_for_a_batch(weights):
 
 
 def test_weights_under_one_keep_their_proportions():
-    """Documents of three lengths told 1 : 2 : 4, though most epochs are drawn too short at first."""
+    """Documents of three lengths come 1 : 2 : 4, although the first draw of most epochs is too short."""
     starts = np.array([0, 10, 30])
     corpus = WeightedCorpus(TokenCorpus(np.arange(60, dtype=np.int32), starts, 60), [0.05, 0.1, 0.2])
-    told = np.zeros(3)
+    counts = np.zeros(3)
     for epoch in range(3000):
         ring = corpus.ring(epoch, 41)
         begins = ring.ends - np.diff(ring.ends, prepend=0) + ring.shift
-        told += np.bincount(np.searchsorted(starts, begins), minlength=3)
-    assert np.allclose(told / told[0], [1, 2, 4], rtol=0.1)
+        counts += np.bincount(np.searchsorted(starts, begins), minlength=3)
+    assert np.allclose(counts / counts[0], [1, 2, 4], rtol=0.1)
 
 
 def test_a_text_too_short_for_a_batch_is_refused_at_once_whatever_its_weights():

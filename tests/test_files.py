@@ -77,7 +77,7 @@ def fill(text: str):
     return write
 
 
-def told(folder: Path) -> str:
+def content(folder: Path) -> str:
     """The version of a folder, which is whole."""
     verify(folder)
     (version,) = {(folder / name).read_text() for name in NAMES}
@@ -100,7 +100,7 @@ def test_a_folder_is_the_old_or_the_new_one_wherever_its_writing_stops(
         if not dead:  # no folder is missing then even for a moment after
             assert folder.is_dir()
         recover_all(tmp_path)
-        seen.add(told(folder))
+        seen.add(content(folder))
         assert os.listdir(tmp_path) == ["model"]
     else:
         raise AssertionError("the writing never ends")
@@ -122,7 +122,7 @@ def test_a_model_that_is_merged_is_whole_or_none(tmp_path: Path, dead: bool) -> 
         if version is not None:
             assert {(tmp_path / name).read_text() for name in NAMES} == {version}
         if (tmp_path / files.MANIFEST).exists():
-            assert told(tmp_path) == version
+            assert content(tmp_path) == version
         seen.add(version)
         assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
     else:
@@ -139,7 +139,7 @@ def test_a_folder_that_is_removed_does_not_come_back_by_halves(tmp_path: Path) -
             remove_folder(tmp_path / "model")
             break
         recover_all(tmp_path)
-        seen.add(told(tmp_path / "model") if os.listdir(tmp_path) else None)
+        seen.add(content(tmp_path / "model") if os.listdir(tmp_path) else None)
     assert len(seen) == 2 and not os.listdir(tmp_path)
 
 
@@ -196,10 +196,10 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "disk" / "model").mkdir()
     (tmp_path / "model").symlink_to("disk/model")
     write_folder(tmp_path / "model", fill("new"))
-    assert (tmp_path / "model").is_symlink() and told(tmp_path / "disk" / "model") == "new"
+    assert (tmp_path / "model").is_symlink() and content(tmp_path / "disk" / "model") == "new"
     (tmp_path / "weights").symlink_to("disk/weights")
     merge_into(tmp_path, fill("merged"), seal="config.json")
-    assert (tmp_path / "weights").is_symlink() and told(tmp_path) == "merged"
+    assert (tmp_path / "weights").is_symlink() and content(tmp_path) == "merged"
     (tmp_path / "round").symlink_to("round")
     with pytest.raises(LiquidError, match=r"cannot write .*round"):
         write_text(tmp_path / "round", "x")
@@ -253,7 +253,7 @@ def test_what_another_process_is_making_is_left_to_it(tmp_path: Path) -> None:
         fill("mine")(part)
 
     write_folder(tmp_path / "model", meanwhile)
-    assert told(tmp_path / "model") == "mine"
+    assert content(tmp_path / "model") == "mine"
     assert os.listdir(tmp_path) == ["model"]
 
 
@@ -301,4 +301,4 @@ def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
     (tmp_path / name).unlink()
     for version in ("old", "new"):
         write_folder(tmp_path / name, fill(version))
-    assert os.listdir(tmp_path) == [name] and told(tmp_path / name) == "new"
+    assert os.listdir(tmp_path) == [name] and content(tmp_path / name) == "new"

@@ -58,7 +58,7 @@ def test_names() -> None:
     named = parse_name("hf:a/b?split=validation&column=story&config=en&first=7&stream=1")
     assert named == DatasetName("a/b", "validation", "story", "en", 7, stream=True)
     for wrong in ("hf:a?splt=x", "hf:a?first=x", "hf:a?first=0", "hf:a?stream="):
-        with pytest.raises(LiquidError, match=r"after \? come"):
+        with pytest.raises(LiquidError, match=r"options after \? are"):
             read_documents(wrong)
 
 

@@ -30,6 +30,14 @@ def test_the_import_alone_loads_nothing_heavy() -> None:
     assert run(f"import sys, liquidlm; print([name for name in {heavy} if name in sys.modules])") == "[]\n"
 
 
+def test_text_is_read_without_anything_heavy() -> None:
+    heavy = ("torch", "transformers", "tokenizers", "numpy")
+    program = (
+        "import sys; from liquidlm.text import builtin, clocks, corpus, event_files, held_out, hub, utf8"
+    )
+    assert run(f"{program}; print([name for name in {heavy} if name in sys.modules])") == "[]\n"
+
+
 def test_every_public_name_is_there_for_people_and_for_type_checkers() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     (typed,) = (node for node in tree.body if isinstance(node, ast.If))

@@ -1,4 +1,4 @@
-"""The text that every Python carries ▶ documents: real English that needs no download."""
+"""The built-in text: the documentation inside Python, real English that needs no download."""
 
 import ast
 import sysconfig
@@ -11,40 +11,45 @@ from .corpus import Document
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
-BUILTIN_SHORTEST = 200  # characters; a shorter docstring collection is a heading, not a document
-BUILTIN_LEAST = 100_000  # characters; with less there is nothing to learn from
-# Tests, demos, other people's packages; pydoc_data holds the topics, which are read by themselves.
-BUILTIN_SKIPPED = {"test", "tests", "idlelib", "turtledemo", "site-packages", "dist-packages", "pydoc_data"}
+MIN_CHARACTERS = 200
+"""Characters of a document, at least; shorter ones are headings."""
+MIN_TOTAL = 100_000
+"""Characters of all documents, at least; with fewer there is too little to learn from."""
+SKIPPED = {"test", "tests", "idlelib", "turtledemo", "site-packages", "dist-packages", "pydoc_data"}
+"""Folders that are left out: tests, demos, installed packages, and the topics, which are read separately."""
 
 
 def builtin_documents() -> Iterator[Document]:
-    """Real English that needs no download: the documentation inside this Python (about 2 MB).
+    """The documentation inside this Python, about 2 MB of English.
 
-    First the language reference of ``help()`` (`pydoc_data`, a document per topic), then the docstrings of
-    the standard library, a document per module: each docstring in the order of the source, under the name
-    of what it describes. The sources are parsed, never imported. Tests, demos, installed packages and
-    documents shorter than 200 characters are left out. The text depends on the version of Python.
+    First the language reference of ``help()``, a document per topic. Then the docstrings of the standard
+    library, a document per module: each docstring under the name of what it describes, in the order of the
+    source. The sources are parsed, not imported. Tests, demos, installed packages and documents under 200
+    characters are left out. The text depends on the version of Python.
 
     Raises:
-        LiquidError: less than 100 KB was found (some distributions strip sources and topics).
+        LiquidError: less than 100 KB was found. Some distributions leave out sources and topics.
     """
-    documents = [d for d in [*_topics(), *_module_docstrings()] if len(d.text) >= BUILTIN_SHORTEST]
+    documents = [d for d in [*_topics(), *_module_docstrings()] if len(d.text) >= MIN_CHARACTERS]
     found = sum(len(document.text) for document in documents)
-    if found < BUILTIN_LEAST:
+    if found < MIN_TOTAL:
         raise LiquidError(
-            f"this Python carries only {found:,} characters of documentation, too little to train on;"
+            f"this Python has only {found:,} characters of documentation, too little to train on;"
             " give your own text files, or use a Python installed with its standard library's sources"
         )
     return iter(documents)
 
 
 def _topics() -> Iterator[Document]:
+    """The topics of ``help()``, the longest first.
+
+    Many topics are sections of longer ones. A topic is left out if half of its paragraphs were there before,
+    because the same text must not be in the training text and in the held-out text.
+    """
     try:
         from pydoc_data.topics import topics
-    except ImportError:  # Debian keeps it in a package of its own
+    except ImportError:  # in a separate package on Debian
         return
-    # Many topics are sections of longer ones. Longest first, and what is already there is passed over:
-    # the same text must not stand in the training and the validation part.
     seen: set[str] = set()
     for name, text in sorted(topics.items(), key=lambda item: (-len(item[1]), item[0])):
         paragraphs = {" ".join(paragraph.split()) for paragraph in text.split("\n\n")}
@@ -54,12 +59,13 @@ def _topics() -> Iterator[Document]:
 
 
 def _module_docstrings() -> Iterator[Document]:
+    """The docstrings of each module of the standard library."""
     root = Path(sysconfig.get_path("stdlib"))
     for file in sorted(root.rglob("*.py")):
         relative = file.relative_to(root)
-        if BUILTIN_SKIPPED.isdisjoint(relative.parts):
+        if SKIPPED.isdisjoint(relative.parts):
             try:
-                with warnings.catch_warnings(action="ignore"):  # invalid escapes are not our concern
+                with warnings.catch_warnings(action="ignore"):  # about invalid escapes
                     module = ast.parse(file.read_bytes())
             except (OSError, SyntaxError, ValueError):
                 continue

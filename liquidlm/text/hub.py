@@ -12,14 +12,16 @@ PREFIX = "hf:"
 
 
 class DatasetName(NamedTuple):
-    """What `hf:NAME?…` says.
+    """The parts of `hf:NAME?…`.
 
     Attributes:
-        name: an id on the hub; or a folder that `save_to_disk` wrote or that holds data files (Parquet,
-            Arrow, JSON, CSV, text).
-        split, column, config: of the data set; "train", "text" and its only one by default.
-        first: take no more documents than these.
-        stream: read over the network as it is needed, and keep nothing of it on disk.
+        name: an id on the hub; or a folder that `save_to_disk` wrote, or one with data files (Parquet, Arrow,
+            JSON, CSV, text).
+        split: the split to read.
+        column: the column with the text.
+        config: the configuration, if the data set has several.
+        first: read only the first N documents.
+        stream: read over the network while training, and keep nothing on disk.
     """
 
     name: str
@@ -31,7 +33,14 @@ class DatasetName(NamedTuple):
 
 
 def parse_name(path: str) -> DatasetName:
-    """LiquidError for an option that there is not, or is no number where it should be."""
+    """Parse `hf:NAME?…`.
+
+    >>> parse_name("hf:roneneldan/TinyStories?split=validation&first=1000").first
+    1000
+
+    Raises:
+        LiquidError: an option is unknown, or is not a number where it must be one.
+    """
     name, _, query = path.removeprefix(PREFIX).partition("?")
     options: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     known = DatasetName._fields[1:]
@@ -44,16 +53,17 @@ def parse_name(path: str) -> DatasetName:
         return DatasetName(name, **{**options, "stream": bool(options.get("stream", 0))})
     except (TypeError, ValueError) as error:
         raise LiquidError(
-            f"{path}: after ? come {', '.join(known)}, as in hf:NAME?split=train&first=1000; first and stream"
-            " are numbers"
+            f"{path}: the options after ? are {', '.join(known)}, as in hf:NAME?split=train&first=1000;"
+            " first and stream are numbers"
         ) from error
 
 
 def dataset_texts(path: str) -> Iterator[str]:
-    """The texts of a data set, one after the other; no code of the data set's is run.
+    """The texts of a data set, one after the other. No code of the data set is run.
 
     Raises:
-        LiquidError: the package `datasets` is not there, no such data set or split, no column of text.
+        LiquidError: the package `datasets` is not installed, the data set, split or column does not exist, or
+            the column is not text.
     """
     given = parse_name(path)
     try:
@@ -75,7 +85,7 @@ def dataset_texts(path: str) -> Iterator[str]:
         raise
     except KeyError as error:
         raise LiquidError(
-            f"{path}: there is no {error} in this data set; name it with column= or split="
+            f"{path}: there is no {error} in this data set; choose another with column= or split="
         ) from error
-    except Exception as error:  # whatever network, hub and formats may answer
+    except Exception as error:  # network, hub and formats have many errors
         raise LiquidError(f"{path} cannot be read: {first_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Tokens of a large corpus in a file, kept under the hash of what they were made of."""
+"""The tokens of a large text in a file, found again by the hash of the text and the tokenizer."""
 
 import hashlib
 import json
@@ -25,7 +25,15 @@ FOLDER = "LIQUIDLM_CACHE"
 
 
 class TokenFile:
-    """Ids, or times, in a file, of which only what is asked for comes into memory."""
+    """An array of ids or times in a file. Only the parts that are read come into memory.
+
+    Args:
+        file: the numbers, without a header.
+        dtype: their type.
+
+    Attributes:
+        size: how many there are.
+    """
 
     def __init__(self, file: Path, dtype: np.dtype):
         self.file, self.dtype = file, dtype
@@ -42,14 +50,17 @@ def cached_tokens(
     documents: Callable[[], Iterable[Document]],
     tokenizer: LEDTokenizerWrapper,
 ) -> TokenCorpus:
-    """The corpus of `documents`, from the cache or made there.
+    """The corpus of `documents`, from the cache; it is tokenized and written there first if it is missing.
+
+    A second process that needs the same text waits until the first has written it.
 
     Args:
-        digest: of the documents' text; see `corpus.survey`.
-        documents: reads them, in parts; called only if the cache lacks them.
+        digest: identifies the documents' text; see `held_out.survey`.
+        documents: reads the documents, in parts. Called only if the cache does not have them.
+        tokenizer: makes the tokens.
 
     Raises:
-        LiquidError: the cache cannot be written, or documents that cannot be read.
+        LiquidError: the cache cannot be written or is damaged, or the documents cannot be read.
     """
     folder = cache_folder() / "tokens" / _key(digest, tokenizer)
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32)
@@ -66,7 +77,7 @@ def cached_tokens(
 
     if not folder.exists():
         with _one_at_a_time(folder):
-            if not folder.exists():  # nobody has made it meanwhile
+            if not folder.exists():  # no other process wrote it in the meantime
                 write_folder(folder, fill)
     try:
         facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
@@ -76,20 +87,20 @@ def cached_tokens(
             raise ValueError("tokens.bin or times.bin has another size")
         starts = np.load(folder / "starts.npy")
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise LiquidError(f"{folder} is damaged ({error}): delete it, and it is made again") from error
+        raise LiquidError(f"{folder} is damaged ({error}); delete it, and it is made again") from error
     return TokenCorpus(tokens, starts, facts["text_bytes"], times, facts.get("events", 0))
 
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait for whoever else makes the same folder; the lock of one that was killed is free."""
+    """Hold the lock of a folder. The system frees the lock of a process that was killed."""
     locks = cache_folder() / "locks"
     make_folder(locks)
     lock = FileLock(locks / folder.name)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        Console(stderr=True).print("waiting for another process, which tokenizes the same text")
+        Console(stderr=True).print("waiting for another process that tokenizes the same text")
         lock.acquire()
     except OSError as error:
         raise cannot_write(folder, error) from error
