@@ -45,7 +45,7 @@ from benchmarks.service_log import KINDS, Entry, service_log
 from liquidlm import LiquidTextGenerationModel
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.surprise import Line, SurpriseReader
-from liquidlm.runtime.files import write_folder
+from liquidlm.runtime.folders import write_folder
 from liquidlm.training.loop import train
 from liquidlm.training.settings import TrainSettings
 

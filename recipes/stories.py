@@ -24,7 +24,7 @@ from liquidlm.inference.generate import Sampling, read, write
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.model.language_model import LiquidTextGenerationModel
 from liquidlm.pretrained import STORIES
-from liquidlm.runtime.files import write_folder
+from liquidlm.runtime.folders import write_folder
 from liquidlm.text.corpus import read_documents
 from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper

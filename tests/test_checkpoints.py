@@ -12,7 +12,8 @@ from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
 from liquidlm.inference.checkpoints import checkpoints, newest_whole
 from liquidlm.inference.saving import load_model
-from liquidlm.runtime.files import MANIFEST, merge_into, verify, write_folder
+from liquidlm.runtime.checksums import MANIFEST, verify
+from liquidlm.runtime.folders import merge_into, write_folder
 from liquidlm.training.loop import resume, train
 from liquidlm.training.text import prepare
 from liquidlm.training.trainer import Trainer

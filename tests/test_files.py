@@ -11,18 +11,10 @@ from pathlib import Path
 import pytest
 
 from liquidlm.errors import LiquidError
-from liquidlm.runtime import files
-from liquidlm.runtime.files import (
-    merge_into,
-    probe,
-    recover,
-    recover_all,
-    remove_folder,
-    verify,
-    write_file,
-    write_folder,
-    write_text,
-)
+from liquidlm.runtime import checksums
+from liquidlm.runtime.checksums import verify
+from liquidlm.runtime.files import probe, write_file, write_text
+from liquidlm.runtime.folders import merge_into, recover, recover_all, remove_folder, write_folder
 
 CALLS = ("open", "close", "mkdir", "rmdir", "rename", "replace", "unlink", "fsync", "chmod", "listdir")
 """What changes a disk, or comes between two changes."""
@@ -121,7 +113,7 @@ def test_a_model_that_is_merged_is_whole_or_none(tmp_path: Path, dead: bool) -> 
         version = sealed.read_text() if sealed.exists() else None
         if version is not None:
             assert {(tmp_path / name).read_text() for name in NAMES} == {version}
-        if (tmp_path / files.MANIFEST).exists():
+        if (tmp_path / checksums.MANIFEST).exists():
             assert content(tmp_path) == version
         seen.add(version)
         assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]

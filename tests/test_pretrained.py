@@ -14,7 +14,7 @@ import torch
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.saving import load_model
 from liquidlm.pretrained import STORIES, shipped_models
-from liquidlm.runtime.files import verify
+from liquidlm.runtime.checksums import verify
 from recipes.stories import PROMPTS, sample
 
 

@@ -108,7 +108,7 @@ def test_what_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
 def test_ctrl_c_while_it_starts_is_quiet() -> None:
-    """Sent while the package is imported; `-v` prints the modules as they come."""
+    """Sent while the package is imported; Python prints each module when it is loaded."""
     words = [sys.executable, "-X", "importtime", "-m", "liquidlm", "eval", "stories", "-"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from liquidlm import LEDTokenizerWrapper
-from liquidlm.runtime.files import verify
+from liquidlm.runtime.checksums import verify
 from liquidlm.text.corpus import Document
 from liquidlm.text.token_cache import FOLDER, cached_tokens
 

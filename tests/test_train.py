@@ -23,7 +23,8 @@ from liquidlm.inference.checkpoints import checkpoints
 from liquidlm.inference.saving import load_model
 from liquidlm.model.block import LiquidBlock
 from liquidlm.model.language_model import LiquidTextGenerationModel
-from liquidlm.runtime.files import remove_folder, verify
+from liquidlm.runtime.checksums import verify
+from liquidlm.runtime.folders import remove_folder
 from liquidlm.text.builtin import builtin_documents
 from liquidlm.text.corpus import Document
 from liquidlm.training import loop as training

@@ -24,7 +24,7 @@ from liquidlm.inference.surprise import (
     Line,
     SurpriseReader,
 )
-from liquidlm.runtime.files import write_folder
+from liquidlm.runtime.folders import write_folder
 from liquidlm.training.loop import train
 from liquidlm.training.settings import TrainSettings
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import LiquidError
-from ..runtime.files import verify
+from ..runtime.checksums import verify
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

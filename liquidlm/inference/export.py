@@ -17,7 +17,7 @@ from ..errors import LiquidError
 from ..model.language_model import LiquidTextGenerationModel
 from ..model.step import LiquidStep
 from ..nn.events import LONGEST
-from ..runtime.files import write_folder
+from ..runtime.folders import write_folder
 from ..text.tokenizer import LEDTokenizerWrapper
 
 GRAPH = "step.onnx"

@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 from ..errors import LiquidError, first_line
 from ..model.language_model import LiquidTextGenerationModel
 from ..pretrained import shipped_models
-from ..runtime.files import MANIFEST, verify
+from ..runtime.checksums import MANIFEST, verify
 from ..text.tokenizer import LEDTokenizerWrapper
 from .checkpoints import checkpoints, newest_whole
 

@@ -14,7 +14,8 @@ from platformdirs import user_cache_path
 from rich.console import Console
 
 from ..errors import LiquidError
-from ..runtime.files import cannot_write, make_folder, write_folder
+from ..runtime.folders import make_folder, write_folder
+from ..runtime.write_errors import cannot_write
 from .corpus import Document
 from .token_corpus import TokenCorpus
 from .tokenization import TokenSink

@@ -14,7 +14,7 @@ from ..errors import LiquidError, first_line, is_out_of_memory
 from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole, step_of
 from ..inference.evaluate import Evaluation
 from ..inference.saving import save_model
-from ..runtime.files import merge_into
+from ..runtime.folders import merge_into
 from ..runtime.signals import stop_signals
 from .processes import Processes, processes
 from .progress import Report, Silence

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor
 
 from ..errors import LiquidError
-from ..runtime.files import cannot_write, write_file, write_text
+from ..runtime.files import write_file, write_text
+from ..runtime.write_errors import cannot_write
 from .run_folder import CURVE
 
 if TYPE_CHECKING:

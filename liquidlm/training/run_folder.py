@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from ..errors import LiquidError
 from ..inference.checkpoints import checkpoints
 from ..model.config import STUB
-from ..runtime.files import cannot_write, make_folder, recover, recover_all
+from ..runtime.folders import make_folder, recover, recover_all
+from ..runtime.write_errors import cannot_write
 
 LOCK = ".liquidlm.lock"
 """In a folder without checkpoints it says beside that what is there is a run's."""

@@ -17,7 +17,8 @@ from ..inference.evaluate import Evaluation, evaluate
 from ..inference.saving import save_model
 from ..model.config import LiquidConfig
 from ..model.language_model import LiquidTextGenerationModel
-from ..runtime.files import is_whole, remove_folder, verify, write_folder
+from ..runtime.checksums import is_whole, verify
+from ..runtime.folders import remove_folder, write_folder
 from ..runtime.precision import autocast, bf16_is_faster
 from ..text.batches import IGNORED, StreamBatches
 from ..text.token_corpus import TokenCorpus
