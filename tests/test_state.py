@@ -66,7 +66,7 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
     path = tmp_path / "state"
     cache().save(path)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
-    with pytest.raises(LiquidError, match="no readable liquid state"):
+    with pytest.raises(LiquidError, match="not a readable liquid state"):
         LiquidCache.load(path, 2)
 
 
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
 def test_another_file_is_refused(tmp_path, header):
     path = tmp_path / "state"
     save_file(cache().tensors(), path, header and {"liquid_state": header})
-    with pytest.raises(LiquidError, match="no readable liquid state"):
+    with pytest.raises(LiquidError, match="not a readable liquid state"):
         LiquidCache.load(path, 2)
     with pytest.raises(LiquidError, match="no such file"):
         LiquidCache.load(tmp_path / "absent", 2)

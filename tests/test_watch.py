@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(watch, trained: Path, tmp_path: Path) -> None:
         code, out, err = watch(trained, *options, stdin=data)
         assert code == 2 and said in err and err.count("\n") == 1 and not out
     state.write_bytes(state.read_bytes()[:-100])
-    assert "no readable liquid state" in watch(trained, "--state", state, stdin=data)[2]
+    assert "not a readable liquid state" in watch(trained, "--state", state, stdin=data)[2]
     model, tokenizer = load_model(trained)
     reader = SurpriseReader(model, tokenizer)
     reader.push(data)

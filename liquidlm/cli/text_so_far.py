@@ -89,7 +89,7 @@ def begin_text(
         pending = [TimedToken(int(token), time) for token, time in itertools.zip_longest(tokens, times)]
         return TextSoFar(state, [int(token) for token in recent]), pending
     except (TypeError, ValueError) as error:
-        raise LiquidError(f"{load_state} is no readable liquid state (damaged)") from error
+        raise LiquidError(f"{load_state} is not a readable liquid state (damaged)") from error
 
 
 def say(text: str) -> None:

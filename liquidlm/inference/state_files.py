@@ -86,7 +86,7 @@ def check_place(path: Path, writer: str) -> None:
             found = _writer(json.loads((file.metadata() or {})["liquid_state"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise LiquidError(
-            f"{path} is no readable liquid state, and would be lost: choose another file, or delete it"
+            f"{path} is not a readable liquid state, and would be lost: choose another file, or delete it"
         ) from error
     if found not in (writer, None):
         raise LiquidError(f"{path} is {WRITERS[found]}; it would be lost: choose another file")

@@ -167,7 +167,7 @@ class SurpriseReader:
             watched = json.loads(metadata["watched"])
             position, statistics = LogPosition(**watched["place"]), ScoreStatistics(**watched["usual"])
         except (KeyError, TypeError, ValueError) as error:
-            raise LiquidError(f"{path} is no readable liquid state (damaged)") from error
+            raise LiquidError(f"{path} is not a readable liquid state (damaged)") from error
         return cls(model, tokenizer, state, position, statistics, threshold=threshold)
 
     def _read(self, parts: Sequence[LinePart]) -> list[Line]:

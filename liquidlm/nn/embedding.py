@@ -1,4 +1,4 @@
-"""The embedding stage: token ids ▶ continuous, reduced and evolved vectors."""
+"""The embedding stage: token ids ▶ embeddings ▶ reduced by a flow ▶ evolved by an ODE."""
 
 from dataclasses import dataclass
 
@@ -16,21 +16,21 @@ from .flows import OptimizedFlowDimensionalityReduction, flow_loss, sampled_flow
 from .ode import ODEFunc, check_method, integrate
 
 RANDOM_IDS = 256
-"""Random ids of the vocabulary that `with_random_ids` adds to those of a batch."""
+"""How many random ids `with_random_ids` adds to the ids of a batch."""
 
 FIRST_GAIN = 0.1
-"""Scale of x at the start: the residual stream of an untrained model is soon the blocks' own."""
+"""The initial gain: it keeps x small compared with what the blocks add."""
 
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """What the embedding stage makes of a batch: a vector per distinct id, and where each token's is.
+    """The result of the embedding stage: one vector per distinct id, and the row of each token.
 
     Attributes:
         table: (N, H) x of each distinct id.
         index: (B, T) the row of each token in the table.
-        log_det: (B, T) log |det| of the flow, 0 where padded; None if a folded table was used.
-        flow_loss: the flow's training term, if it was asked for.
+        log_det: (B, T) log|det| of the flow, 0 where padded; None if a folded table was used.
+        flow_loss: the training term of the flow, if requested.
     """
 
     table: Float[Tensor, "n h"]
@@ -39,30 +39,44 @@ class TokenVectors:
     flow_loss: Float[Tensor, ""] | None = None
 
     def x(self, part: slice = slice(None)) -> Float[Tensor, "b t h"]:
-        """The vectors of the tokens at these positions."""
+        """x (B, T, H) of the tokens at the given positions; without `part`, of all."""
         return F.embedding(self.index[:, part], self.table)
 
 
 class OptimizedLiquidEmbeddingMFR(nn.Module):
-    """ids ▶ embedding (V×E) ▶ flow E→Z ▶ w_e: Z→H ▶ ODEFunc over t_span ▶ gain ⊙ · = x (H).
+    """Token ids ▶ vectors x that the blocks read.
 
-    The result depends on the token alone: it is computed once for each distinct id of a batch and
-    gathered, and at inference the whole stage folds into one V×H table (`fold`). At the start the ODE's
-    result has coordinates of unit scale for the default t_span, and the gain, learned per coordinate, makes
-    them small beside what the blocks add.
+        ids ▶ embedding (V×E) ▶ flow E→Z ▶ w_e: Z→H ▶ ODEFunc over t_span ▶ gain ⊙ · = x (H)
+
+    x depends on the token alone. It is computed once per distinct id of a batch. For inference the whole
+    stage folds into one V×H table (`fold`). At the start the coordinates of the ODE's result have unit scale
+    for the default t_span. The gain, learned per coordinate, makes them small compared with what the blocks
+    add.
+
+    Sources: `OptimizedFlowDimensionalityReduction` and `ODEFunc`.
 
     Args:
         vocab_size: V.
         embedding_dim: E ≥ 2.
         latent_dim: Z, 1 ≤ Z ≤ E.
         hidden_size: H.
-        flow_hidden_dim: width of the nets in the flow's couplings.
-        num_flows: number of mixings and couplings of the flow.
+        flow_hidden_dim: the width of the nets of the flow.
+        num_flows: the number of mixings and couplings of the flow.
         decay_factor, adaptive_factor: δ and κ of `ODEFunc`.
-        method: ODE method, see `integrate`.
+        method: the ODE solver, see `integrate`.
 
     Raises:
-        LiquidError: sizes out of these ranges.
+        LiquidError: a size out of these ranges, or an unknown method.
+
+    Example:
+        The folded table gives the same vectors as the stage itself.
+
+        >>> stage = OptimizedLiquidEmbeddingMFR(vocab_size=20, embedding_dim=8, latent_dim=4, hidden_size=6)
+        >>> ids = torch.tensor([[3, 7, 3]])
+        >>> x, log_det = stage(ids)
+        >>> x.shape, log_det.shape
+        (torch.Size([1, 3, 6]), torch.Size([1, 3]))
+        >>> torch.testing.assert_close(stage.fold()[ids], x)
     """
 
     def __init__(
@@ -94,7 +108,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
 
     @property
     def vocab_size(self) -> int:
-        """V, that of the table."""
+        """V, the number of rows of the table."""
         return self.embedding.num_embeddings
 
     def forward(
@@ -108,13 +122,13 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         tuple[Float[Tensor, "b t h"], Float[Tensor, "b t"]]
         | tuple[Float[Tensor, "b t h"], Float[Tensor, "b t"], Float[Tensor, ""]]
     ):
-        """x (B,T,H) and log|det| of the flow (B,T), both 0 where the mask is.
+        """x (B, T, H) and log|det| of the flow (B, T), both 0 where padded.
 
         Args:
-            input_ids: token ids (B,T), in 0…V−1.
-            attention_mask: (B,T), 0 at padding; None: no padding.
-            t_span: times of the ODE, 1-D; None: five from 0 to 1.
-            return_flow_loss: the third result is `flow_loss(input_ids)`, without running the flow again.
+            input_ids: (B, T) token ids, in 0…V−1.
+            attention_mask: (B, T), 0 at padding; None: no padding.
+            t_span: (n,) times of the ODE; None: five times from 0 to 1.
+            return_flow_loss: return the training term of the flow as a third result.
 
         Raises:
             LiquidError: an id outside the vocabulary, a mask of another shape, or a bad t_span.
@@ -135,15 +149,15 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         with_flow_loss: bool = False,
         flow_ids: Int[Tensor, "..."] | None = None,
     ) -> TokenVectors:
-        """x of each distinct id of a batch: the caller gathers x part by part, and it never exists whole.
+        """x of each distinct id of a batch. The caller gathers (B, T, H) in parts, to save memory.
 
         Args:
             input_ids, attention_mask, t_span: as for `forward`.
-            with_flow_loss: also compute the flow's training term.
-            flow_ids: the ids that this term is computed from; None: the ids of the batch, without padding.
+            with_flow_loss: also compute the training term of the flow.
+            flow_ids: the ids from which this term is computed; None: the ids of the batch, without padding.
 
         Raises:
-            LiquidError: as `forward`.
+            LiquidError: as for `forward`.
         """
         self._check(input_ids, attention_mask)
         given, extra = input_ids.flatten(), input_ids.new_empty(0)
@@ -164,35 +178,48 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
                     torch.arange(len(ids), device=ids.device) if padding is None else index[~padding].unique()
                 )
             loss = sampled_flow_loss(self.flow, rows, z, log_det, counted)
-        if len(of_flow):  # the blocks do not need the ids of the flow alone
+        if len(of_flow):  # ids that only the flow needs are not evolved
             used, index = index.unique(return_inverse=True)
             z = z[used]
         return TokenVectors(self._evolve(z, t_span), index, log_det_at, loss)
 
     def flow_loss(self, input_ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-        """The flow's training term (`flow_loss` in `flows`) over the distinct ids."""
+        """The training term of the flow (`liquidlm.nn.flows.flow_loss`) for the distinct ids.
+
+        Raises:
+            LiquidError: an id outside the vocabulary.
+        """
         self.check_ids(input_ids)
         rows = self._rows(input_ids.unique())
         return flow_loss(self.flow, rows, *self.flow(rows))
 
     @torch.no_grad()
     def fold(self, t_span: Tensor | None = None, batch_size: int = 1024) -> Float[Tensor, "v h"]:
-        """The stage as one table: row i is x of id i. No gradient; batch_size rows at a time."""
+        """The stage as one table (V, H): row i is x of id i. Without gradient.
+
+        Args:
+            t_span: as for `forward`.
+            batch_size: how many rows are computed at a time.
+        """
         slices = self._whole().split(batch_size)
         return torch.cat([self._evolve(self.flow(rows)[0], t_span) for rows in slices])
 
     def _whole(self) -> Float[Tensor, "v e"]:
-        """The whole table, as the layer gives it: with what an adapter adds, from where it is kept."""
+        """The rows of all ids, by a call of the layer: adapters and offloading are taken into account."""
         device = execution_device(self.embedding) or self.embedding.weight.device
         return self._rows(torch.arange(self.vocab_size, device=device))
 
     def _rows(self, ids: Int[Tensor, " n"]) -> Float[Tensor, "n e"]:
-        """Of these ids, as one sequence: hooks of the layer (NEFTune's noise) look for its length."""
+        """The rows of these ids. One sequence: hooks of the layer (NEFTune) read its length."""
         return self.embedding(ids[None])[0]
 
     @torch.no_grad()
     def round_trip_survival(self, batch_size: int = 1024) -> float:
-        """Share of the ids that embedding ▶ z ▶ inverse(z) ▶ nearest embedding brings back, in 0…1."""
+        """The share of ids, in 0…1, that come back: embedding ▶ z ▶ inverse(z) ▶ nearest embedding.
+
+        Args:
+            batch_size: how many ids are computed at a time.
+        """
         with full_precision(self._whole()) as table:
             squares = table.square().sum(dim=-1)
             survivors = 0
@@ -204,7 +231,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
             return survivors / self.vocab_size
 
     def _evolve(self, z: Float[Tensor, "n z"], t_span: Tensor | None) -> Float[Tensor, "n h"]:
-        """x = gain ⊙ e(t_last) with e(t_first) = w_e(z), in the type of the embedding."""
+        """x = gain ⊙ e(last time) with e(first time) = w_e(z), in the type of the embedding."""
         times = torch.linspace(0, 1, 5) if t_span is None else t_span
         with full_precision(z) as z:
             x = integrate(self.ode, linear(self.w_e, z), times, self.method)
@@ -216,15 +243,15 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         self.check_ids(input_ids)
         if attention_mask is not None and attention_mask.shape != input_ids.shape:
             raise LiquidError(
-                f"attention_mask is {tuple(attention_mask.shape)} and input_ids {tuple(input_ids.shape)}: "
-                "give both of shape (B, T)."
+                f"attention_mask has shape {tuple(attention_mask.shape)} and input_ids"
+                f" {tuple(input_ids.shape)}: give both the shape (B, T)"
             )
 
     def check_ids(self, input_ids: Int[Tensor, "b t"]) -> None:
         """Check that every id is a row of the table.
 
         Raises:
-            LiquidError: not integers of shape (B, T), or an id outside 0…V−1.
+            LiquidError: ids that are not integers of shape (B, T), or an id outside 0…V−1.
         """
         if input_ids.ndim != 2 or input_ids.is_floating_point():
             raise LiquidError(
@@ -242,10 +269,10 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
 
 
 def distinct_ids(ids: Int[Tensor, " n"], anyway: bool) -> tuple[Int[Tensor, " m"], Int[Tensor, " n"]]:
-    """The distinct ids, and the place of each id among them.
+    """The distinct ids, and the index of each id among them.
 
-    In a traced graph sizes must not depend on data: there the ids are returned as they are, repeated ones
-    too, unless `anyway` is true.
+    In a traced graph sizes must not depend on data. There the ids are returned unchanged, repeated ones too,
+    unless `anyway` is true.
     """
     if torch.compiler.is_compiling() and not anyway:
         return ids, torch.arange(len(ids), device=ids.device)
@@ -254,10 +281,10 @@ def distinct_ids(ids: Int[Tensor, " n"], anyway: bool) -> tuple[Int[Tensor, " m"
 
 
 def with_random_ids(ids: Int[Tensor, "..."], vocab_size: int) -> Int[Tensor, " n"]:
-    """The ids and RANDOM_IDS random ids of the vocabulary, for the flow's training term.
+    """The ids and RANDOM_IDS random ids of the vocabulary, for the training term of the flow.
 
-    A model with a tied output layer trains the row of every token, also of tokens that it does not read.
-    The flow must follow these rows too. The same ids always give the same random ids.
+    A model with a tied output layer trains the rows of all tokens in every step, also of tokens that are not
+    in the batch. The flow must follow these rows too. The same ids always give the same random ids.
     """
     draw = torch.Generator("cpu").manual_seed(int(ids.sum()))
     others = torch.randint(vocab_size, (RANDOM_IDS,), generator=draw, device="cpu")

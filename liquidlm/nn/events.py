@@ -1,4 +1,4 @@
-"""When the tokens of a batch happen: all that a layer needs to know of time, padding and documents."""
+"""The tokens of a batch as events in time: what a layer needs to know of time, padding and documents."""
 
 from dataclasses import dataclass, replace
 
@@ -12,22 +12,31 @@ from .padding import PaddingOrder
 from .timestamps import elapsed, in_float64
 
 LONGEST = 1e30
-"""Longer gaps are taken as this long: everything has decayed, and products with a rate stay finite."""
+"""Longer gaps count as this long. Everything has decayed by then, and products with a rate stay finite."""
 
 
 @dataclass(frozen=True)
 class Events:
     """The tokens of a batch as events in time.
 
+    Two durations follow from a gap: `elapsed`, over which a memory leaks, and `duration`, over which a time
+    cell integrates.
+
     Attributes:
-        gap: elapsed time since the event before, over `time_scale`; 0 at a document's start and where padded.
-        start: true where a document starts: an infinite gap, nothing passes it.
-        real: false where padded; None when every position is real. The layers ask that padding stands at the
-            right end: see `reordered`.
-        resets: whether a start cuts off anything at all (it does not at the beginning of a fresh state).
-        last_time: time of each row's last event so far; −∞ in a row that has had none.
-        gap_weight: what a gap of 1 counts for what is remembered, where an event itself counts 1; None: a
-            gap counts as it is, and an event nothing.
+        gap: (B, T) the time since the event before, over `time_scale`; 0 where a document starts or padded.
+        start: (B, T) true where a document starts: nothing of the past passes.
+        real: (B, T) false where padded; None if every position is real. Layers need padding at the right end,
+            see `reordered`.
+        resets: whether a start cuts off a past; false if all starts are at the beginning of a fresh state.
+        last_time: (B,) the time of the last event of each row; −∞ in a row without events.
+        gap_weight: None: a gap counts with its length, and an event takes no time. A number: a gap of 1
+            counts this much, and each event counts 1.
+
+    Example:
+        >>> times, fresh = torch.tensor([[0.0, 2.0, 2.0]]), torch.tensor([-torch.inf], dtype=torch.float64)
+        >>> events = Events.build(times, fresh, length=3)
+        >>> events.gap, events.duration  # an event itself lasts one unit
+        (tensor([[0., 2., 0.]]), tensor([[1., 3., 1.]]))
     """
 
     gap: Float[Tensor, "b t"]
@@ -39,7 +48,7 @@ class Events:
 
     @property
     def elapsed(self) -> Float[Tensor, "b t"]:
-        """Over which a memory leaks."""
+        """(B, T) the time over which a memory leaks: gap, or 1 + gap_weight · gap; 0 where padded."""
         if self.gap_weight is None:
             return self.gap
         elapsed = 1 + self.gap_weight * self.gap
@@ -47,16 +56,17 @@ class Events:
 
     @property
     def duration(self) -> Float[Tensor, "b t"]:
-        """Internal time of a cell per event: what has elapsed, and one unit for the event itself.
+        """(B, T) the time over which a cell integrates: `elapsed` + 1; 0 where padded.
 
-        So tokens at the same time (gap 0) are still integrated, each for its unit.
+        The 1 is for the event itself, so that a token at the same time as the one before (gap 0) still
+        counts.
         """
         duration = self.elapsed + 1
         return duration if self.real is None else duration * self.real
 
     @property
     def segment(self) -> Float[Tensor, "b t"] | None:
-        """Number of the document each token belongs to, 0 for the state's own; None when nothing resets."""
+        """(B, T) the number of each token's document; 0 for that of the state. None if nothing resets."""
         return self.start.cumsum(1).to(self.gap.dtype) if self.resets else None
 
     @classmethod
@@ -72,10 +82,20 @@ class Events:
         real: Bool[Tensor, "b t"] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> "Events":
-        """Events at `timestamps`, or one unit apart (0, 1, 2, …, or on from `last_time`) without them.
+        """Events at `timestamps`.
+
+        Args:
+            timestamps: (B, T) non-decreasing times; None: 0, 1, 2, …, or one unit apart after `last_time`.
+            last_time: (B,) the time of the last event before; −∞ in a row without one.
+            length: T.
+            time_scale: the gap that becomes 1.
+            gap_weight, real: see the attributes.
+            start: (B, T) true where a document starts.
+            dtype: the type of the gaps.
 
         Raises:
-            LiquidError: times that decrease, are NaN or infinite (row and position are named); a wrong shape.
+            LiquidError: times that decrease, are NaN or infinite (the message names row and position), or a
+                wrong shape.
         """
         if timestamps is None:
             first = torch.where(last_time.isneginf(), 0.0, last_time + 1)
@@ -102,18 +122,18 @@ class Events:
         )
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "Events":
-        """The same events elsewhere: accelerate moves what a block is given by this name."""
+        """The same events on another device. accelerate calls this method."""
         parts = {"gap": self.gap, "start": self.start, "real": self.real, "last_time": self.last_time}
         moved = {n: y.to(device, non_blocking=non_blocking) for n, y in parts.items() if y is not None}
         return replace(self, **moved)
 
     def part(self, columns: slice) -> "Events":
-        """Some of the events, in their order."""
+        """The events of the given columns."""
         real = None if self.real is None else self.real[:, columns]
         return replace(self, gap=self.gap[:, columns], start=self.start[:, columns], real=real)
 
     def reordered(self, padding: PaddingOrder) -> "Events":
-        """The same events with padding at the right end."""
+        """The same events, with padding at the right end."""
         real = None if self.real is None else padding.apply(self.real)
         return replace(self, gap=padding.apply(self.gap), start=padding.apply(self.start), real=real)
 
@@ -122,6 +142,6 @@ def _last_real(
     times: Float64[Tensor, "b t"], real: Bool[Tensor, "b t"] | None, last_time: Float64[Tensor, " b"]
 ) -> Float64[Tensor, " b"]:
     if real is None:
-        return times[:, -1].clone()  # a view would keep every time alive, and the caller's own tensor
+        return times[:, -1].clone()  # a view would keep the whole tensor in memory
     last = (real.cumsum(1) * real).argmax(1)
     return torch.where(real.any(1), times.gather(1, last[:, None])[:, 0], last_time)

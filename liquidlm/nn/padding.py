@@ -1,4 +1,4 @@
-"""Padding on either side of a row ▶ padding at the right end, and the way back."""
+"""Moves padding from either side of a row to the right end, and back."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ class PaddingOrder:
 
     The tokens of a row keep their order. The layers read a batch in this order.
 
+    Example:
         >>> padding = PaddingOrder.of(torch.tensor([[0, 0, 1, 1]]))
         >>> moved = padding.apply(torch.tensor([[7, 7, 3, 4]]))
         >>> moved
@@ -43,14 +44,14 @@ class PaddingOrder:
         return x if self.order is None else _gather(x, self.order, 1)
 
     def undo(self, x: Shaped[Tensor, "b *rest"], dim: int = 1) -> Shaped[Tensor, "b *rest"]:
-        """A tensor in this order ▶ the given order, 0 where padded; `dim` is the dimension of positions."""
+        """The inverse of `apply`, with 0 where padded; `dim` is the dimension of the positions."""
         if self.order is None or self.real is None:
             return x
         return _gather(x, self.order.argsort(1), dim) * _along(self.real, x, dim)
 
 
 def _along(positions: Shaped[Tensor, "b t"], x: Tensor, dim: int) -> Tensor:
-    """(B, T) with dimensions of size 1 where x has others than B and `dim`."""
+    """`positions` (B, T), reshaped for broadcasting: B is the first dimension of x, T is dimension `dim`."""
     return positions.reshape([len(x) if i == 0 else x.shape[i] if i == dim else 1 for i in range(x.dim())])
 
 

@@ -1,4 +1,8 @@
-"""What is remembered between calls, constant in size: passed in, handed out, never kept on a module."""
+"""The state: what is remembered between calls. It has a constant size.
+
+A state is passed in and returned, never kept on a module. `LiquidCache` holds the state of a model,
+`CellState` that of one layer. `LiquidCache.save` and `LiquidCache.load` keep it over a restart.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -22,11 +26,11 @@ class CellState(NamedTuple):
     """The state of one layer, one row per sequence.
 
     Attributes:
-        h: state of the time cell.
-        conv: the last inputs of the short convolution.
-        memory: the matrix memories, K×P per head; None in a layer that has none.
-        time: time of the last event; −∞ before the first.
-        past_ids: the last tokens, as `NGramEmbedding` keeps them; in the first layer of a model that has it.
+        h: (B, H) the state of the time cell.
+        conv: (B, W−1, H) the last inputs of the short convolution.
+        memory: (B, N, K, P) the matrix memories of N heads; None in a layer without a memory.
+        time: (B,) the time of the last event; −∞ before the first.
+        past_ids: the last tokens, in the first layer of a model with an `NGramEmbedding`; else None.
     """
 
     h: Float[Tensor, "b h"]
@@ -41,10 +45,11 @@ class CellState(NamedTuple):
         return CellState(*parts)  # pyright: ignore[reportArgumentType]
 
     def detach(self) -> "CellState":
+        """The same state, without gradient."""
         return self.map(Tensor.detach)
 
     def beside(self, other: Tensor) -> "CellState":
-        """The state on the device and in the floating type of a tensor; times stay float64."""
+        """The state on the device and in the floating-point type of `other`; times stay float64."""
         made = self.map(lambda part: part.to(other.device, other.dtype if part.is_floating_point() else None))
         return made._replace(time=self.time.to(other.device))
 
@@ -52,11 +57,11 @@ class CellState(NamedTuple):
         """This state on the device and in the type of a fresh state.
 
         Args:
-            fresh: the state before the first event, of the layer that goes on from this one.
-            whose: what this state belongs to, for the message.
+            fresh: the state before the first event, of the layer that continues from this state.
+            whose: the owner of this state, for the message.
 
         Raises:
-            LiquidError: a tensor has another shape than in the fresh state, or only one of them has it.
+            LiquidError: a tensor has another shape than in `fresh`, or is missing in one of the two.
         """
         for name, part, own in zip(self._fields, self, fresh, strict=True):
             shape, wanted = (None if one is None else tuple(one.shape) for one in (part, own))
@@ -68,16 +73,21 @@ class CellState(NamedTuple):
         return self.beside(fresh.h)
 
     def moving(self) -> dict[str, Tensor]:
-        """What an event changes beside the time, by name."""
+        """The tensors that an event changes, by name, without the time."""
         return {name: part for name, part in self._asdict().items() if name != "time" and part is not None}
 
     def moved(self, parts: Iterable[Tensor]) -> "CellState":
-        """The state with these in place of what `moving` has, in its order."""
+        """The state with new tensors in place of those of `moving`, in the same order."""
         return self._replace(**dict(zip(self.moving(), parts, strict=True)))
 
 
 class LiquidStateLayer(LinearAttentionLayer, CacheLayerMixin):
-    """A layer's `CellState` as transformers' caches hold it. `state` is None before the first token."""
+    """The `CellState` of one layer, in the form that caches of transformers hold.
+
+    Attributes:
+        state: None before the first token.
+        seen: how many positions were read.
+    """
 
     _layer_type = "liquid"
     is_compileable = False
@@ -93,34 +103,48 @@ class LiquidStateLayer(LinearAttentionLayer, CacheLayerMixin):
         """Nothing to prepare: the model writes the first state."""
 
     def update(self, *args, **kwargs):
-        raise TypeError("a liquid layer has no keys and values; its state is written by the model's forward")
+        """Not supported: there are no keys and values.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a liquid layer has no keys and values: the model's forward writes its state")
 
     def store(self, state: CellState, tokens: int) -> None:
-        """Replace the state after `tokens` more positions."""
+        """Replace the state, after `tokens` more positions."""
         self.state = state
         self.seen += tokens
         self.has_previous_state[0] = True
         self.is_initialized = True
 
     def get_seq_length(self) -> int:
+        """How many positions were read."""
         return self.seen
 
     def get_max_length(self) -> int:
+        """−1: there is no limit."""
         return -1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """The length and offset of an attention mask over all tokens read and `query_length` new ones."""
         return self.seen + query_length, 0
 
     @property
     def is_croppable(self) -> bool:
-        """A recurrent state cannot be taken back to an earlier token."""
+        """False: a recurrent state cannot return to an earlier token."""
         return False
 
     def crop(self, tokens_to_remove: int) -> None:
+        """Does nothing for 0 tokens.
+
+        Raises:
+            LiquidError: another number of tokens.
+        """
         if tokens_to_remove != 0:
             raise LiquidError("a liquid state cannot be cropped: keep a copy of the earlier state")
 
     def reset(self) -> None:
+        """Forget everything: the state before the first token."""
         self.state, self.seen, self.is_initialized = None, 0, False
         self.has_previous_state[0] = False
 
@@ -129,48 +153,72 @@ class LiquidStateLayer(LinearAttentionLayer, CacheLayerMixin):
             self.state = self.state.map(lambda part: part.index_select(0, rows.to(part.device)))
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Take these rows, in this order, for beam search."""
         self._select(beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows, in this order."""
         self._select(indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row `repeats` times."""
         if self.state is not None:
             self.state = self.state.map(lambda part: part.repeat_interleave(repeats, 0))
 
     def offload(self) -> None:
+        """Move the state to the CPU."""
         if self.state is not None:
             self.state = self.state.map(lambda part: part.to("cpu", non_blocking=True))
 
     def prefetch(self) -> None:
-        """The model moves the state to where it computes."""
+        """Nothing to do: the model moves the state to its own device."""
 
 
-# The state has one size from the first token on, so that a "static" cache is the same thing.
+# The state has a constant size: a "static" cache is the same as a dynamic one.
 STATIC_LAYER_TYPE_MAPPING["liquid"] = LiquidStateLayer
 
 
 def liquid_layers(cache: object) -> list[LiquidStateLayer]:
-    """The layers of a state.
+    """The layers of the state of a liquid model.
 
     Raises:
-        LiquidError: it is no liquid model's.
+        LiquidError: `cache` is the cache of another kind of model.
     """
     layers = getattr(cache, "layers", None)
     if not layers or not all(isinstance(layer, LiquidStateLayer) for layer in layers):
         raise LiquidError(
             f"past_key_values is a {type(cache).__name__} that holds no liquid states: give"
-            " model.new_state(), the past_key_values that the model returned, or none"
+            " model.new_state(), the past_key_values that the model returned, or None"
         )
     return layers
 
 
 class LiquidCache(Cache):
-    """The states of all layers of a model: constant in size, however much was read.
+    """The states of all layers of a model, of constant size, in the form that transformers calls a cache.
+
+    `model.new_state()` makes one. It is passed to the model and returned as `past_key_values`.
+
+    Args:
+        num_layers: the number of layers.
 
     Attributes:
-        written_times: the times that transformers' `generate()` has drawn in its last call: of all new tokens
-            but the last, which it does not read.
+        written_times: the times that the last call of transformers' `generate()` drew, of all new tokens but
+            the last: `generate()` does not read the last token.
+
+    Example:
+        Reading in two parts gives the same output as reading at once. The size of the state does not change.
+
+        >>> from liquidlm import LiquidTextGenerationModel
+        >>> model = LiquidTextGenerationModel(16, embedding_dim=8, latent_dim=4, hidden_size=8).eval()
+        >>> ids = torch.randint(16, (1, 10))
+        >>> whole = model(ids).logits
+        >>> state = model.new_state()
+        >>> first = model(ids[:, :6], past_key_values=state, use_cache=True).logits
+        >>> size = state.nbytes
+        >>> second = model(ids[:, 6:], past_key_values=state, use_cache=True).logits
+        >>> torch.testing.assert_close(torch.cat([first, second], 1), whole, rtol=1e-4, atol=1e-4)
+        >>> state.nbytes == size, state.get_seq_length(), state.last_time
+        (True, 10, tensor([9.], dtype=torch.float64))
     """
 
     def __init__(self, num_layers: int):
@@ -178,18 +226,23 @@ class LiquidCache(Cache):
         self.written_times: list[Float64[Tensor, " b"]] = []
 
     def states(self) -> list[CellState | None]:
+        """The state of each layer; None before the first token."""
         return [cast(LiquidStateLayer, layer).state for layer in self.layers]
 
     @property
     def last_time(self) -> Float64[Tensor, " b"]:
-        """Time of each row's last event; LiquidError before the first."""
+        """(B,) the time of the last event of each row.
+
+        Raises:
+            LiquidError: nothing was read yet.
+        """
         state = self.states()[0]
         if state is None:
-            raise LiquidError("the state has no time yet: read something first")
+            raise LiquidError("the state is empty and has no time yet: read some text first")
         return state.time
 
     def copy(self) -> "LiquidCache":
-        """An independent state to go on from; tensors are shared, since none is ever changed in place."""
+        """An independent copy. It shares tensors with this one: no tensor is ever changed in place."""
         other = LiquidCache(len(self.layers))
         other.written_times = [*self.written_times]
         for mine, theirs in zip(self.layers, other.layers, strict=True):
@@ -199,7 +252,7 @@ class LiquidCache(Cache):
 
     @classmethod
     def of_states(cls, states: Sequence[CellState], seen: int) -> "LiquidCache":
-        """A cache with these states of its layers, after `seen` tokens."""
+        """A cache with the given states of its layers, after `seen` tokens."""
         cache = cls(len(states))
         for layer, state in zip(cast(list[LiquidStateLayer], cache.layers), states, strict=True):
             layer.store(state, seen)
@@ -207,7 +260,7 @@ class LiquidCache(Cache):
 
     @classmethod
     def joined(cls, caches: Sequence["LiquidCache"]) -> "LiquidCache":
-        """The rows of all, one under the other; each must have read something."""
+        """One state with the rows of all caches, in order. Each cache must have read something."""
         layers = zip(*(cast(list[CellState], cache.states()) for cache in caches), strict=True)
         states = [
             rows[0].moved(
@@ -220,7 +273,7 @@ class LiquidCache(Cache):
         return cls.of_states(states, max(cache.get_seq_length() for cache in caches))
 
     def detach_(self) -> "LiquidCache":
-        """Cut the gradient: truncated back-propagation through time goes on from here."""
+        """Remove the gradient, in place: truncated back-propagation through time starts anew here."""
         for layer in cast(list[LiquidStateLayer], self.layers):
             if layer.state is not None:
                 layer.state = layer.state.detach()
@@ -228,7 +281,7 @@ class LiquidCache(Cache):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole state, all rows."""
+        """The size of the state in bytes, of all rows."""
         return sum(
             part.numel() * part.element_size()
             for state in self.states()
@@ -238,7 +291,7 @@ class LiquidCache(Cache):
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state by name (`layer.part`), as it is saved: copies, since layers share their last time."""
+        """The state as it is saved: copies of its tensors, by the name `layer.part`."""
         return {
             f"{i}.{name}": part.detach().clone(memory_format=torch.contiguous_format)
             for i, state in enumerate(self.states())
@@ -248,55 +301,72 @@ class LiquidCache(Cache):
         }
 
     def load_tensors(self, tensors: dict[str, Tensor], seen: int) -> "LiquidCache":
-        """Take over a state saved as `tensors`, after `seen` tokens."""
+        """Replace this state by one that `tensors` returned, after `seen` tokens.
+
+        Raises:
+            LiquidError: a tensor is missing: the state belongs to another model.
+        """
         for i, layer in enumerate(cast(list[LiquidStateLayer], self.layers)):
             layer.reset()
             parts = {name: tensors.get(f"{i}.{name}") for name in CellState._fields}
             missing = [name for name in ("h", "conv", "time") if parts[name] is None]
             if missing:
                 raise LiquidError(
-                    f"the saved state lacks {', '.join(missing)} of layer {i}: it is of another model"
+                    f"the saved state lacks {', '.join(missing)} of layer {i}: it belongs to another model"
                 )
             layer.store(CellState(**parts), seen)  # pyright: ignore[reportArgumentType]
         return self
 
     def save(self, path: str | Path, **metadata: str) -> None:
-        """Write the state as safetensors, atomically, with `metadata` beside it."""
+        """Write the state and `metadata` to a safetensors file, atomically.
+
+        Raises:
+            LiquidError: the file cannot be written.
+        """
         header = {"liquid_state": json.dumps({"seen": str(self.get_seq_length()), **metadata})}
         write_file(path, lambda part: save_file(self.tensors(), part, header))
 
     @classmethod
     def load(cls, path: str | Path, num_layers: int) -> tuple["LiquidCache", dict[str, str]]:
-        """A saved state and its metadata; LiquidError if the file is none or is damaged."""
-        if not Path(path).is_file():  # a pipe would be waited for
-            why = "it is no file, but a folder or a pipe" if Path(path).exists() else "there is no such file"
-            raise LiquidError(f"{path} is no readable liquid state: {why}")
+        """A state that `save` wrote, and its metadata.
+
+        Args:
+            path: the file.
+            num_layers: the number of layers of the model.
+
+        Raises:
+            LiquidError: the file is missing, damaged, of another kind, or of a model with other layers.
+        """
+        if not Path(path).is_file():  # reading a pipe would block
+            why = "it is a folder or a pipe, not a file" if Path(path).exists() else "there is no such file"
+            raise LiquidError(f"{path} is not a readable liquid state: {why}")
         names: list[str] = []
         try:
             with safe_open(path, "pt") as file:
                 names = list(file.keys())
                 header = (file.metadata() or {})["liquid_state"]
-                tensors = {name: file.get_tensor(name).clone() for name in names}  # not the file's own memory
+                # Copies, which stay valid when the file is closed.
+                tensors = {name: file.get_tensor(name).clone() for name in names}
             metadata = json.loads(header)
             seen = int(metadata.pop("seen"))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise LiquidError(f"{path} is no readable liquid state{_instead(names)}") from error
+            raise LiquidError(f"{path} is not a readable liquid state{_instead(names)}") from error
         if any(not name.startswith(tuple(f"{i}." for i in range(num_layers))) for name in tensors):
-            raise LiquidError(f"{path} is the state of a model with more layers")
+            raise LiquidError(f"{path} is the state of a model with more layers: give one of this model")
         return cls(num_layers).load_tensors(tensors, seen), metadata
 
 
 def _instead(names: Sequence[str]) -> str:
-    """What a file of tensors by these names is, that is no state."""
+    """What a file with tensors of these names is, if it is not a state."""
     if "rng" in names:
-        return ": it belongs to a training run, which `liquidlm train --resume --out RUN` goes on with"
+        return ": it belongs to a training run, which `liquidlm train --resume --out RUN` continues"
     if any(name.startswith("blocks.") for name in names):
-        return ": it holds a model's weights; give its folder where a model is asked for"
+        return ": it holds the weights of a model; give its folder as the model"
     return " (damaged, or another file)"
 
 
 def fresh_time(batch: int, device: torch.device) -> Float64[Tensor, " b"]:
-    """The last time of rows that have had no event.
+    """(B,) −∞: the last time of rows without events.
 
     Raises:
         LiquidError: a device without float64.

@@ -1,4 +1,4 @@
-"""A state as torch.export takes it apart and puts it together: a tree of its tensors."""
+"""Registers `LiquidCache` with torch.export as a tree of tensors, so that a graph can take and return it."""
 
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ from .state import CellState, LiquidCache, LiquidStateLayer
 
 
 def _parts(cache: LiquidCache) -> tuple[list[Tensor], dict[str, Any]]:
-    """The tensors of a state, and which they are."""
+    """The tensors of a state, and their names."""
     states = [{} if state is None else state._asdict() for state in cache.states()]
     names = [[name for name, part in state.items() if part is not None] for state in states]
     tensors = [state[name] for state, own in zip(states, names, strict=True) for name in own]

@@ -1,4 +1,7 @@
-"""Times of events ▶ gaps: when each token happens, and how long after the one before it."""
+"""Times ▶ gaps: when each token happens, and how long after the token before it.
+
+`elapsed` computes the gaps. `liquidlm.nn.cells.decay` turns a gap into a decay.
+"""
 
 import math
 from typing import Any
@@ -17,37 +20,49 @@ KINDS = ("uniform", "poisson", "bursty")
 
 # The bursty process, in units of the mean gap.
 BURST_LENGTH = 8  # mean number of events in a burst
-SIMULTANEOUS = 0.5  # share of a burst's events that come at the very time of the one before
-NEAR = 0.01  # mean gap of the burst's other events
+SIMULTANEOUS = 0.5  # share of the events of a burst with exactly the time of the event before
+NEAR = 0.01  # mean gap of the other events of a burst
 TAIL = 1.5  # Pareto exponent of the pauses between bursts: finite mean, infinite variance
 
 
 def generate_timestamps(
     batch_size: int, seq_length: int, kind: str = "uniform", *, rate: float = 1.0, seed: int | None = None
 ) -> Float64[Tensor, "b t"]:
-    """Non-decreasing times of `seq_length` events, one sequence per row; every row begins at time 0.
+    """Non-decreasing times of events, one sequence per row. Every row begins at time 0.
 
-    The mean gap between events is 1/rate in each kind:
+    The mean gap is 1/rate for every kind:
 
-    - ``"uniform"``: t_i = i / rate, that is 0, 1, 2, … by default;
-    - ``"poisson"``: a Poisson process, gaps ~ Exponential(rate);
-    - ``"bursty"``: with probability 1/8 an event opens a new burst after a long pause ~ Pareto(3/2);
-      otherwise it belongs to the burst of the event before, half of the time at the very same time
-      (gap 0), half of the time after a gap ~ Exponential of mean 0.01/rate.
+    - ``"uniform"``: t_i = i / rate, by default 0, 1, 2, …;
+    - ``"poisson"``: a Poisson process, with gaps ~ Exponential(rate);
+    - ``"bursty"``: with probability 1/8 an event opens a new burst, after a long pause ~ Pareto(3/2).
+      Otherwise it belongs to the burst of the event before: with probability 1/2 at exactly the same time
+      (gap 0), else after a gap ~ Exponential with the mean 0.01/rate.
 
     Args:
+        batch_size: B, the number of rows.
+        seq_length: T, the number of events per row.
+        kind: "uniform", "poisson" or "bursty".
         rate: events per unit of time, positive and finite.
-        seed: of the rows' random gaps; None draws a fresh one. torch's global generator is not touched.
+        seed: seed of the random gaps; None: a new one in each call. The global generator of torch does not
+            change.
 
     Returns:
         float64 times (B, T), on the CPU.
 
     Raises:
         LiquidError: a size below 1, an unknown kind, or a rate that is not positive and finite.
+
+    Example:
+        >>> generate_timestamps(1, 4, rate=2.0)
+        tensor([[0.0000, 0.5000, 1.0000, 1.5000]], dtype=torch.float64)
+        >>> times = generate_timestamps(1, 100_000, "poisson", rate=2.0, seed=0)
+        >>> gap = times.diff().mean()
+        >>> bool((gap - 0.5).abs() < 0.01), bool((times.diff() >= 0).all())
+        (True, True)
     """
     check_whole(batch_size=batch_size, seq_length=seq_length)
     if kind not in KINDS:
-        raise LiquidError(f"unknown kind of timestamps {kind!r}; choose one of {', '.join(KINDS)}")
+        raise LiquidError(f"unknown kind of timestamps {kind!r}: choose one of {', '.join(KINDS)}")
     check_positive(rate=rate)
 
     if kind == "uniform":
@@ -64,26 +79,31 @@ def generate_timestamps(
 
 
 def _bursty(exponential: Float64[Tensor, "b t"], generator: torch.Generator) -> Float64[Tensor, "b t"]:
-    """Gaps of the bursty process with mean 1, from gaps ~ Exponential(1)."""
+    """Gaps of the bursty process, with mean 1, made from gaps ~ Exponential(1)."""
     opens, same, pause = torch.rand(3, *exponential.shape, dtype=torch.float64, generator=generator)
     near = torch.where(same < SIMULTANEOUS, 0.0, NEAR * exponential)
-    # Pareto's quantile is shortest·(1−u)^(−1/TAIL), its mean shortest·TAIL/(TAIL−1); all gaps' mean is 1.
+    # Quantile of Pareto: shortest·(1−u)^(−1/TAIL); mean: shortest·TAIL/(TAIL−1). The mean of all gaps is 1.
     near_mean = (1 - 1 / BURST_LENGTH) * (1 - SIMULTANEOUS) * NEAR
     shortest = (1 - near_mean) * BURST_LENGTH * (TAIL - 1) / TAIL
     return torch.where(opens < 1 / BURST_LENGTH, shortest * (1 - pause) ** (-1 / TAIL), near)
 
 
 def in_float64(timestamps: Any, time_scale: float = 1.0) -> Float64[Tensor, "*shape"]:
-    """Times as every part computes with them: late ones (seconds since 1970, say) keep their small gaps.
+    """Times in float64, in which large times (such as seconds since 1970) keep their small gaps.
 
-    float32 times of today are 128 s apart: what was lost before they came here is lost, which the log says.
+    In float32 neighbouring times of today are 128 s apart. If times arrive in a type that is too coarse for
+    `time_scale`, a warning is logged: their small gaps are lost already.
 
     Args:
         timestamps: a tensor of any real type, an array, or nested lists.
         time_scale: the gap that should not be lost.
 
     Raises:
-        LiquidError: what is no time.
+        LiquidError: values that are not real numbers.
+
+    Example:
+        >>> in_float64([[1_700_000_000, 1_700_000_001]]).diff()
+        tensor([[1.]], dtype=torch.float64)
     """
     given = timestamps
     try:
@@ -97,8 +117,8 @@ def in_float64(timestamps: Any, time_scale: float = 1.0) -> Float64[Tensor, "*sh
     coarse = given.is_floating_point() and given.dtype != torch.float64 and given.numel() > 0
     if coarse and holds(times.detach().abs().max() * torch.finfo(given.dtype).eps > time_scale, False):
         logging.get_logger(__name__).warning_once(
-            f"times in {given.dtype} are too coarse where they are so late: gaps are lost; give them in"
-            " torch.float64, or as integers"
+            f"times in {given.dtype} are too coarse for values this large: small gaps are lost; give times in"
+            " torch.float64 or as integers"
         )
     return times
 
@@ -112,27 +132,31 @@ def elapsed(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "b t"]:
-    """Gaps Δ (B, T) since the event before, of the same row and the same document.
+    """The gaps Δ (B, T): the time since the event before, in the same row and the same document.
 
         Δ_i = (t_i − t_prev(i)) / time_scale,    prev(i) = the last real token before i
+        Δ_i = +∞  where a document starts, so that nothing passes
+        Δ_i = 0   where padded
 
-    and, exactly,  Δ_i = +∞  where a document starts (nothing passes it),  Δ_i = 0  where padded.
-
-    Differences are taken in float64: late times (seconds since 1970, say) keep their small gaps. A finite
-    gap stays finite in `dtype`, however long. Finite gaps are differentiable in `timestamps` and `last_time`.
+    Differences are taken in float64, so that large times (such as seconds since 1970) keep their small gaps.
+    A finite gap stays finite in `dtype`. Finite gaps are differentiable in `timestamps` and `last_time`.
 
     Args:
-        timestamps: (B, T) times of any real dtype, non-decreasing within a document.
-        last_time: (B,) time of the last event before this call; −∞ in a row that has had none.
-            None: no row has had any, so that each row's first token starts a document.
+        timestamps: (B, T) times of any real type, non-decreasing within a document.
+        last_time: (B,) the time of the last event before this call; −∞ in a row without one. None: no row has
+            one, and the first token of each row starts a document.
         time_scale: the gap that becomes 1; positive and finite.
-        starts: (B, T) true where a document starts; a mark on a padded position says nothing.
-        mask: (B, T) true (or 1) where a token is real; the time of a padded position may be anything.
-        dtype: of the result.
+        starts: (B, T) true where a document starts; ignored at padded positions.
+        mask: (B, T) true (or 1) where a token is real; times of padded positions are ignored.
+        dtype: the type of the result.
 
     Raises:
-        LiquidError: times that decrease within a document, NaN or infinite times (row and position are
-            named), shapes that do not match, or a time_scale that is not positive and finite.
+        LiquidError: times that decrease within a document, NaN or infinite times (the message names row and
+            position), shapes that do not match, or a time_scale that is not positive and finite.
+
+    Example:
+        >>> elapsed(torch.tensor([[10.0, 12.0, 12.0, 15.0]]), time_scale=2.0)
+        tensor([[   inf, 1.0000, 0.0000, 1.5000]])
     """
     _check_arguments(timestamps, last_time, time_scale, starts, mask)
     rows, length = timestamps.shape
@@ -163,10 +187,18 @@ def next_gaps(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "b t"]:
-    """(t_next − t) / time_scale where `counted`, else 0: what a time head is to foretell.
+    """The targets of a time head (B, T): (t_next − t) / time_scale where `counted`, else 0.
+
+    Args:
+        timestamps: (B, T) t, the time of each token.
+        following: (B, T) t_next, the time of the token that follows.
+        counted: (B, T) true where the gap is a target; other times are ignored.
+        time_scale: the gap that becomes 1.
+        dtype: the type of the result.
 
     Raises:
-        LiquidError: a time that counts is not finite, or before the one it follows (row and position named).
+        LiquidError: a counted time that is not finite, or that is before the token it follows (the message
+            names row and position).
     """
     times, later = in_float64(timestamps, time_scale), in_float64(following, time_scale)
     gaps = torch.where(counted, later - times, 0.0)
@@ -175,7 +207,7 @@ def next_gaps(
         row, position = wrong.nonzero()[0].tolist()
         raise LiquidError(
             f"row {row}, position {position} is at {times[row, position].item()!r}, what follows at"
-            f" {later[row, position].item()!r}; times must be finite and must not decrease"
+            f" {later[row, position].item()!r}: times must be finite and must not decrease"
         )
     return (gaps / time_scale).clamp(max=1e30).to(dtype)
 
@@ -189,7 +221,7 @@ def _check_arguments(
 ) -> None:
     shape = tuple(timestamps.shape)
     if len(shape) != 2:
-        raise LiquidError(f"timestamps must be (batch, tokens), one time per token, not of shape {shape}")
+        raise LiquidError(f"timestamps must have the shape (batch, tokens), one time per token, not {shape}")
     for name, tensor, wanted in (
         ("last_time", last_time, shape[:1]),
         ("starts", starts, shape),
@@ -205,8 +237,8 @@ def _check_arguments(
 
 def _bad_time(row: int, position: int, time: float, before: float) -> LiquidError:
     if not math.isfinite(time):
-        return LiquidError(f"timestamps: row {row}, position {position} is {time}; every time must be finite")
+        return LiquidError(f"timestamps: row {row}, position {position} is {time}: every time must be finite")
     return LiquidError(
-        f"timestamps: row {row}, position {position} is {time!r}, after {before!r}; times must not decrease"
-        " within a document: sort the events, or mark where a new document starts"
+        f"timestamps: row {row}, position {position} is {time!r}, after {before!r}: times must not decrease"
+        " within a document; sort the events, or mark where a new document starts"
     )
