@@ -14,6 +14,7 @@ from liquidlm.runtime.streams import READER_GONE, OutputLost, standard_streams
 
 BENCHMARKS = {
     "training_step": "training_step",
+    "model_size": "model_size",
     "gemm_share": "gemm_share",
     "embedding_share": "embedding_share",
     "generation": "generation",
