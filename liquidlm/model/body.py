@@ -1,5 +1,7 @@
 """The body of the language model: embedding stage (and n-grams) ▶ blocks ▶ norm.
 
+The stages of a forward pass are listed in `language_model.py`.
+
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
 
@@ -34,10 +36,17 @@ from .segments import Hidden, run
 
 
 class LiquidModel(LoadingMixin, PreTrainedModel):
-    """Tokens ▶ what is known after each: the language model without its output layer and time head.
+    """Tokens ▶ a hidden state after each: the language model without its output layer and time head.
 
-    With a time head there is one more block, the last, for it alone: it reads what the others make of the
-    text, and its gradient stops there. So what comes is learned as without it; when has a state of its own.
+    A model with a time head has one more block, for the time head alone. It reads the output of the other
+    blocks, and its gradient stops there: the other blocks learn as in a model without a time head.
+
+        >>> body = LiquidModel(LiquidConfig(64, 16, 8, 16, num_hidden_layers=2)).eval()
+        >>> body(torch.tensor([[5, 6, 7]])).last_hidden_state.shape
+        torch.Size([1, 3, 16])
+
+    Args:
+        config: all sizes and choices.
     """
 
     config: LiquidConfig  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -77,38 +86,46 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
             self.time_norm = Norm(config.hidden_size, config.norm_eps)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: every part initialises itself when built, as it must to be usable alone."""
+        """Does nothing: every part initialises itself when it is built."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; its weights may be kept elsewhere (accelerate)."""
+        """The device it computes on; accelerate may keep its weights elsewhere."""
         own = next(self.parameters()).device
         return (execution_device(self) or own) if own.type == "meta" else own
 
     def get_input_embeddings(self) -> nn.Module:
+        """The embedding's table."""
         return self.embedding.embedding
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the embedding's table."""
         self.embedding.embedding = cast(nn.Embedding, value)
 
     def recompute_activations(self) -> None:
-        """Activation checkpointing, by whichever name this transformers has for it."""
+        """Turn on activation checkpointing, under the name that the installed transformers has for it."""
         enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable
         enable()
 
     def _set_gradient_checkpointing(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **kwargs: Any
     ) -> None:
-        """As transformers', in torch's newer form always: the other loses gradients of what is in lists."""
+        """As in transformers, but never reentrant: that form loses gradients of tensors in lists."""
         newer = partial(gradient_checkpointing_func, use_reentrant=False)
         super()._set_gradient_checkpointing(enable, newer, **kwargs)
 
     def new_state(self) -> LiquidCache:
-        """An empty state, before the first token."""
+        """An empty state, to give as `past_key_values` with the first tokens."""
         return LiquidCache(len(self.blocks))
 
     def initial_states(self, batch: int, dtype: torch.dtype, device: torch.device) -> list[CellState]:
-        """Every block's state before the first token."""
+        """The state of each block before the first token.
+
+        Args:
+            batch: number of rows.
+            dtype: the states are in this type, or in float32 if it is lower.
+            device: of the states.
+        """
         mixers = [cast(TimeMixer, block.mixer) for block in self.blocks]
         states = [mixer.initial_state(batch, dtype, device) for mixer in mixers]
         if self.ngrams is not None:
@@ -116,7 +133,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         return states
 
     def clocks(self, events: Events) -> list[Events]:
-        """The events as each block counts them: the time head's forgets by gaps alone."""
+        """The events for each block: the time head's block forgets by gaps alone, without `gap_weight`."""
         own = [events] * len(self.blocks)
         if self.time_norm is not None:
             own[-1] = replace(events, gap_weight=None)
@@ -125,7 +142,11 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
     def features(
         self, hidden: Sequence[Float[Tensor, "*b h"]]
     ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"] | None]:
-        """What logits are made of and, with a time head, what `next_gap` takes; of the last of `Hidden`."""
+        """The input of the output layer and, with a time head, the input of `next_gap`.
+
+        Args:
+            hidden: `Hidden`, or its last entries (`last`).
+        """
         if self.time_norm is None:
             return self.norm(hidden[-1]), None
         return self.norm(hidden[-2]), self.time_norm(hidden[-1])
@@ -135,7 +156,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         return hidden[-1:] if self.time_norm is None else hidden[-2:]
 
     def hidden_states(self, hidden: Hidden) -> tuple[Float[Tensor, "b t h"], ...]:
-        """As transformers names them: the inputs of the text's blocks, and the last one's output, normed."""
+        """The inputs of the blocks of the text, and the last one's output after the norm."""
         text = hidden if self.time_norm is None else hidden[:-1]
         return *text[:-1], self.norm(text[-1])
 

@@ -1,4 +1,4 @@
-"""Every size and choice of the model, in one place."""
+"""Every size and choice of the model. `LiquidConfig` explains each field."""
 
 import math
 from pathlib import Path
@@ -13,56 +13,80 @@ from ..runtime.validation import plain_errors, unknown
 from .mixers import MIXERS
 
 LETTERS = 512
-"""A vocabulary of at most so many tokens, as bytes are, counts as letters; a larger one as words."""
+"""The tokens of a vocabulary of at most this size count as letters (as bytes do), those of a larger one as
+words."""
 NGRAM_ROWS = 16384
-"""Rows of n-grams by default where tokens are letters: they stand for words. Of tokens that are words a few
-together are learned by heart (docs/experiments.md)."""
+"""Default rows of n-grams where tokens are letters: the n-grams stand for words. Where tokens are words,
+n-grams learn the training text by heart (docs/experiments.md), so there are none."""
 STUB = "modeling_liquidlm"
 STUB_TEXT = '''"""Where the code of this model is: in the package liquidlm (pip install liquidlm)."""
 
 from liquidlm import *  # noqa: F403
 '''
-"""A file of every saved folder: by it the Auto classes find the package where nobody imported it."""
+"""A file in every saved folder: through it, the Auto classes find the package if it is not imported yet."""
 
 
 @no_type_check  # strict checks the fields, and lets transformers' own pass
 @plain_errors
 @strict
 class LiquidConfig(PreTrainedConfig):
-    r"""Sizes and choices of `LiquidTextGenerationModel`.
+    """Sizes and choices of `LiquidTextGenerationModel`.
+
+        >>> config = LiquidConfig(vocab_size=256, hidden_size=128, num_hidden_layers=4)
+        >>> config.mixer_types
+        ['time', 'memory', 'time', 'time']
+        >>> config.intermediate_size
+        192
+
+    Symbols: V vocabulary, E embedding, Z latent, H hidden.
 
     Args:
-        vocab_size, embedding_dim, latent_dim, hidden_size: V, E, Z, H: ids ▶ E, flow E ▶ Z, then width H.
-        tie_word_embeddings: the output layer is the embedding's table, which takes E = H: a token met in the
-            text can be written without ever having been a target.
-        num_hidden_layers: blocks.
-        mixer_types: per block "time" (liquid time cell alone), "memory" (matrix memory and time cell) or
-            "nonlinear" (a time cell whose rates its own state sets too: it can count without drift, one event
-            after the other; see NonlinearMixer); by default "memory" in the second of every four blocks,
-            "time" in the others.
-        intermediate_size: width of the gated MLP; by default 3/2 H with n-grams and 3 H without, rounded up
-            to a multiple of 32.
-        num_heads: memories per "memory" block; by default H/64 or the nearest smaller divisor of H.
-        num_writes: writes to a memory per event; more than 1 tracks more kinds of state and takes longer.
-        ngram_rows, ngram_dim, ngram_max: tables of the last 2, 3, … ngram_max tokens together, so many rows
-            of so many numbers each (by default 3/32 H rounded up to a multiple of 8); 0 rows for none. By
-            default NGRAM_ROWS for bytes and other vocabularies of at most LETTERS tokens, else none.
-        conv_width: events that the short convolution sees.
-        chunk_size: tokens per chunk of the memory's parallel form.
-        loss_chunk: tokens whose logits exist at a time while training.
-        flow_hidden_dim, num_flows: couplings of the embedding's flow.
-        ode_decay, ode_adaptive, ode_method, ode_steps: its ODE, integrated over t = 0…1 in `ode_steps`
-            steps unless a t_span is given.
-        time_components: log-normals in the distribution of the gap before the next token (`TimeHead`, with
-            a "time" block of its own beside num_hidden_layers), learned where timestamps are given; 0: the
-            model says what comes, not when.
-        time_resolution: the steps in which times are recorded, in their unit (1 for whole seconds); the time
-            head then gives the probability of what is recorded; 0: times are exact.
-        flow_loss_weight: weight of the flow's training term in the loss (training mode only).
-        time_scale: the gap between events, in the unit of the timestamps, that counts as 1 (their median).
-        memory_scale: the gap, in the same unit, that the text's memories forget in as much as over one event;
-            for text of which many tokens are at one time. None: they forget by gaps alone, over time_scale.
-        dropout_rate: of the context encoders and of both branches of a block.
+        vocab_size: V, number of token ids; default 32000.
+        embedding_dim: E, width of the embedding's table; default 512.
+        latent_dim: Z ≤ E, width that the embedding's flow reduces E to; default 128.
+        hidden_size: H, width of the blocks; default 256. It sets most of the cost per token.
+        num_hidden_layers: number of blocks; default 4. The time head's block comes on top.
+        mixer_types: kind of each block, a list of names in `MIXERS`; default "memory" in the second of every
+            four blocks and "time" in the others. "time" is the liquid time cell alone. "memory" adds a matrix
+            memory, for recall over long texts. "nonlinear" counts without drift, and is slower.
+        intermediate_size: width of the gated MLP; default 1.5 H with n-grams and 3 H without, rounded up to a
+            multiple of 32.
+        num_heads: memories per "memory" block, a divisor of H; default H/64 or the next smaller divisor.
+        num_writes: writes to each memory per token; default 1. More track more states, slower.
+        ngram_rows: rows of the table for each n-gram length, 0 for no n-grams; default 16384 if V ≤ 512
+            (bytes), else 0.
+        ngram_dim: numbers per row of these tables; default 3/32 H, rounded up to a multiple of 8.
+        ngram_max: longest n-gram, in tokens; default 4. There is one table for each length from 2.
+        conv_width: tokens that the short convolution of a block sees; default 4.
+        chunk_size: tokens per chunk of the memory's parallel form; default 64. It changes speed, not results.
+        loss_chunk: tokens whose logits exist at a time in training; default 2048. Fewer save memory.
+        flow_hidden_dim: width of the nets in the flow's couplings; default 128.
+        num_flows: mixings and couplings of the flow; default 4.
+        ode_decay: decay δ of the embedding's ODE, per unit of its time; default 0.1.
+        ode_adaptive: adaptive term κ of this ODE; default 0.01. See `ODEFunc`.
+        ode_method: its solver, a name of torchdiffeq; default "rk4".
+        ode_steps: steps over its time 0…1, unless a t_span is given; default 4.
+        flow_loss_weight: weight of the flow's training term in the loss, in training mode; default 0.1. The
+            argument `flow_ids` of the model's forward sets the ids that the term is computed from.
+        time_scale: the gap that counts as 1, in the unit of the timestamps; default 1.0. The median gap is a
+            good choice.
+        memory_scale: the gap, in the same unit, in which the blocks forget as much as over one token; default
+            None: they forget by gaps alone. Set it for text in which many tokens have the same time.
+        time_components: log-normals in the distribution of the gap before the next token; default 0: the
+            model predicts no gaps. More than 0 adds a time head (`TimeHead`), and one "time" block for it.
+        time_resolution: the steps in which the times are recorded, in their unit, 1 for whole seconds;
+            default 0.0: times are exact. The time head then predicts the probability of the recorded gap.
+        dropout_rate: dropout of the context encoders and of both branches of a block, in [0, 1); default 0.1.
+        norm_eps: added to the variance in every norm; default 1e-6.
+        use_cache: return the state after a forward pass, outside training mode; default True.
+        bos_token_id: id of the token that starts a text; default 0.
+        pad_token_id: id of the token for padding; default 1.
+        eos_token_id: id, or ids, of the token that ends a text; default 2.
+        tie_word_embeddings: use the embedding's table as output layer, which needs E = H; default False. A
+            token that the model has only read can then be written.
+
+    Raises:
+        LiquidError: an unknown field, or a value out of its range.
     """
 
     model_type = "liquidlm"
@@ -119,34 +143,36 @@ class LiquidConfig(PreTrainedConfig):
         if self.ngram_dim is None:
             self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
         self._check_sizes()
+        self._check_numbers()
+        self._check_mixers()
         super().__post_init__(**kwargs)
 
     @property
     def gap_weight(self) -> float | None:
-        """See `Events`."""
+        """time_scale / memory_scale, see `Events`; None without a memory_scale."""
         return None if self.memory_scale is None else self.time_scale / self.memory_scale
 
     @property
     def layer_types(self) -> list[str]:
-        """What transformers' caches ask: every block keeps one liquid state, the time head's too."""
+        """One liquid state per block, the time head's too: transformers' caches read it."""
         return ["liquid"] * (self.num_hidden_layers + (self.time_components > 0))
 
     def save_pretrained(self, save_directory, *args, **kwargs):
-        """As transformers', and STUB beside it, which `trust_remote_code=True` reads."""
+        """As in transformers, and STUB beside the config, which `trust_remote_code=True` reads."""
         self.auto_map = {
             "AutoConfig": f"{STUB}.LiquidConfig",
             "AutoModel": f"{STUB}.LiquidModel",
             "AutoModelForCausalLM": f"{STUB}.LiquidTextGenerationModel",
         }
         folder = Path(save_directory)
-        if not folder.is_file():  # else transformers says so
+        if not folder.is_file():  # else transformers reports it
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{STUB}.py").write_text(STUB_TEXT, encoding="utf-8")
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """As transformers'. What other versions have written and this one does not know is kept as it is."""
+        """As in transformers. Fields that this version does not know are kept as they are."""
         found = super().from_dict({k: v for k, v in config_dict.items() if _is_known(k)}, **kwargs)
         for name in config_dict:
             if not _is_known(name):
@@ -155,13 +181,13 @@ class LiquidConfig(PreTrainedConfig):
 
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoConfig"):
-        """Nothing: else transformers would copy the package's own files into saved folders."""
+        """Does nothing: transformers would copy the package's own files into saved folders."""
 
     def validate_layer_type(self):
-        """`layer_types` is derived, not given: nothing to validate."""
+        """Does nothing: `layer_types` is derived from other fields."""
 
     def _whole_floats(self):
-        """A whole number is a fine float."""
+        """Turn whole numbers in fields for floats into floats."""
         for name in FLOATS:
             if isinstance(value := getattr(self, name), int):
                 setattr(self, name, float(value) if abs(value) < 2**1023 else math.inf)
@@ -185,11 +211,13 @@ class LiquidConfig(PreTrainedConfig):
             )
         if self.tie_word_embeddings and self.embedding_dim != self.hidden_size:
             raise LiquidError(
-                f"tie_word_embeddings needs an embedding_dim ({self.embedding_dim}) that is the hidden_size"
+                f"tie_word_embeddings needs embedding_dim ({self.embedding_dim}) equal to hidden_size"
                 f" ({self.hidden_size})"
             )
         if self.time_components < 0:
             raise LiquidError(f"time_components must be at least 0, not {self.time_components}")
+
+    def _check_numbers(self):
         if not 0 < self.time_scale < math.inf:
             raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
         if self.memory_scale is not None and not 0 < self.memory_scale < math.inf:
@@ -203,22 +231,20 @@ class LiquidConfig(PreTrainedConfig):
                 raise LiquidError(f"{name} must be finite, not {value}")
         if not 0 <= self.dropout_rate < 1:
             raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
-        kinds = self.mixer_types or []
+
+    def _check_mixers(self):
+        kinds, heads = self.mixer_types or [], self.num_heads
         if len(kinds) != self.num_hidden_layers or any(kind not in MIXERS for kind in kinds):
             raise LiquidError(
                 f"mixer_types needs {' or '.join(MIXERS)} for each of the {self.num_hidden_layers} blocks,"
                 f" not {kinds}"
             )
-        if (
-            "memory" in kinds
-            and (heads := self.num_heads) is not None
-            and (heads < 1 or self.hidden_size % heads)
-        ):
-            raise LiquidError(f"num_heads ({self.num_heads}) must divide hidden_size ({self.hidden_size})")
+        if "memory" in kinds and heads is not None and (heads < 1 or self.hidden_size % heads):
+            raise LiquidError(f"num_heads ({heads}) must divide hidden_size ({self.hidden_size})")
 
 
 def _is_known(name):
-    """Whether a configuration has something of this name, of ours or of transformers'."""
+    """Whether a configuration has a field or attribute of this name, here or in transformers."""
     return name in LiquidConfig.__dataclass_fields__ or hasattr(LiquidConfig, name) or name in WRITTEN
 
 
@@ -226,6 +252,6 @@ WRITTEN = (
     *("_name_or_path", "_commit_hash", "_attn_implementation", "attn_implementation", "torch_dtype"),
     *("auto_map", "quantization_config"),
 )
-"""What transformers gives a configuration beside its fields."""
+"""Attributes that transformers writes into a configuration beside its fields."""
 FLOATS = tuple(name for name, kind in LiquidConfig.__annotations__.items() if float in get_args(kind))
-"""Fields that are numbers of any kind."""
+"""Fields for floats."""

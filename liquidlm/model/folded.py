@@ -1,4 +1,4 @@
-"""The embedding stage as one table, for whoever reads much with the same weights."""
+"""The embedding stage folded into one table, for many passes with the same weights."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
 
 class FoldedEmbedding:
-    """x of every token id: folded when first asked for, and anew once the weights are others.
+    """x of every token id: computed at first use, and computed again after a change of the weights.
 
-    It belongs to who reads (`model(…, table=…)`), not to the state that is read into. There is no gradient
-    through it. A change behind autograd's back (`weight.data.add_`) is not noticed.
+    Give it to `model(…, table=…)`. No gradient passes through it. It does not notice a change that autograd
+    does not see (`weight.data.add_`).
+
+        >>> from liquidlm import LiquidTextGenerationModel
+        >>> model = LiquidTextGenerationModel(64, 16, 8, 16, num_hidden_layers=1).eval()
+        >>> ids = torch.tensor([[5, 6]])
+        >>> torch.allclose(model(ids, table=FoldedEmbedding(model)).logits, model(ids).logits, atol=1e-5)
+        True
+
+    Args:
+        model: the model whose embedding stage is folded.
     """
 
     def __init__(self, model: "LiquidModel"):
@@ -28,7 +37,7 @@ class FoldedEmbedding:
         """The table, a row per token id."""
         of = tuple(_mark(weight) for weight in self._model.embedding.parameters())
         if self._rows is None or of != self._of:
-            with torch.inference_mode(False):  # else it could not be used outside of that
+            with torch.inference_mode(False):  # a table from inference mode could not be used outside of it
                 self._rows, self._of = self._model.fold(), of
         return self._rows
 
@@ -38,6 +47,6 @@ class FoldedEmbedding:
 
 
 def _mark(weight: Tensor) -> tuple[Any, ...]:
-    """What tells a weight from itself before a change."""
-    version = object() if weight.is_inference() else weight._version  # an inference tensor counts none
+    """A mark of a weight that is another one after a change."""
+    version = object() if weight.is_inference() else weight._version  # an inference tensor has no version
     return version, weight.data_ptr(), weight.dtype, weight.device, weight.shape

@@ -1,4 +1,4 @@
-"""What transformers' `generate()` must know of a liquid model: its state, and how its clock goes on."""
+"""transformers' `generate()` for a liquid model: its state, and the times of new tokens."""
 
 # transformers asks of `self` what only its whole models have.
 # pyright: reportAttributeAccessIssue=false, reportIncompatibleMethodOverride=false
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class LiquidGenerationMixin(GenerationMixin):
-    """`generate()` with a constant-size state, made once, the embedding stage folded into a table.
+    """`generate()` with a state of constant size and a folded embedding stage.
 
-    Typed as loosely as transformers, whose signatures differ from version to version.
+    Types are as loose as in transformers, whose signatures differ from version to version.
     """
 
     def _validate_model_kwargs(self, model_kwargs: dict) -> None:
@@ -34,8 +34,8 @@ class LiquidGenerationMixin(GenerationMixin):
     ) -> Any:
         if getattr(generation_config, "is_assistant", False):
             raise LiquidError(
-                "a liquid model cannot draft for another (assistant_model): tokens that are refused cannot be"
-                " taken out of its state"
+                "a liquid model cannot draft for another: rejected tokens cannot be removed from its state;"
+                " leave out assistant_model"
             )
         if (state := model_kwargs.get("past_key_values")) is not None:
             liquid_layers(state)
@@ -43,7 +43,7 @@ class LiquidGenerationMixin(GenerationMixin):
             _check_drawing(generation_config, model_kwargs.get("past_key_values"))
             model_kwargs["median_gaps"] = not generation_config.do_sample
         model = cast("LiquidTextGenerationModel", self)
-        if (times := model_kwargs.get("timestamps")) is not None:  # those of new tokens are put beside them
+        if (times := model_kwargs.get("timestamps")) is not None:
             model_kwargs["timestamps"] = in_float64(times, model.config.time_scale)
         model_kwargs.setdefault("table", FoldedEmbedding(model))
         given = model_kwargs.get("past_key_values") is not None or generation_config.cache_implementation
@@ -53,7 +53,7 @@ class LiquidGenerationMixin(GenerationMixin):
         return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict:
-        """The times of the tokens that are read now; that of a token just drawn is drawn here."""
+        """The tokens of the next pass and their times. The time of a new token is drawn here."""
         features, median = kwargs.pop("features", None), kwargs.pop("median_gaps", False)
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         times, cache = inputs.get("timestamps"), inputs.get("past_key_values")
@@ -72,7 +72,7 @@ class LiquidGenerationMixin(GenerationMixin):
     def _update_model_kwargs_for_generation(
         self, outputs: Any, model_kwargs: dict, is_encoder_decoder: bool = False, num_new_tokens: int = 1
     ) -> dict:
-        """The next token comes one typical gap (`time_scale`) after the last, or when the time head says."""
+        """Times for the next tokens, one `time_scale` apart; a time head draws others later."""
         times = model_kwargs.get("timestamps")
         if _draws_times(self, model_kwargs):
             model_kwargs["features"] = outputs.features[:, -1]
@@ -87,13 +87,13 @@ class LiquidGenerationMixin(GenerationMixin):
     def _expand_inputs_for_generation(
         self, *args: Any, t_span: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, dict]:
-        """For beams and several samples; t_span has no batch dimension and is not repeated."""
+        """Repeat the arguments for beams and samples, but not t_span, which has no batch dimension."""
         input_ids, kwargs = super()._expand_inputs_for_generation(*args, **kwargs)
         return input_ids, kwargs if t_span is None else {**kwargs, "t_span": t_span}
 
 
 def _check_drawing(generation_config: Any, state: Any) -> None:
-    """LiquidError where times cannot be drawn; a state that is given forgets those of an earlier call."""
+    """Refuse options with which times cannot be drawn, and clear the times of an earlier call in a state."""
     if (generation_config.num_beams or 1) > 1:
         raise LiquidError("beam search cannot draw times: sample, or leave out timestamps")
     if generation_config.use_cache is False or generation_config.cache_implementation:
@@ -103,5 +103,5 @@ def _check_drawing(generation_config: Any, state: Any) -> None:
 
 
 def _draws_times(model: Any, model_kwargs: dict) -> bool:
-    """Whether tokens have times, and the model says when the next comes."""
+    """Whether the tokens have times and the model has a time head."""
     return model_kwargs.get("timestamps") is not None and model.time_head is not None

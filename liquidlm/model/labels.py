@@ -1,4 +1,4 @@
-"""Where documents start within a batch, and what should follow each token."""
+"""Where documents start within a batch; the label and the time of the token after each."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,15 @@ def document_starts(
     input_ids: Tensor,
     real: Tensor | None,
 ) -> Tensor | None:
-    """Where documents start, by any of the ways to say it.
+    """Where documents start; None if nothing marks them.
+
+    Args:
+        starts: true where a document starts.
+        position_ids: (B, T) or (1, T): a document starts where the number is 0, or is not the previous
+            token's number plus 1.
+        seq_idx: number of each token's document: a document starts where it changes within the batch.
+        input_ids: the tokens.
+        real: false where padded; None if no position is padded.
 
     Raises:
         LiquidError: position_ids of another shape than the tokens.
@@ -48,7 +56,16 @@ def _before(real: Tensor) -> Tensor:
 
 
 def next_labels(labels: Tensor, real: Tensor | None, starts: Tensor | None) -> Tensor:
-    """What should follow each token: the next label, but nothing beside padding or across documents."""
+    """The label of the token after each, IGNORED if that is padding or starts a document.
+
+        >>> next_labels(torch.tensor([[4, 5, 6]]), None, None)
+        tensor([[   5,    6, -100]])
+
+    Args:
+        labels: (B, T) the tokens themselves.
+        real: false where padded; None if no position is padded.
+        starts: true where a document starts; None if none does.
+    """
     following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
     if starts is not None:
         following = following.masked_fill(F.pad(starts[:, 1:], (0, 1)), IGNORED)

@@ -1,4 +1,12 @@
-"""The liquid language model: its body ▶ output projection (and time head).
+"""The liquid language model: tokens ▶ body ▶ output layer ▶ logits of the next token, and its loss.
+
+A forward pass has five stages, each in a file of its own:
+
+    check    `inputs.py`    the arguments
+    prepare  `batch.py`     token vectors, gaps, starts of documents, first states, targets
+    run      `segments.py`  all blocks, one segment of time after the other
+    loss     `losses.py`    of the next token, and of the gap before it
+    output   `output.py`    logits, state, hidden states
 
 Symbols: B batch, T tokens, V vocabulary, H hidden.
 """
@@ -30,10 +38,31 @@ from .segments import Hidden, run
 
 
 class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
-    """A causal language model in continuous time; every token is an event with a time.
+    """A causal language model in continuous time: every token is an event with a time.
 
-    LiquidTextGenerationModel(vocab_size, embedding_dim, latent_dim, hidden_size, **other fields of
-    LiquidConfig), or LiquidTextGenerationModel(config).
+        p(token_{i+1}, Δ_{i+1} | past) = p(token_{i+1} | past) · p(Δ_{i+1} | token_{i+1}, past)
+
+    The second factor is the distribution of the gap Δ before the next token. It comes from the time head,
+    which a model has if `time_components` is more than 0.
+
+        >>> model = LiquidTextGenerationModel(64, 16, 8, 16, num_hidden_layers=2).eval()
+        >>> ids = torch.tensor([[5, 6, 7]])
+        >>> model(ids, timestamps=torch.tensor([[0.0, 0.5, 9.0]])).logits.shape
+        torch.Size([1, 3, 64])
+        >>> first = model(ids[:, :2])  # the same text in two parts
+        >>> rest = model(ids[:, 2:], past_key_values=first.state)
+        >>> torch.allclose(rest.logits, model(ids).logits[:, 2:], atol=1e-5)
+        True
+
+    Args:
+        vocab_size: V, or a `LiquidConfig`, which then has all other sizes.
+        embedding_dim: E, width of the embedding's table.
+        latent_dim: Z ≤ E, width that the embedding's flow reduces E to.
+        hidden_size: H, width of the blocks.
+        options: other fields of `LiquidConfig`.
+
+    Raises:
+        LiquidError: sizes that are out of range, or sizes beside a config.
     """
 
     _tied_weights_keys = {"output_proj.weight": "embedding.embedding.weight"}  # noqa: RUF012 - a declaration
@@ -51,9 +80,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             beside = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
             if options or tuple(beside.values()) != (512, 128, 256):
                 names = ", ".join(options or beside)
-                raise LiquidError(
-                    f"{names} beside a config: what it has is set there, and it has nothing else"
-                )
+                raise LiquidError(f"{names} given beside a config: set them in the config")
         else:
             sizes = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
             config = LiquidConfig(vocab_size=vocab_size, **sizes, **options)
@@ -69,7 +96,7 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             sizes = (config.hidden_size, config.vocab_size, config.time_components)
             self.time_head = TimeHead(*sizes, resolution)
         with torch.no_grad():
-            if config.tie_word_embeddings:  # the table's rows are N(0, 1), logits are to begin as small
+            if config.tie_word_embeddings:  # its rows are N(0, 1): the norm makes the first logits small
                 self.output_proj.weight = self.embedding.embedding.weight
                 self.norm.weight.fill_(config.embedding_dim**-0.5)
             else:
@@ -77,8 +104,10 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
 
     @property
     def model(self) -> LiquidModel:
-        """The body alone, as transformers asks for it (`base_model`): all but the output layer and the time
-        head. Its parts are this model's own, and as they are now."""
+        """The model without its output layer and time head: transformers reads it as `base_model`.
+
+        It shares its parts with this model.
+        """
         body = LiquidModel.__new__(LiquidModel)
         nn.Module.__init__(body)
         body.config, body.training = self.config, self.training
@@ -88,26 +117,37 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         return body
 
     def get_output_embeddings(self) -> nn.Module:
+        """The output layer."""
         return self.output_proj
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace the output layer."""
         self.output_proj = new_embeddings
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """As transformers', the time head's table too."""
+        """As in transformers; the time head's table is resized too."""
         resized = super().resize_token_embeddings(*args, **kwargs)
         if self.time_head is not None:
             self.time_head.resize(self.embedding.vocab_size)
         return cast(nn.Embedding, resized)
 
     def next_gap(self, features: Float[Tensor, "*b h"], following: Int[Tensor, "*b"]) -> GapDistribution:
-        """Of the gap, in units of time_scale, between tokens and what follows them; see `LiquidOutput`.
+        """The distribution of the gap, in units of time_scale, between each token and the one after it.
+
+            >>> model = LiquidTextGenerationModel(64, 16, 8, 16, time_components=2).eval()
+            >>> output = model(torch.tensor([[5, 6]]), timestamps=torch.tensor([[0.0, 2.0]]))
+            >>> model.next_gap(output.features[:, -1], torch.tensor([7])).quantile(0.5).shape
+            torch.Size([1])
+
+        Args:
+            features: of the tokens, from `LiquidOutput.features`.
+            following: the ids of the tokens after them.
 
         Raises:
             LiquidError: the model has no time head.
         """
         if self.time_head is None:
-            raise LiquidError("this model says what comes, not when: it was made without time_components")
+            raise LiquidError("this model predicts no gaps: make it with time_components of at least 1")
         return self.time_head(features, following)
 
     @can_return_tuple
@@ -132,43 +172,50 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
         skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> LiquidOutput:
-        """One pass over T tokens of each row, on from `past_key_values` if given.
+        """One pass over T tokens of each row: check ▶ prepare ▶ run ▶ loss ▶ output.
 
-        A long one runs in segments of time through all blocks, the states handed on, gradients too: what is
-        worked on stays in cache, and what is not asked for is not kept. With activation checkpointing a
-        segment's activations are computed anew in the backward pass, and memory is little more than x.
+        A long pass runs in segments of time through all blocks. States and gradients pass from one segment to
+        the next. With activation checkpointing, the activations of a segment are computed again in the
+        backward pass, and memory is little more than the tokens' vectors.
 
         Args:
-            attention_mask: 0 where padded, on either side; may also cover the tokens already read.
-            t_span: times over which the embedding's ODE runs; by default the config's.
-            timestamps: times of the tokens, non-decreasing within a document; one time unit apart without.
-            position_ids: a token starts a document (packed batches) where its number does not follow that of
-                the token before, or is 0; otherwise not used.
-            seq_idx: number of the document each token belongs to; a change within the call starts another.
-            starts: true where a document starts. Nothing passes a start.
-            past_key_values: a state to go on from; it is brought up to date in place.
-            labels: the tokens themselves, −100 where not to count; shifted here. What is padded, and a
-                document's first token, does not count.
-            shift_labels: the same already shifted: what should follow each token.
-            shift_timestamps: when it should; needed beside shift_labels and timestamps for the time head to
-                learn. With labels they are the timestamps, shifted here.
-            logits_to_keep: only the logits of the last so many positions, or of these positions.
-            skip_logits: whether to leave the logits out. By default they are, in training mode with labels,
-                where there are more than `loss_chunk` tokens: they would be the most that is in memory.
-            num_items_in_batch: what the summed loss is divided by; by default the number of labels.
-            flow_ids: the ids that the flow's term is taken over, which then counts whole: those of a batch of
-                which this call sees a part. By default those of input_ids. Where the output layer is the
-                embedding's table, some of the vocabulary beside them.
-            table: the embedding stage folded by the caller; not used in training mode, or beside a t_span.
+            input_ids: (B, T) token ids.
+            attention_mask: (B, T), 0 where padded, on either side. It may also cover the tokens read before.
+            t_span: (n,) times over which the embedding's ODE runs; default: `ode_steps` steps from 0 to 1.
+            timestamps: (B, T) times of the tokens, in the unit of `time_scale`, non-decreasing within a
+                document; default: the tokens are one unit apart.
+            position_ids: (B, T) or (1, T) numbers that mark documents: a token starts a document if its
+                number is 0, or is not the previous token's number plus 1.
+            past_key_values: the state to go on from. It is changed in place.
+            labels: (B, T) the tokens themselves, −100 where they do not count; shifted here. Padding, and the
+                first token of a document, do not count.
+            use_cache: return the state; default: as in the config, and never in training mode.
+            logits_to_keep: N for the logits of the last N positions, or a tensor of positions; 0 for all.
+            seq_idx: (B, T) number of each token's document: a change within the call starts a document.
+            starts: (B, T) true where a document starts. Nothing passes a start.
+            shift_timestamps: (B, T) time of the token after each one, which the time head learns from. Give
+                them with `shift_labels`. With `labels` they are taken from the timestamps.
+            output_hidden_states: return the hidden states of all blocks; default: as in the config.
+            num_items_in_batch: the summed loss is divided by this number; default: the number of labels that
+                count. Gradient accumulation gives the number of all micro-batches of a step.
+            flow_ids: token ids, of any shape, that the flow's training term is computed from; default: those
+                of `input_ids`. Give the ids of the whole batch if this call has a part of it. The term then
+                has its full weight here, and not this part's share. A tied output layer adds random ids.
+            table: the folded embedding stage (`FoldedEmbedding`), which saves time while the weights stay
+                the same. It is not used in training mode or beside a t_span.
+            skip_logits: leave the logits out; default: in training mode with labels and more than
+                `loss_chunk` tokens, because the logits would need most of the memory.
+            kwargs: `shift_labels` (B, T), labels that are already shifted: the token that should follow each
+                one. Other arguments of transformers are ignored.
 
         Raises:
-            LiquidError: no ids, or embeddings in their place; ids outside the vocabulary, times that go back
-                or are not finite, shapes that do not match.
+            LiquidError: no ids, or embeddings in their place; ids outside the vocabulary; times that go back
+                or are not finite; shapes that do not match; a state of another model.
         """
         inputs = self.check_inputs(
             input_ids, attention_mask, timestamps, position_ids, seq_idx, starts, kwargs
         )
-        targets = kwargs.pop("shift_labels", None)  # no argument of its own: Trainer would wait for it
+        targets = kwargs.pop("shift_labels", None)  # Trainer expects every named label argument in a batch
         if shift_timestamps is not None:
             shift_timestamps = in_float64(shift_timestamps, self.config.time_scale)
         check_shapes(inputs.ids, labels=labels, shift_labels=targets, shift_timestamps=shift_timestamps)
@@ -218,11 +265,11 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
     def _gaps(
         self, timestamps: Tensor | None, targets: Tensor, shift_timestamps: Tensor | None
     ) -> Float[Tensor, "b t"] | None:
-        """The gap before what should follow each token, if the model is to learn them."""
+        """The gap before the target of each token; None if the model does not learn gaps here."""
         if self.time_head is None or shift_timestamps is None:
             return None
         if timestamps is None:
-            raise LiquidError("shift_timestamps without timestamps: give the time of each token, too")
+            raise LiquidError("shift_timestamps without timestamps: give the time of each token too")
         wide = torch.promote_types(self.dtype, torch.float32)
         counted = targets != IGNORED
         return next_gaps(timestamps, shift_timestamps, counted, self.config.time_scale, dtype=wide)

@@ -1,4 +1,4 @@
-"""Weights from a folder: all that it should have, and what its reader asked to begin anew."""
+"""Load weights from a folder, and refuse a folder that lacks some of them."""
 
 import warnings
 from collections.abc import Collection
@@ -15,7 +15,7 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revi
 
 
 class LoadingMixin:
-    """`from_pretrained`, where no weight is a random number that nobody asked for."""
+    """`from_pretrained` that leaves no weight random, unless the caller asks for it."""
 
     @classmethod
     def from_pretrained(
@@ -26,14 +26,20 @@ class LoadingMixin:
         ignore_mismatched_sizes: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """As transformers'. What the folder's own config has must be among its weights.
+        """The model of a folder or of a hub's name, as in transformers.
 
-        Three wishes begin weights anew, and a warning names them: a config, or options of it such as
-        `time_components=2`, of a model with parts that the folder's has not; `ignore_mismatched_sizes`; and
-        `output_loading_info`, which lists what is missing for the caller to judge, as transformers' does.
+        The folder must have every weight that its config.json asks for. Three arguments allow new weights,
+        which a warning then names: a config, or options of it such as `time_components=2`, with parts that the
+        saved model lacks; `ignore_mismatched_sizes`; `output_loading_info`.
+
+        Args:
+            pretrained_model_name_or_path: the folder, or the name on the hub.
+            output_loading_info: also return what was missing or unexpected.
+            ignore_mismatched_sizes: initialise weights whose sizes differ.
+            args, kwargs: further arguments of transformers, and fields of the config.
 
         Raises:
-            LiquidError: weights are missing, or of other sizes, and neither was asked for; with a time head,
+            LiquidError: weights are missing or have other sizes, and no argument allows it; with a time head,
                 another number of blocks.
         """
         kwargs["ignore_mismatched_sizes"] = True  # transformers' own refusal is a RuntimeError without names
@@ -45,7 +51,7 @@ class LoadingMixin:
             raise LiquidError(
                 f"the weights are not this model's: {_some([name for name, *_ in others])} (the first is"
                 f" {tuple(theirs)} in {folder}, and {tuple(own)} here);"
-                " ignore_mismatched_sizes=True begins such weights anew"
+                " ignore_mismatched_sizes=True initialises such weights"
             )
         if folder is not None:
             hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
@@ -54,12 +60,12 @@ class LoadingMixin:
             if timed and saved.num_hidden_layers != own.num_hidden_layers:
                 raise LiquidError(
                     f"{folder} has num_hidden_layers={saved.num_hidden_layers}, not {own.num_hidden_layers}:"
-                    " with a time head, whose block follows them, their number must stay"
+                    " give the same number for a model with a time head"
                 )
             if missing and not output_loading_info and (lacking := missing & _weights_of(cls, saved)):
                 raise LiquidError(
-                    f"the weights are not this model's: {folder} lacks {_some(lacking)}; only parts that its"
-                    " config.json has not can begin anew, as with time_components=2"
+                    f"the weights are not this model's: {folder} lacks {_some(lacking)}; only parts"
+                    " that its config.json does not have can be new, as with time_components=2"
                 )
         if new := missing | {name for name, *_ in others}:
             _begin(model, new)
@@ -67,7 +73,7 @@ class LoadingMixin:
         return (model, info) if output_loading_info else model
 
     def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:
-        """As transformers', which takes a tied table that the folder lacks for one that it has."""
+        """As in transformers, but a tied table that the folder lacks stays in the list of missing weights."""
         missing = set(loading_info.missing_keys)
         cast(Any, super()).mark_tied_weights_as_initialized(loading_info)
         tied = cast(dict[str, str], cast(Any, self).all_tied_weights_keys).items()
@@ -82,7 +88,7 @@ def _weights_of(cls: Any, config: Any) -> set[str]:
 
 @torch.no_grad()
 def _begin(model: "LiquidModel", names: Collection[str]) -> None:
-    """Give these weights the values with which a model begins."""
+    """Set these weights to those of a new model."""
     fresh, own = type(model)(model.config).state_dict(), model.state_dict()
     for name in names:
         if own[name].is_meta:
@@ -93,6 +99,6 @@ def _begin(model: "LiquidModel", names: Collection[str]) -> None:
 
 
 def _some(names: Collection[str]) -> str:
-    """The first few, and how many more."""
+    """The first three names, and the number of the others."""
     first, more = sorted(names)[:3], len(names) - 3
     return ", ".join(first) + (f" and {more} more" if more > 0 else "")

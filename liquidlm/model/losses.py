@@ -1,4 +1,4 @@
-"""What a pass costs in nats: what follows each token, and when."""
+"""Loss: −ln p of the next token and of the gap before it, in nats."""
 
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 
 class Losses:
-    """Sums, over the segments of a pass, of −ln p of what follows each token and of the gap before it.
+    """The losses of a pass, summed over its segments: Σ −ln p(token) and Σ −ln p(gap).
+
+    Args:
+        model: its output layer and time head give the probabilities.
+        targets: the token that should follow each one, IGNORED where none counts.
+        gaps: the gap before each target, in units of time_scale; None: gaps do not count.
 
     Attributes:
-        total: both sums.
+        total: both sums so far.
+
+    Raises:
+        LiquidError: a target outside the vocabulary.
     """
 
     def __init__(
@@ -33,7 +41,7 @@ class Losses:
         self.total: Tensor | None = None
 
     def add(self, part: slice, hidden: "Hidden") -> None:
-        """Those of a segment."""
+        """Add the losses of a segment: its positions and its hidden states."""
         features, of_time = self.model.features(hidden)
         targets = self.targets[:, part]
         what = output_loss(self.model.output_proj, features, targets, self.model.config.loss_chunk)
@@ -70,10 +78,16 @@ class Losses:
 def output_loss(
     layer: nn.Module, hidden: Float[Tensor, "b t h"], targets: Int[Tensor, "b t"], chunk: int
 ) -> Float[Tensor, ""]:
-    """Summed cross-entropy of what an output layer makes of hidden states, `chunk` tokens' logits at a time.
+    """Σ cross-entropy of the logits that an output layer makes of hidden states.
 
-    A layer that is more than its matrix (adapted, quantised, offloaded) computes its logits itself, and anew
-    in the backward pass.
+    The logits of only `chunk` tokens exist at a time. A layer that is more than its matrix (adapted,
+    quantised, offloaded) computes its own logits, and computes them again in the backward pass.
+
+    Args:
+        layer: H ▶ V.
+        hidden: its input.
+        targets: the right token of each position, IGNORED where none counts.
+        chunk: number of tokens.
     """
     if is_matrix(layer):
         return linear_cross_entropy(hidden, layer.weight, targets, chunk)
@@ -83,7 +97,7 @@ def output_loss(
 
 
 def is_matrix(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether the weight that is there says all that a layer does."""
+    """Whether a layer is a plain matrix: no bias, no adapter, no hook."""
     plain = type(layer) is nn.Linear and layer.bias is None and type(layer.weight) is nn.Parameter
     return plain and not layer._forward_hooks and not hasattr(layer, "_hf_hook")
 

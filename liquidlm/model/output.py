@@ -1,4 +1,4 @@
-"""What the models return."""
+"""Output: what the models return."""
 
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -13,14 +13,14 @@ from ..errors import LiquidError
 
 @dataclass
 class LiquidModelOutput(ModelOutput):
-    """What the body of the model returns.
+    """The output of the body of the model.
 
     Attributes:
-        last_hidden_state: (B, T, H), after the norm: what logits are made of.
-        past_key_values: the state of every layer after the last token, if `use_cache`.
-        hidden_states: input of every block of the text, and `last_hidden_state`, if asked for.
-        log_det: (B, T) log |det| of the embedding's flow; None where the folded table was used.
-        features: what the distributions of the next gaps are made of, of a model with a time head.
+        last_hidden_state: (B, T, H), after the norm: the input of the output layer.
+        past_key_values: the state of every block after the last token, if `use_cache`.
+        hidden_states: input of every block of the text, and `last_hidden_state`; if asked for.
+        log_det: (B, T) log |det| of the embedding's flow; None if a folded table was used.
+        features: (B, T, H) the input of `next_gap`; only of a model with a time head.
     """
 
     last_hidden_state: Float[Tensor, "b t h"] | None = None
@@ -31,9 +31,10 @@ class LiquidModelOutput(ModelOutput):
 
 
 class SkippedLogits(tuple):
-    """Stands for logits that a pass has left out: whoever uses them is told how to get them.
+    """In place of logits that a pass has left out: any use of it raises LiquidError.
 
-    A tuple of nothing, which whatever gathers, moves or converts outputs passes on.
+    The message says how to get the logits. It is an empty tuple, so functions that gather, move or convert
+    outputs pass it on.
     """
 
     __slots__ = ()
@@ -48,7 +49,7 @@ class SkippedLogits(tuple):
         )
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):  # asked of anything, by pickle and others
+        if name.startswith("_"):  # pickle and others look for such names everywhere
             raise AttributeError(name)
         self._refuse()
 
@@ -62,20 +63,20 @@ class SkippedLogits(tuple):
 
 @dataclass
 class LiquidOutput(ModelOutput):
-    """What the language model returns; `state` is another name for `past_key_values`.
+    """The output of the language model.
 
     Attributes:
-        loss: nats per token, of what comes and, with timestamps and a time head, of when; if labels were
-            given. In training mode the flow's term is added.
-        logits: (B, T, V); `SkippedLogits` where they were left out, as in training mode with many tokens.
-        past_key_values: the state of every layer after the last token, if `use_cache`.
-        hidden_states: input of every block of the text, and the last one's output after the norm, of which
-            the logits are made; if asked for.
-        log_det: (B, T) log |det| of the embedding's flow; None where the folded table was used.
-        flow_loss: the flow's term of the loss, not yet weighted; in training mode only.
-        time_loss: the part of the loss that says when, nats per token, gaps in units of time_scale.
-        features: what the distributions of the next gaps (`next_gap`) are made of, where there are logits;
-            of a model with a time head.
+        loss: nats per token, if labels are given: of the next token and, with timestamps and a time head, of
+            the gap before it. In training mode the weighted `flow_loss` is added.
+        logits: (B, T, V), or those of `logits_to_keep`; `SkippedLogits` if they were left out.
+        past_key_values: the state of every block after the last token, if `use_cache`.
+        hidden_states: input of every block of the text, and the last one's output after the norm; if asked
+            for.
+        log_det: (B, T) log |det| of the embedding's flow; None if a folded table was used.
+        flow_loss: the flow's training term, not weighted; in training mode only.
+        time_loss: the part of the loss that is of the gaps, in nats per token, gaps in units of time_scale.
+        features: (B, T, H) the input of `next_gap`, at the positions of the logits; only of a model with a
+            time head.
     """
 
     loss: Tensor | None = None
@@ -89,4 +90,5 @@ class LiquidOutput(ModelOutput):
 
     @property
     def state(self) -> Cache | None:
+        """Another name for `past_key_values`."""
         return self.past_key_values
