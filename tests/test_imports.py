@@ -71,6 +71,7 @@ for names in (modeling_auto.MODEL_MAPPING_NAMES, modeling_auto.MODEL_FOR_CAUSAL_
         "import liquidlm; from transformers import GenerationMixin",
         "import liquidlm; from transformers import pipeline, Trainer",
         "from liquidlm import LiquidConfig; LiquidConfig()",
+        "import liquidlm.model.block",
     ],
 )
 def test_transformers_finds_the_models_in_any_order_of_imports(first: str) -> None:

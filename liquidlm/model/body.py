@@ -41,7 +41,7 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
     A model with a time head has one more block, for the time head alone. It reads the output of the other
     blocks, and its gradient stops there: the other blocks learn as in a model without a time head.
 
-        >>> body = LiquidModel(LiquidConfig(64, 16, 8, 16, num_hidden_layers=2)).eval()
+        >>> body = LiquidModel(LiquidConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2)).eval()
         >>> body(torch.tensor([[5, 6, 7]])).last_hidden_state.shape
         torch.Size([1, 3, 16])
 

@@ -29,8 +29,8 @@ class LoadingMixin:
         """The model of a folder or of a hub's name, as in transformers.
 
         The folder must have every weight that its config.json asks for. Three arguments allow new weights,
-        which a warning then names: a config, or options of it such as `time_components=2`, with parts that the
-        saved model lacks; `ignore_mismatched_sizes`; `output_loading_info`.
+        which a warning then names: a config, or options of it such as `time_components=2`, with parts that
+        the saved model lacks; `ignore_mismatched_sizes`; `output_loading_info`.
 
         Args:
             pretrained_model_name_or_path: the folder, or the name on the hub.

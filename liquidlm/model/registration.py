@@ -12,11 +12,12 @@ from typing import Any
 
 CONFIGS = "transformers.models.auto.configuration_auto"
 MODELS = "transformers.models.auto.modeling_auto"
-BODY, LANGUAGE_MODEL = "liquidlm.model.body", "liquidlm.model.language_model"
+BLOCK, BODY, LANGUAGE_MODEL = (f"liquidlm.model.{name}" for name in ("block", "body", "language_model"))
 
 NEEDED = {
     "transformers.modeling_utils": "PreTrainedModel",
     "transformers.generation.utils": "GenerationMixin",
+    BLOCK: "products_in",
     BODY: "LiquidModel",
     LANGUAGE_MODEL: "LiquidTextGenerationModel",
 }
