@@ -60,7 +60,7 @@ class LoadingMixin:
             if timed and saved.num_hidden_layers != own.num_hidden_layers:
                 raise LiquidError(
                     f"{folder} has num_hidden_layers={saved.num_hidden_layers}, not {own.num_hidden_layers}:"
-                    " give the same number for a model with a time head"
+                    " with a time head, the number must stay the same"
                 )
             if missing and not output_loading_info and (lacking := missing & _weights_of(cls, saved)):
                 raise LiquidError(
