@@ -1,120 +1,57 @@
-"""`liquidlm train`: its options, those of a file of settings, and a run gone on with."""
+"""`liquidlm train`: new runs and resumed runs."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
 from ..errors import LiquidError
-from .arguments import named_folder
+from . import train_options as options
+
+SIZES = {
+    "hidden_size": "hidden_size",
+    "layers": "num_hidden_layers",
+    "embedding_dim": "embedding_dim",
+    "latent_dim": "latent_dim",
+}
+"""Options of a size, and the field of LiquidConfig that each one sets."""
+DEFAULT_MINUTES = 5.0
 
 
 def train(
-    context_: typer.Context,  # of the command, not of the text
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PATH]...",
-            help="Text to learn: files, folders, globs, .gz, .jsonl with a `text` field, or - for standard"
-            " input, hf:NAME for a Hugging Face data set (hf:NAME?split=…&column=…). Without any: the"
-            " documentation that every Python carries (2 MB of English).",
-        ),
-    ] = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            parser=named_folder,
-            help="Folder for the model, its curve and checkpoints.",
-        ),
-    ] = ...,  # pyright: ignore[reportArgumentType]
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="F", help="Settings from a TOML file; what stands on the command line counts more."
-        ),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Train for so many minutes. [default: 5, without --steps]")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Train for so many steps instead.")] = None,
-    tokenizer: Annotated[
-        str, typer.Option(help="`bytes`, `bpe:N` (learned from the text), a folder, or a hub id.")
-    ] = "bytes",
-    size: Annotated[
-        str,
-        typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters (33 with a BPE)."),
-    ] = "small",
-    weights: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--weight",
-            help="How often the documents of a PATH are told in an epoch; once per PATH, in their order.",
-        ),
-    ] = None,
-    span: Annotated[
-        int,
-        typer.Option(help="Read spans of so many tokens in mixed order; 0: whole documents in their order."),
-    ] = 16384,
-    valid: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="Held-out text. [default: a tenth, set apart before training]"),
-    ] = None,
-    timestamps: Annotated[
-        bool,
-        typer.Option(
-            "--timestamps",
-            help="The text has times: lines that begin with one, .srt, .vtt, .jsonl with `time` and `text`;"
-            " the model lives in them, and learns to say when.",
-        ),
-    ] = False,
-    context: Annotated[
-        int, typer.Option(help="Tokens per row and step; the state is carried from step to step.")
-    ] = 256,
-    batch_size: Annotated[int, typer.Option("--batch", help="Rows per batch.")] = 8,
-    accumulate: Annotated[
-        int, typer.Option(help="Batches per step: a larger step in the memory of one batch.")
-    ] = 1,
-    warmup: Annotated[int, typer.Option(help="Steps over which the learning rate rises.")] = 30,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            help="Stop when the held-out text has not got better for so many tries, and keep the best."
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Peak learning rate of the matrices (Muon). [default: 0.02]")
-    ] = None,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay of the matrices.")] = 0.1,
-    dropout: Annotated[
-        float, typer.Option(help="Dropout; helps when the text is read many times over.")
-    ] = 0.0,
-    recompute: Annotated[
-        bool,
-        typer.Option(
-            "--recompute",
-            help="Compute activations anew in the backward pass: far less memory, a third more time.",
-        ),
-    ] = False,
-    hidden_size: Annotated[int | None, typer.Option(help="Width, in place of the size's.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Blocks, in place of the size's.")] = None,
-    embedding_dim: Annotated[
-        int | None, typer.Option(help="Width of the embedding, in place of the size's.")
-    ] = None,
-    latent_dim: Annotated[int | None, typer.Option(help="Width that the flow reduces it to.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, split and order.")] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
-    ] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")
-    ] = False,
+    context_: typer.Context,  # click's context of the command; `context` is an option
+    paths: options.Paths = None,
+    out: options.Out = ...,  # pyright: ignore[reportArgumentType]
+    config: options.Config = None,
+    minutes: options.Minutes = None,
+    steps: options.Steps = None,
+    tokenizer: options.Tokenizer = "bytes",
+    size: options.Size = "small",
+    weights: options.Weights = None,
+    span: options.Span = 16384,
+    valid: options.Valid = None,
+    timestamps: options.Timestamps = False,
+    context: options.Context = 256,
+    batch_size: options.BatchSize = 8,
+    accumulate: options.Accumulate = 1,
+    warmup: options.Warmup = 30,
+    patience: options.Patience = None,
+    lr: options.LearningRate = None,
+    weight_decay: options.WeightDecay = 0.1,
+    dropout: options.Dropout = 0.0,
+    recompute: options.Recompute = False,
+    hidden_size: options.HiddenSize = None,
+    layers: options.Layers = None,
+    embedding_dim: options.EmbeddingDim = None,
+    latent_dim: options.LatentDim = None,
+    seed: options.Seed = 0,
+    device: options.Device = None,
+    resume: options.Resume = False,
+    tensorboard: options.TensorBoard = False,
 ) -> None:
     """Train a model on text.
 
-    Writes model, tokenizer, `curve.png` and `curve.jsonl` to --out, with checkpoints on the way. Ctrl-C saves
-    and says how to go on; after a crash, --resume goes on from the last checkpoint.
+    Writes model, tokenizer, `curve.png`, `curve.jsonl` and checkpoints to --out. Ctrl-C saves the run and
+    prints the command that continues it. After a crash, --resume continues from the last checkpoint.
 
         liquidlm train novel.txt --out runs/novel --tokenizer bpe:4000 --minutes 10
 
@@ -122,30 +59,54 @@ def train(
 
         torchrun --nproc-per-node 8 -m liquidlm train novel.txt --out runs/novel --batch 64
     """
-    from ..training import loop as train_module
-    from ..training.settings import SETTINGS, TrainSettings, read_config
-
     if resume:
-        _only(context_, "out", "resume", "minutes", "steps", "lr", "tensorboard")
-        train_module.resume(out, minutes=minutes, steps=steps, lr=lr, tensorboard=tensorboard or None)
-        return
-    sizes = {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": layers,
-        "embedding_dim": embedding_dim,
-        "latent_dim": latent_dim,
-    }
-    values = {name: value for name, value in context_.params.items() if name in SETTINGS}
-    named = {name for name in values if _on_command_line(context_, name)}
+        _resume(context_)
+    else:
+        _start(context_)
+
+
+def _start(context: typer.Context) -> None:
+    from ..runtime.precision import chosen_device
+    from ..training import loop
+    from ..training.settings import TrainSettings
+
+    given = context.params
+    settings, device = TrainSettings(**_settings(context)), chosen_device(given["device"])
+    loop.train(settings, given["out"], device)
+
+
+def _resume(context: typer.Context) -> None:
+    """Raises LiquidError for an option that a resumed run would ignore."""
+    from ..runtime.precision import chosen_device
+    from ..training import loop
+
+    given, changes = context.params, ("minutes", "steps", "lr", "tensorboard")
+    for name in given:
+        if name not in ("out", "resume", "device", *changes) and _on_command_line(context, name):
+            raise LiquidError(f"--resume continues with the settings of the run: leave {_option(name)} out")
+    values = {name: given[name] for name in changes}
+    values["tensorboard"] = values["tensorboard"] or None  # the option can only switch it on
+    loop.resume(given["out"], chosen_device(given["device"]), **values)
+
+
+def _settings(context: typer.Context) -> dict[str, Any]:
+    """Values of `TrainSettings`: the command line's before those of --config, and these before defaults."""
+    from ..training.settings import SETTINGS, read_config
+
+    values = {name: value for name, value in context.params.items() if name in SETTINGS}
+    named = {name for name in values if _on_command_line(context, name)}
+    config = context.params["config"]
     from_file = {} if config is None else read_config(config)
     if named & {"minutes", "steps"}:
         from_file = {name: value for name, value in from_file.items() if name not in ("minutes", "steps")}
     defaults = {name: value for name, value in values.items() if value is not None and name not in from_file}
     settings = defaults | from_file | {name: values[name] for name in named}
-    settings["sizes"] = from_file.get("sizes", {}) | {k: v for k, v in sizes.items() if v is not None}
+    sizes = {field: context.params[option] for option, field in SIZES.items()}
+    given = {field: value for field, value in sizes.items() if value is not None}
+    settings["sizes"] = from_file.get("sizes", {}) | given
     if settings.get("minutes") is None and settings.get("steps") is None:
-        settings["minutes"] = 5.0
-    train_module.train(TrainSettings(**settings), out)
+        settings["minutes"] = DEFAULT_MINUTES
+    return settings
 
 
 def _on_command_line(context: typer.Context, name: str) -> bool:
@@ -153,8 +114,7 @@ def _on_command_line(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _only(context: typer.Context, *allowed: str) -> None:
-    """LiquidError for an option that a resumed run would not heed."""
-    for name in context.params:
-        if name not in allowed and _on_command_line(context, name):
-            raise LiquidError(f"--resume goes on with the run's own settings: leave {name} out")
+def _option(name: str) -> str:
+    """An option as the user types it."""
+    names = {"batch_size": "--batch", "weights": "--weight", "paths": "the PATHs"}
+    return names.get(name, "--" + name.replace("_", "-"))

@@ -18,14 +18,39 @@ GAIN = 1.2
 
 
 def check_float64(device: torch.device) -> None:
-    """LiquidError where there is no float64, in which times are kept: on Apple's GPU."""
+    """LiquidError for Apple's GPU: it has no float64, and times are kept in float64."""
     if device.type == "mps":
-        raise LiquidError("Apple's GPU (mps) has no float64, in which times are kept: use the CPU")
+        raise LiquidError("Apple's GPU (mps) has no float64, and times are kept in float64: use the CPU")
 
 
 def best_device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_device(name: str | None = None) -> torch.device:
+    """The device that a user names: `cpu`, `cuda`, `cuda:1`, …; without a name the GPU if there is one.
+
+    Raises:
+        LiquidError: there is no such device, or it has no float64, as Apple's GPU.
+    """
+    if name is None:
+        return best_device()
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise LiquidError(f"unknown device {name!r}: give cpu, cuda, or cuda:N for GPU number N") from error
+    check_float64(device)
+    if device.type not in ("cpu", "cuda"):
+        raise LiquidError(f"device {name} is not supported: give cpu, cuda, or cuda:N for GPU number N")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPU"
+        raise LiquidError(
+            f"device {name} is not available, torch finds {found} on this machine: use cpu"
+            + (f" or cuda:0 to cuda:{count - 1}" if count else "")
+        )
+    return device
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager:

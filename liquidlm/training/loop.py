@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import LiquidError, first_line, is_out_of_memory
 from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole, step_of
 from ..inference.evaluate import Evaluation
@@ -31,7 +33,7 @@ ROUND_SECONDS = 600.0
 """The held-out text is tried and a checkpoint written so many times in a run, and at least this often."""
 
 
-def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
+def train(settings: TrainSettings, out: str | Path, device: torch.device | None = None) -> Evaluation | None:
     """Train a model into the folder `out`; the held-out figures at the end, or None if interrupted.
 
     Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves, and says how to go on. Under torchrun all
@@ -43,7 +45,7 @@ def train(settings: TrainSettings, out: str | Path) -> Evaluation | None:
             be written.
     """
     folder = Path(out)
-    with processes() as all_, ExitStack() as alone:
+    with processes(device) as all_, ExitStack() as alone:
         given = {*settings.paths, *settings.valid}
         with all_.together():
             once = any(is_read_once(path) for path in given)
@@ -95,14 +97,16 @@ def _check_rows(settings: TrainSettings, all_: Processes) -> None:
         )
 
 
-def resume(out: str | Path, **changes: int | float | None) -> Evaluation | None:
+def resume(
+    out: str | Path, device: torch.device | None = None, **changes: int | float | None
+) -> Evaluation | None:
     """Go on with the run in `out` from its newest whole checkpoint, exactly where that was taken; in as many
     processes as there are now.
 
     `changes` (steps, minutes, lr, tensorboard) replace settings of the run where they are not None.
     """
     folder = Path(out)
-    with processes() as all_, ExitStack() as alone:
+    with processes(device) as all_, ExitStack() as alone:
         with all_.together():
             if all_.first:
                 if not folder.is_dir():

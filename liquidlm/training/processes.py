@@ -157,13 +157,24 @@ def sharded_like(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 @contextmanager
-def processes() -> Iterator[Processes]:
-    """The processes that torchrun has started, joined; or this one alone."""
+def processes(device: torch.device | None = None) -> Iterator[Processes]:
+    """The processes that torchrun has started, joined; or this one alone.
+
+    Args:
+        device: where to compute. None: the GPU if there is one; under torchrun each process its own GPU.
+
+    Raises:
+        LiquidError: there are fewer GPUs than processes, or torchrun's processes are given one GPU.
+    """
+    device = best_device() if device is None else device
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield Processes(best_device())
+        if device.index is not None:
+            torch.cuda.set_device(device)
+        yield Processes(device)
         return
+    if device.index is not None:
+        raise LiquidError(f"several processes cannot share {device}: leave --device out, or give cpu or cuda")
     rank, count, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    device = best_device()
     if device.type == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise LiquidError(
