@@ -74,6 +74,7 @@ class NormStep:
         self.shape, self.eps, self.weight = norm.normalized_shape, norm.eps, plain_weight(norm, Norm).to(wide)
 
     def __call__(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
+        """The norm of each vector."""
         return F.layer_norm(x, self.shape, self.weight, None, self.eps)
 
 
@@ -88,6 +89,7 @@ class NGramStep:
     def __call__(
         self, x: Float[Tensor, "b h"], ids: Int[Tensor, " b"], past: Int[Tensor, "b w"]
     ) -> tuple[Float[Tensor, "b h"], Int[Tensor, "b w"]]:
+        """x with the n-grams added, and the last tokens after this one, each id + 1."""
         grams = torch.cat([past, ids[:, None] + 1], 1)
         found = F.embedding(self.slots(grams.flip(1)), self.table).flatten(1)
         return torch.addmm(x, found, self.proj), grams[:, 1:]
@@ -109,6 +111,7 @@ class BlockStep:
     def __call__(
         self, x: Float[Tensor, "b h"], time: StepTime, state: CellState
     ) -> tuple[Float[Tensor, "b h"], CellState]:
+        """The residual stream after the block, and its state."""
         u = self.mixer_norm(x)
         c, conv = self.conv(u, time, state.conv)
         memory = state.memory
@@ -130,6 +133,7 @@ class WholeBlockStep:
     def __call__(
         self, x: Float[Tensor, "b h"], time: StepTime, state: CellState
     ) -> tuple[Float[Tensor, "b h"], CellState]:
+        """The residual stream after the block, and its state."""
         start = torch.zeros_like(time.gap, dtype=torch.bool)
         events = Events(time.gap, start, None, False, state.time, time.weight)
         own = self.block.out.weight.dtype
@@ -156,6 +160,7 @@ class ConvStep:
     def __call__(
         self, u: Float[Tensor, "b h"], time: StepTime, tail: Float[Tensor, "b w h"]
     ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b w h"]]:
+        """The convolution at this token, and the last inputs after it."""
         past = torch.cat([tail, u[:, None]], 1)
         return (past * self.taps).sum(1).addcmul_(time.log_gap, self.scale), past[:, 1:]
 
@@ -174,6 +179,7 @@ class MemoryStep:
     def __call__(
         self, c: Float[Tensor, "b h"], time: StepTime, memory: Float[Tensor, "b n k p"]
     ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b n k p"]]:
+        """The gated read at this token, and the memory after it."""
         qkv, gate, leak, strength = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
         batch = c.shape[0]  # len() would make it a constant of an exported step
         q, *rest = F.silu(qkv).view(batch, 2 * self.writes + 1, self.heads, 1, self.width).unbind(1)
@@ -209,6 +215,7 @@ class CellStep:
     def __call__(
         self, c: Float[Tensor, "b h"], time: StepTime, h: Float[Tensor, "b h"]
     ) -> Float[Tensor, "b h"]:
+        """The state of the cell after this token."""
         encoded, warp, synapse = torch.addmm(self.bias, c, self.weight).split(self.sizes, -1)
         if self.of_state is not None:
             encoded = torch.addmm(encoded, h.tanh(), self.of_state)

@@ -1,4 +1,7 @@
-"""The mixer over time without a memory of its own: short convolution, then the liquid time cell."""
+"""The mixer over time without a memory: a short convolution, then the liquid time cell.
+
+Symbols: B batch, T events, H hidden.
+"""
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -14,14 +17,34 @@ from .time_cell import ImprovedLiquidTimeCell
 
 
 class TimeMixer(nn.Module):
-    """x ▶ u = conv(x), log(1+Δ) ▶ context (here u itself) ▶ ImprovedLiquidTimeCell over the elapsed time ▶ h.
+    """Events at their times ▶ a state after each: x ▶ u = conv(x, Δ) ▶ e = context(u) ▶ time cell ▶ h.
 
-    A document's start resets the state; a padded position leaves it as it is. An event lasts one unit of
-    the cell's time beside the gap before it, so that tokens at one time (Δ = 0) all count.
+        u_i = Σ_j w_j ⊙ x_{i−W+1+j} + g ⊙ log(1 + Δ_i)         `ShortConvolution`
+        h_i = cell(e_i, h_{i−1}) over the time Δ_i + 1          `ImprovedLiquidTimeCell`
+
+    Δ_i is the gap before event i, over time_scale. The 1 is the event's own duration: events at the same time
+    (Δ = 0) all count. Here the context e is u itself; other mixers override `context`. A document's start
+    resets the state. A padded position does not change it.
+
+        >>> mixer = TimeMixer(8, dropout_rate=0.0)
+        >>> x, times = torch.randn(1, 5, 8), torch.tensor([[0.0, 0.1, 3.0, 3.0, 50.0]])
+        >>> h, _ = mixer(x, times)
+        >>> h.shape
+        torch.Size([1, 5, 8])
+        >>> _, _, state = mixer(x[:, :2], times[:, :2], return_state=True)  # the same in two calls
+        >>> rest, _ = mixer(x[:, 2:], times[:, 2:], state)
+        >>> torch.allclose(rest, h[:, 2:], atol=1e-5)
+        True
 
     Args:
-        time_scale: the gap, in the unit of the timestamps, that counts as 1; their median is a good choice.
-        conv_width: how many events the short convolution sees.
+        hidden_size: H, width of x and h.
+        dropout_rate: dropout of the cell's context encoder, in [0, 1).
+        conv_width: number of events that the short convolution sees.
+        time_scale: the gap that counts as 1, in the unit of the timestamps. Their median is a good choice.
+            `forward` uses it; within a model the gaps come scaled, by `LiquidConfig.time_scale`.
+
+    Raises:
+        LiquidError: sizes, a rate or a scale out of range.
     """
 
     def __init__(
@@ -54,23 +77,25 @@ class TimeMixer(nn.Module):
         return_state: bool = False,
         need_weights: bool = False,
     ) -> tuple:
-        """Mix events x at their times.
+        """The cell's state after every event.
 
         Args:
-            x: inputs of the events.
-            timestamps: non-decreasing times, (B, T), rows independent; 0, 1, 2, … when absent.
-            h: None for a fresh state; (B, H), the cell's state one time_scale before the first event (one
-                unit before it where there are no timestamps); or the state that an earlier call returned.
-            attention_mask: 0 where padded, on either side: the identity on the state, 0 in the result.
-            starts: true where another document starts; nothing passes from the one before.
-            need_weights: also the exact weight of every value in every read, for short T.
+            x: (B, T, H) inputs of the events.
+            timestamps: (B, T) times, non-decreasing within a row; default: 0, 1, 2, …
+            h: None for a fresh state; the state that an earlier call returned; or (B, H), the cell's state
+                one time_scale before the first event (one unit before it without timestamps).
+            attention_mask: (B, T), 0 where padded, on either side. Padding leaves the state as it is, and its
+                result is 0.
+            starts: (B, T) true where another document starts. Nothing passes from the document before it.
+            return_state: also return the state after the last event.
+            need_weights: also return the exact weight of every value in every read, for short T.
 
         Returns:
-            (h, attn_weights), with the new state third if `return_state`. h is (B, T, H); attn_weights is
-            (B, heads, T, T), or None if not asked for or if there is no memory to read.
+            (h, weights), or (h, weights, state) with `return_state`. h is (B, T, H). The weights are
+            (B, heads, T, T), or None if they were not asked for or if the mixer has no memory.
 
         Raises:
-            LiquidError: times that decrease, are NaN or infinite; shapes that do not match.
+            LiquidError: times that decrease or are not finite; shapes that do not match.
         """
         self._check_shapes(x, timestamps=timestamps, attention_mask=attention_mask, starts=starts)
         padding = PaddingOrder.of(attention_mask)
@@ -94,28 +119,36 @@ class TimeMixer(nn.Module):
     def mix(
         self, x: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> tuple[Float[Tensor, "b t h"], CellState]:
-        """The same over events prepared once for all layers: (h, new state)."""
+        """The cell's state after every event, and the mixer's state after the last one.
+
+        A model calls it with events that are prepared once for all blocks.
+
+        Args:
+            x: inputs of the events.
+            events: gaps, starts and padding; padding at the right end.
+            state: before the first event.
+        """
         u, tail = self.conv(x, events, state.conv)
         context, memory = self.context(u, events, state)
         start = events.start if events.resets else None
         h = self.cell.scan(context, events.duration, state.h, start)
-        # A copy: a view would keep every h alive, and the state is of constant size.
+        # A copy: a view would keep every h in memory.
         return h, CellState(h[:, -1].clone(), tail, memory, events.last_time)
 
     def context(
         self, u: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> tuple[Float[Tensor, "b t h"], Float[Tensor, "b n k p"] | None]:
-        """What drives the time cell, and the new memory: here u itself, and none."""
+        """The input of the time cell, and the memory after the events: here u itself, and no memory."""
         return u, None
 
     def weights(
         self, x: Float[Tensor, "b t h"], events: Events, state: CellState
     ) -> Float[Tensor, "b n t t"] | None:
-        """The weights of the memory's reads; here there is no memory."""
+        """The weight of every value in every read of the memory; None: this mixer has no memory."""
         return None
 
     def initial_state(self, batch: int, dtype: torch.dtype, device: torch.device) -> CellState:
-        """The state before the first event: all zero, at least float32."""
+        """The state before the first event: zeros, in at least float32."""
         wide = torch.promote_types(dtype, torch.float32)
         return CellState(
             h=torch.zeros(batch, self.hidden_size, dtype=wide, device=device),
