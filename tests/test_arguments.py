@@ -110,7 +110,7 @@ def test_types_without_a_type_checker():
 @pytest.mark.parametrize("build", [LiquidConfig, LiquidTextGenerationModel])
 def test_a_misspelt_size_is_told_from_what_was_meant(build, given, meant):
     with pytest.raises(
-        LiquidError, match=f"{next(iter(given))} is no field of LiquidConfig .*{meant}.*there are"
+        LiquidError, match=f"{next(iter(given))} is not a field of LiquidConfig .*{meant}.*there are"
     ):
         build(**given)
 

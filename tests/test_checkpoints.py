@@ -70,7 +70,7 @@ def test_a_checkpoint_of_another_version_is_one_clear_error(copied: Path) -> Non
     progress = json.loads(file.read_text(encoding="utf-8"))
     for other, said in (
         ({name: value for name, value in progress.items() if name != "rounds"}, "'rounds' is missing"),
-        ({**progress, "settings": {**progress["settings"], "heat": 3}}, "heat is no setting"),
+        ({**progress, "settings": {**progress["settings"], "heat": 3}}, "heat is not a setting"),
         ({**progress, "settings": {**progress["settings"], "lr": "fast"}}, "lr must be a number"),
     ):
         file.write_text(json.dumps(other), encoding="utf-8")

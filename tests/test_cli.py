@@ -121,8 +121,8 @@ def test_settings_come_from_a_file_and_the_command_line_counts_more(run, tmp_pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("hidden_size = 3", "hidden_size is no setting; there are accumulate"),
-        ("[sizes]\nwidth = 3", "sizes.width is no setting"),
+        ("hidden_size = 3", "hidden_size is not a setting; there are accumulate"),
+        ("[sizes]\nwidth = 3", "sizes.width is not a setting"),
         ("hidden_size = 3", "it belongs under [sizes]"),
         ("batch = 3", "did you mean batch_size"),
         ("sizes = 3", "sizes must be a table"),

@@ -1,18 +1,18 @@
-"""Freed memory is kept by the process, not handed back to the system."""
+"""Freed memory stays with the process and is used again."""
 
 import ctypes
 import sys
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-"""glibc's names for mallopt's parameters."""
+"""The numbers of mallopt's parameters in glibc."""
 
 
 def keep_freed_memory() -> None:
-    """Let the C library reuse large blocks, where it is glibc; elsewhere nothing.
+    """Let glibc keep large blocks of freed memory; with another C library, do nothing.
 
-    By default it returns them to the system at once, and each tensor of some megabytes begins with a page
-    fault per 4 KiB: 5 to 10 % of a training step. For programs that own their process: the command line
-    calls it, the library does not.
+    By default glibc returns them to the system at once. Then each tensor of some megabytes costs a page fault
+    per 4 KiB, 5 to 10 % of a training step. Call it in programs, not in libraries: it changes the whole
+    process.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""Weights that accelerate keeps elsewhere (`device_map="auto"`, `cpu_offload`, `disk_offload`)."""
+"""Weights that accelerate keeps in another place (`device_map="auto"`, `cpu_offload`, `disk_offload`)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,10 +9,13 @@ from torch import nn
 
 
 def at_hand(*modules: nn.Module) -> AbstractContextManager:
-    """With the modules' own parameters where they compute, for whoever reads them outside their `forward`.
+    """A context in which the modules' own parameters are on the device where the modules compute.
 
-    accelerate's hooks fetch what is offloaded when `forward` is called, and know of nothing else. Modules
-    whose parameters are there already cost nothing.
+    accelerate fetches offloaded parameters when `forward` is called, and only then. Code that reads
+    parameters outside `forward` needs this context. Modules that are not offloaded cost nothing.
+
+    Args:
+        modules: those whose parameters are read; not their submodules.
     """
     hooked = (module for module in modules if hasattr(module, "_hf_hook"))
     away = [module for module in hooked if any(p.is_meta for p in module.parameters(recurse=False))]
@@ -33,7 +36,7 @@ def _fetched(modules: Sequence[Any]) -> Iterator[None]:
 
 
 def execution_device(module: nn.Module) -> torch.device | None:
-    """Where a module that accelerate has prepared computes; None of any other."""
+    """The device on which a module computes, if accelerate has prepared the module; otherwise None."""
     hooks = (getattr(part, "_hf_hook", None) for part in module.modules())
     devices = (getattr(hook, "execution_device", None) for hook in hooks)
     return next((torch.device(device) for device in devices if device is not None), None)

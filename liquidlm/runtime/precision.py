@@ -1,4 +1,4 @@
-"""Where to compute, and in what precision: bfloat16 where the machine is faster with it."""
+"""The device and the precision to compute with: bfloat16 where it is faster."""
 
 import time
 from collections.abc import Iterator
@@ -13,18 +13,23 @@ from ..errors import LiquidError
 from .offload import at_hand
 
 GEMM = 512
+"""Rows and columns of the matrices that are timed."""
 GAIN = 1.2
-"""bfloat16 products must be this many times as fast as float32's, for the casts to pay."""
+"""The least speed of bfloat16 products, relative to float32, at which the casts pay off."""
 
 
 def check_float64(device: torch.device) -> None:
-    """LiquidError for Apple's GPU: it has no float64, and times are kept in float64."""
+    """Check that a device has float64, in which times are kept.
+
+    Raises:
+        LiquidError: the device is Apple's GPU, which does not have it.
+    """
     if device.type == "mps":
         raise LiquidError("Apple's GPU (mps) has no float64, and times are kept in float64: use the CPU")
 
 
 def best_device() -> torch.device:
-    """The GPU if there is one."""
+    """The GPU, or the CPU where there is no GPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -54,34 +59,37 @@ def chosen_device(name: str | None = None) -> torch.device:
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager:
-    """Matrix products in bfloat16; states, rates, softmax and losses stay float32."""
+    """A context with matrix products in bfloat16 if `bf16`; states, softmax and losses stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 @contextmanager
 def full_precision(x: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
-    """Autocast off, and x in at least float32: in bfloat16 a flow does not invert, nor an ODE converge."""
+    """A context without autocast that gives x in at least float32.
+
+    In bfloat16 a flow cannot be inverted, and an ODE does not converge.
+    """
     with torch.autocast(x.device.type, enabled=False):
         yield x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def product_dtype(x: Float[Tensor, "..."]) -> torch.dtype:
-    """The type in which a matrix product of x is computed: autocast's, or x's own."""
+    """The type of a matrix product of x: the type of autocast, or of x itself."""
     if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 
 
 def linear(layer: nn.Module, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-    """layer(x) in the precision of x, also where the weights are stored in a lower one."""
-    if type(layer) is not nn.Linear or layer.weight.dtype == x.dtype:  # an adapter knows best
+    """layer(x) in the precision of x, even if the weights are stored in a lower precision."""
+    if type(layer) is not nn.Linear or layer.weight.dtype == x.dtype:  # an adapter casts for itself
         return layer(x)
     with at_hand(layer):
         return F.linear(x, layer.weight.to(x), None if layer.bias is None else layer.bias.to(x))
 
 
 def bf16_is_faster(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products beat float32's here: known for a GPU, measured on a CPU (0.1 s)."""
+    """Whether bfloat16 matrix products are faster than float32; on a CPU this is measured in 0.1 s."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return _gemm_seconds(torch.float32) > GAIN * _gemm_seconds(torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Stopping when asked to, at a place where nothing is lost."""
+"""Signals that end a program, collected so that it can save its work first."""
 
 import signal
 from collections.abc import Iterator
@@ -7,16 +7,21 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals(insistent: bool = True) -> Iterator[list[int]]:
-    """A list that SIGINT, SIGTERM and SIGHUP (a terminal that is closed) are put on, instead of ending the
-    process; a second one ends it.
+    """A context in which SIGINT, SIGTERM and SIGHUP are put on a list and do not end the process.
 
-    Not if it is not `insistent`: torchrun hands on a signal that its processes may have had already, and
-    itself ends those that are slow to stop. Nor a second SIGHUP, which a shell sends beside the terminal's.
+    SIGHUP comes when a terminal is closed; a shell may send it a second time, which is ignored.
+
+    Args:
+        insistent: a second SIGINT or SIGTERM raises KeyboardInterrupt. Use False under torchrun: it passes on
+            signals that its processes may have received already, and ends slow processes itself.
+
+    Returns:
+        The list of the signals' numbers, empty at first.
     """
     received: list[int] = []
     hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:  # as nohup has it
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:  # under nohup
         numbers.append(hang_up)
 
     def note(number: int, frame: object) -> None:

@@ -1,4 +1,7 @@
-"""What the command does before its imports, which take seconds: it is the first that the package imports."""
+"""The first module that the package imports: it makes the command ready for Ctrl-C and for closed streams.
+
+The imports that follow may take seconds. A program that imports the package is left as it is.
+"""
 
 import os
 import signal
@@ -6,37 +9,37 @@ import sys
 from pathlib import Path
 
 INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C has ended: 128 and the signal's number."""
+"""Exit code of a program that Ctrl-C ended: 128 plus the number of the signal."""
 
 
 def is_command() -> bool:
     """Whether this process is `liquidlm` or `python -m liquidlm`, not a program that imports the package."""
     name = Path(sys.argv[0]).stem if sys.argv else ""
     asked = any(word.endswith("liquidlm") for word in sys.orig_argv)
-    return name == "liquidlm" or (name == "-m" and asked)  # -m while python looks for what to run
+    return name == "liquidlm" or (name == "-m" and asked)  # -m: Python is still looking for the module
 
 
 def leave(number: int, frame: object) -> None:
-    """On Ctrl-C, without a word: there is nothing to lose yet."""
+    """The handler of Ctrl-C during the imports: exit silently, because there is no work to save."""
     os._exit(INTERRUPTED)
 
 
 def ready() -> None:
-    """From here on Ctrl-C is a KeyboardInterrupt again, so that what was begun is put away."""
+    """Let Ctrl-C raise KeyboardInterrupt again, so that the command can clean up."""
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def open_closed() -> None:
-    """Have the descriptors 0, 1 and 2, lest a file that is opened later took the place of a closed one.
+    """Open the descriptors 0, 1 and 2 if they are closed, so that no later file gets one of these numbers.
 
-    Nothing comes from 0 then; writing to 1 fails as it does where it is closed; 2 takes all.
+    Then reading from 0 gives nothing, writing to 1 fails, and messages to 2 disappear.
     """
     for descriptor, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # takes the lowest that is free
+            os.open(os.devnull, mode)  # gets the lowest free number
 
 
 if is_command():

@@ -1,5 +1,8 @@
-"""Standard streams that cost nobody a result: what they cannot encode is replaced, what they cannot take is
-told, or of messages left out."""
+"""Standard streams that do not crash a command.
+
+Characters that cannot be encoded are replaced. If standard output fails, one error is raised; if standard
+error fails, messages are dropped.
+"""
 
 import errno
 import io
@@ -13,14 +16,14 @@ from ..errors import LiquidError
 from .startup import open_closed
 
 READER_GONE = 141
-"""Exit code of a program whose reader has gone: 128 and the number of SIGPIPE."""
+"""Exit code of a program whose reader closed the pipe: 128 plus the number of SIGPIPE."""
 
 
 class OutputLost(LiquidError):
-    """Standard output takes no more.
+    """Standard output cannot be written.
 
     Attributes:
-        reader_gone: whoever read it has had enough (`| head`), which is no mistake and needs no words.
+        reader_gone: the reader closed the pipe, as `| head` does. That is not an error and needs no message.
     """
 
     def __init__(self, error: OSError):
@@ -29,7 +32,7 @@ class OutputLost(LiquidError):
 
 
 class _Stream:
-    """A stream that, once it cannot be written to, goes nowhere."""
+    """A stream that drops everything after its first failure."""
 
     def __init__(self, stream: Any):
         if isinstance(stream, io.TextIOWrapper):
@@ -53,30 +56,30 @@ class _Stream:
             act()
         except OSError as error:
             self._lost = True
-            with suppress(OSError):  # what is left in the buffer goes nowhere, without another complaint
+            with suppress(OSError):  # the rest of the buffer disappears without a second error
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
                 os.close(nowhere)
-            self._tell(error)
+            self._report(error)
 
-    def _tell(self, error: OSError) -> None:
-        """What is to be known of it."""
+    def _report(self, error: OSError) -> None:
+        """Report the first failure."""
 
 
 class Output(_Stream):
-    """Standard output: raises OutputLost, once."""
+    """Standard output: the first failure raises OutputLost."""
 
-    def _tell(self, error: OSError) -> None:
+    def _report(self, error: OSError) -> None:
         raise OutputLost(error) from error
 
 
 class Messages(_Stream):
-    """Standard error: nothing is lost with it."""
+    """Standard error: failures are ignored."""
 
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """`sys.stdin`, `sys.stdout` and `sys.stderr` as these, also where they are closed."""
+    """A context with `sys.stdout` as an `Output` and `sys.stderr` as `Messages`; closed ones are opened."""
     before = sys.stdin, sys.stdout, sys.stderr
     open_closed()
     given, out, messages = (

@@ -1,6 +1,6 @@
-"""Values of a wrong type or size ▶ one LiquidError that says what they must be.
+"""Wrong values in settings and configurations ▶ one LiquidError that says what the value must be.
 
-Pydantic finds them in settings, huggingface_hub's `strict` in configurations.
+Pydantic checks settings, and huggingface_hub's `strict` checks configurations.
 """
 
 import difflib
@@ -18,23 +18,23 @@ from ..errors import LiquidError, first_line
 T = TypeVar("T")
 
 STRICT = ConfigDict(strict=True, extra="forbid")
-"""No text is a number, no bool either; a whole number is a fine float."""
+"""Text and booleans are not numbers; a whole number is a float too; unknown names are errors."""
 
 TYPES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "string_type": "text in quotes",
-    "is_instance_of": "text in quotes",  # as file names are asked for
+    "is_instance_of": "text in quotes",  # of file names
     "bool_type": "true or false",
     "list_type": "a list, in [ ]",
     "dict_type": "a table of names and values",
 }
-"""What a value of the wrong type must be, by pydantic's name for the mistake."""
+"""The type that a value must have, by pydantic's name of the error."""
 
 
 def plain_errors(cls: type[T]) -> type[T]:
-    """Of a dataclass that checks its values: what is wrong with them is a LiquidError of one line."""
+    """A class decorator: errors of a dataclass that checks its values become a LiquidError of one line."""
     checked = cls.__init__
     known: dict[str, Field] = cls.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -45,7 +45,7 @@ def plain_errors(cls: type[T]) -> type[T]:
         except ValidationError as error:
             raise LiquidError(explain(error, known)) from error
         except StrictDataclassFieldValidationError as error:
-            name = str(error).split("'")[1]  # it stands nowhere else
+            name = str(error).split("'")[1]  # the name is nowhere else
             kind = known[name].type
             must = kind.__name__ if isinstance(kind, type) else kind
             raise LiquidError(f"{name} must be {must}, not {reprlib.repr(kwargs.get(name))}") from error
@@ -57,10 +57,16 @@ def plain_errors(cls: type[T]) -> type[T]:
 
 
 def explain(error: ValidationError, known: Iterable[str], name: str = "") -> str:
-    """The first mistake in one line; `known` are the names that there are, `name` is of the value checked."""
+    """The first error in one line.
+
+    Args:
+        error: of pydantic.
+        known: all valid names.
+        name: the name of the value that was checked, if it is not a dataclass with names of its own.
+    """
     first = error.errors(include_url=False)[0]
     context, kind = first.get("ctx", {}), first["type"]
-    if kind == "value_error":  # of our own
+    if kind == "value_error":  # raised in this package
         return str(context["error"])
     for part in first["loc"]:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
@@ -75,7 +81,16 @@ def explain(error: ValidationError, known: Iterable[str], name: str = "") -> str
 
 
 def unknown(name: str, what: str, known: Sequence[str]) -> str:
-    """That there is nothing of this name, what there is, and what may have been meant."""
+    """The message for an unknown name, with similar names and all valid ones.
+
+    >>> unknown("step", "setting", ["batch", "steps"])
+    'step is not a setting (did you mean steps?); there are batch, steps'
+
+    Args:
+        name: the unknown name.
+        what: what it should be the name of.
+        known: all valid names.
+    """
     close = difflib.get_close_matches(name, known, 3)
     meant = f" (did you mean {' or '.join(close)}?)" if close else ""
-    return f"{name} is no {what}{meant}; there are {', '.join(known)}"
+    return f"{name} is not a {what}{meant}; there are {', '.join(known)}"
