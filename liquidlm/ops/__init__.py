@@ -1,7 +1,12 @@
-"""One call per operation; this file alone picks the form that computes it.
+"""The operations over time. Each function here chooses the form that computes it.
 
-`reference` defines truth; the other files have the fast forms, of the same signatures, for any device. The
-truth of `linear_cross_entropy` is torch's own F.cross_entropy.
+`reference.py` defines each operation as a loop over events. The other files hold fast forms with the same
+signatures, for every device. `linear_cross_entropy` equals torch's F.cross_entropy.
+
+- `delta_memory`: the matrix memory (`reference.py`, `memory.py`).
+- `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
+- `liquid_scan`: the diagonal recurrence (`scan.py`).
+- `short_conv`: the short convolution (`conv.py`).
 """
 
 import torch
@@ -40,11 +45,11 @@ __all__ = [
 ]
 
 FEW = 4
-"""Up to this many events the plain loop is faster than setting up chunks."""
+"""Up to this many events the loop of `reference.py` is faster than chunks."""
 
 
 def _plain(length: int) -> bool:
-    """Whether to loop step by step: an exported graph must have nothing that is worked on in place."""
+    """Whether to use the loop: for few events, and for torch.export, which allows no in-place work."""
     return length <= FEW or torch.compiler.is_exporting()
 
 
@@ -57,10 +62,27 @@ def delta_memory(
     state: Float[Tensor, "b n k p"],
     chunk_size: int = 64,
 ) -> tuple[Float[Tensor, "b t n p"], Float[Tensor, "b n k p"]]:
-    """The matrix memory read through time: every read and the last state; see `delta_memory_reference`.
+    """The matrix memory: all reads and the last state, as `delta_memory_reference` defines them.
 
-    In the precision of the state whatever autocast says: what it sums up over a long time would be lost in
-    bfloat16.
+    Computed in the type of the state, also under autocast: sums over a long time need more than bfloat16.
+
+    Args:
+        q, k, v, log_decay, write, state: see `delta_memory_reference`.
+        chunk_size: tokens per chunk of the parallel form.
+
+    Returns:
+        The reads (B, T, N, P) and the state after the last event (B, N, K, P).
+
+    Example:
+        Events read in two parts give the same as events read at once.
+
+        >>> q, k = (torch.nn.functional.normalize(torch.randn(1, 9, 2, 4), dim=-1) for _ in range(2))
+        >>> events = q, k, torch.randn(1, 9, 2, 4), -torch.rand(1, 9, 2), torch.rand(1, 9, 2)
+        >>> whole, end = delta_memory(*events, torch.zeros(1, 2, 4, 4))
+        >>> first, state = delta_memory(*(x[:, :3] for x in events), torch.zeros(1, 2, 4, 4))
+        >>> second, state = delta_memory(*(x[:, 3:] for x in events), state)
+        >>> torch.testing.assert_close(torch.cat([first, second], 1), whole)
+        >>> torch.testing.assert_close(state, end)
     """
     with torch.autocast(q.device.type, enabled=False):
         if _plain(q.shape[1]):
@@ -71,7 +93,19 @@ def delta_memory(
 def liquid_scan(
     decay: Float[Tensor, "b t h"], drive: Float[Tensor, "b t h"], h0: Float[Tensor, "b h"]
 ) -> Float[Tensor, "b t h"]:
-    """h_i = decay_i ⊙ h_{i−1} + drive_i for every i; the last h is the state to go on from."""
+    """h_i = decay_i ⊙ h_{i−1} + drive_i for every i (B, T, H). The last h is the next h0.
+
+    A linear recurrence runs in parallel over time (Martin & Cundy 2018, "Parallelizing Linear Recurrent
+    Neural Nets Over Sequence Length", arXiv:1709.04057).
+
+    Args:
+        decay, drive: (B, T, H).
+        h0: (B, H) h before the first event.
+
+    Example:
+        >>> liquid_scan(torch.full((1, 3, 1), 0.5), torch.ones(1, 3, 1), torch.zeros(1, 1)).flatten()
+        tensor([1.0000, 1.5000, 1.7500])
+    """
     if _plain(decay.shape[1]):
         return liquid_scan_reference(decay, drive, h0)
     return liquid_scan_chunked(decay, drive, h0)
@@ -85,7 +119,10 @@ def liquid_relax(
     h0: Float[Tensor, "b h"],
     start: Bool[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, "b t h"]:
-    """The liquid neuron over a sequence, from its synapse's output; see `liquid_relax_reference`."""
+    """The liquid time cell over a sequence (B, T, H), as `liquid_relax_reference` defines it.
+
+    Here a gap (within `duration`) becomes a decay, in fused form. Arguments: see `liquid_relax_reference`.
+    """
     if _plain(synapse.shape[1]):
         return liquid_relax_reference(synapse, leak, duration, pace, h0, start)
     return liquid_relax_fused(synapse, leak, duration, pace, h0, start)
@@ -96,11 +133,11 @@ def short_conv(
     weight: Float[Tensor, "h w"],
     tail: Float[Tensor, "b w_minus_1 h"],
     segment: Float[Tensor, "b t"] | None,
-    drive: Float[Tensor, "b t"],
-    scale: Float[Tensor, " h"],
+    log_gap: Float[Tensor, "b t"],
+    gap_scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
-    """Causal depthwise convolution over the events of each document; see `short_conv_reference`."""
-    # How many events stand beside a start is data, which a graph is not to depend on.
+    """The short convolution over the events of each document, as `short_conv_reference` defines it."""
+    # The number of events next to a start depends on data. The shapes of a graph must not.
     if torch.compiler.is_exporting() or (torch.compiler.is_compiling() and segment is not None):
-        return short_conv_reference(x, weight, tail, segment, drive, scale).to(product_dtype(x))
-    return short_conv_shifted(x, weight, tail, segment, drive, scale)
+        return short_conv_reference(x, weight, tail, segment, log_gap, gap_scale).to(product_dtype(x))
+    return short_conv_shifted(x, weight, tail, segment, log_gap, gap_scale)

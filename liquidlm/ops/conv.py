@@ -1,4 +1,4 @@
-"""The short causal convolution as shifted products; torch's own conv1d is slow on a CPU at width 4."""
+"""The short causal convolution as sums of shifted products: torch's conv1d is slow on a CPU at width 4."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from .slabs import Workspace, slabs
 
 
 class ShortConv(torch.autograd.Function):
-    """y_i = Σ_j w_j ⊙ x_{i−W+1+j} + g ⊙ s_i, with the few rows next to a document's start put right after."""
+    """`short_conv_reference`. The few events next to the start of a document are corrected afterwards."""
 
     @staticmethod
     @in_own_precision
@@ -22,19 +22,20 @@ class ShortConv(torch.autograd.Function):
         weight: Tensor,
         tail: Tensor,
         segment: Tensor | None,
-        drive: Tensor,
-        scale: Tensor,
+        log_gap: Tensor,
+        gap_scale: Tensor,
         dtype: torch.dtype,
     ) -> Tensor:
+        """y (B, T, H), slab by slab."""
         batch, length, width = x.shape
         out = torch.empty(x.shape, dtype=dtype, device=x.device)
-        taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # strided, a weight would be read one by one
+        taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # contiguous taps are read faster
         inputs = Workspace(tail, batch, length, width, count=1, extra=kept)
         work = Workspace(tail, batch, length, width, count=1)
         for s in slabs(length, batch, x.device):
             (past,), (y,) = inputs.slab(s), work.slab(s)
             _fill(past, x, tail, s)
-            torch.mul(drive[:, s, None], scale, out=y)
+            torch.mul(log_gap[:, s, None], gap_scale, out=y)
             for j in range(kept + 1):
                 y.addcmul_(past[:, j : j + y.shape[1]], taps[j])
             out[:, s] = y
@@ -42,8 +43,8 @@ class ShortConv(torch.autograd.Function):
         if segment is not None and rows is not None:
             b, i, seen = rows
             seen_inputs = _inputs(x, tail, b, i, seen)
-            out[b, i] = ((seen_inputs * taps).sum(1) + drive[b, i, None] * scale).to(out.dtype)
-        ctx.save_for_backward(x, weight, tail, drive, scale, *(rows or ()))
+            out[b, i] = ((seen_inputs * taps).sum(1) + log_gap[b, i, None] * gap_scale).to(out.dtype)
+        ctx.save_for_backward(x, weight, tail, log_gap, gap_scale, *(rows or ()))
         return out
 
     @staticmethod
@@ -52,20 +53,21 @@ class ShortConv(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
-        x, weight, tail, drive, scale, *rows = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+        """The gradients of the inputs that need one."""
+        x, weight, tail, log_gap, gap_scale, *rows = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         batch, length, width = x.shape
-        taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # strided, a weight would be read one by one
+        taps, kept = weight.mT.contiguous(), weight.shape[1] - 1  # contiguous taps are read faster
         grad_past = tail.new_zeros(batch, length + kept, width)
-        grad_taps, grad_drive, grad_scale = (torch.zeros_like(y) for y in (taps, drive, scale))
-        of_x, of_weight, of_tail, _, of_drive, of_scale, _ = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
-        needed = (of_x or of_tail, of_weight, of_drive, of_scale)
+        grad_taps, grad_log_gap, grad_gap_scale = (torch.zeros_like(y) for y in (taps, log_gap, gap_scale))
+        of_x, of_weight, of_tail, _, of_log_gap, of_gap_scale, _ = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
+        needed = (of_x or of_tail, of_weight, of_log_gap, of_gap_scale)
         grads = tuple(
             one if wanted else None
-            for one, wanted in zip((grad_past, grad_taps, grad_drive, grad_scale), needed, strict=True)
+            for one, wanted in zip((grad_past, grad_taps, grad_log_gap, grad_gap_scale), needed, strict=True)
         )
         if rows:
             b, i, seen = rows
-            _backward_beside(x, taps, tail, drive, scale, grad[b, i].to(tail.dtype), b, i, seen, grads)
+            _backward_beside(x, taps, tail, log_gap, gap_scale, grad[b, i].to(tail.dtype), b, i, seen, grads)
             grad = grad.index_put((b, i), grad.new_zeros(()))
         inputs = Workspace(tail, batch, length, width, count=1, extra=kept)
         work = Workspace(tail, batch, length, width, count=2)
@@ -79,23 +81,23 @@ class ShortConv(torch.autograd.Function):
                     grad_past[:, s.start + j : s.stop + j].addcmul_(g, taps[j])
                 if of_weight:
                     grad_taps[j] += torch.mul(g, past[:, j : j + g.shape[1]], out=both).flatten(0, 1).sum(0)
-            if of_drive:
-                grad_drive[:, s] += g @ scale
-            if of_scale:
-                grad_scale += torch.mv(g.flatten(0, 1).mT, drive[:, s].flatten())
+            if of_log_gap:
+                grad_log_gap[:, s] += g @ gap_scale
+            if of_gap_scale:
+                grad_gap_scale += torch.mv(g.flatten(0, 1).mT, log_gap[:, s].flatten())
         return (
             grad_past[:, kept:].to(x.dtype) if of_x else None,
             grad_taps.mT if of_weight else None,
             grad_past[:, :kept] if of_tail else None,
             None,
-            grad_drive if of_drive else None,
-            grad_scale if of_scale else None,
+            grad_log_gap if of_log_gap else None,
+            grad_gap_scale if of_gap_scale else None,
             None,
         )
 
 
 def _fill(past: Tensor, x: Tensor, tail: Tensor, s: slice) -> None:
-    """x over the slab and the W−1 events before it."""
+    """Copies x of the slab and of the W−1 events before it into `past`."""
     kept = tail.shape[1]
     before = min(kept, s.start)
     past[:, kept - before :] = x[:, s.start - before : s.stop]
@@ -106,29 +108,29 @@ def _backward_beside(
     x: Tensor,
     taps: Tensor,
     tail: Tensor,
-    drive: Tensor,
-    scale: Tensor,
+    log_gap: Tensor,
+    gap_scale: Tensor,
     grad: Tensor,
     b: Tensor,
     i: Tensor,
     seen: Tensor,
     into: tuple[Tensor | None, ...],
 ) -> None:
-    """Adds the gradients of rows (b, i), which see only some of their taps."""
-    grad_past, grad_taps, grad_drive, grad_scale = into
+    """Adds the gradients of the events (b, i), which see only some of the W inputs."""
+    grad_past, grad_taps, grad_log_gap, grad_gap_scale = into
     if grad_taps is not None:
         grad_taps += (_inputs(x, tail, b, i, seen) * grad[:, None]).sum(0)
-    if grad_drive is not None:
-        grad_drive[b, i] += grad @ scale
-    if grad_scale is not None:
-        grad_scale += drive[b, i] @ grad
+    if grad_log_gap is not None:
+        grad_log_gap[b, i] += grad @ gap_scale
+    if grad_gap_scale is not None:
+        grad_gap_scale += log_gap[b, i] @ grad
     if grad_past is not None:
         columns = i[:, None] + torch.arange(len(taps), device=x.device)
         grad_past.index_put_((b[:, None], columns), grad[:, None] * taps * seen[..., None], accumulate=True)
 
 
 def _beside_starts(segment: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Rows (b, i) of which some tap is in another document, and which taps are not."""
+    """The events (b, i) with some of the W inputs in another document, and which inputs they see."""
     numbers = F.pad(segment, (kept, 0))
     seen = numbers.unfold(1, kept + 1, 1) == segment[..., None]
     b, i = (~seen[..., 0]).nonzero(as_tuple=True)
@@ -136,7 +138,7 @@ def _beside_starts(segment: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor] 
 
 
 def _inputs(x: Tensor, tail: Tensor, b: Tensor, i: Tensor, seen: Tensor) -> Tensor:
-    """(rows, W, H): the inputs of rows (b, i), 0 where they are not seen."""
+    """(events, W, H): the inputs of the events (b, i), 0 where not seen."""
     kept = tail.shape[1]
     columns = i[:, None] + torch.arange(kept + 1, device=x.device)
     inputs = x[b[:, None], (columns - kept).clamp(min=0)].to(tail.dtype)
@@ -151,9 +153,9 @@ def short_conv_shifted(
     weight: Float[Tensor, "h w"],
     tail: Float[Tensor, "b w_minus_1 h"],
     segment: Float[Tensor, "b t"] | None,
-    drive: Float[Tensor, "b t"],
-    scale: Float[Tensor, " h"],
+    log_gap: Float[Tensor, "b t"],
+    gap_scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
-    """See `short_conv_reference`."""
-    weight, scale = weight.to(tail.dtype), scale.to(tail.dtype)
-    return apply(ShortConv, x, weight, tail, segment, drive, scale, product_dtype(x))
+    """`short_conv_reference`, in parallel over time."""
+    weight, gap_scale = weight.to(tail.dtype), gap_scale.to(tail.dtype)
+    return apply(ShortConv, x, weight, tail, segment, log_gap, gap_scale, product_dtype(x))

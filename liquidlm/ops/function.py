@@ -1,4 +1,4 @@
-"""What all operations with a backward pass of their own have in common."""
+"""What all operations with their own backward pass share."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -9,18 +9,20 @@ from torch import Tensor
 
 
 def apply(function: type[torch.autograd.Function], *given: Any) -> Any:
-    """`function.apply`. Where no gradient is asked for, no input asks for one either: torch tells a Function
-    what its inputs would need, not whether anybody wants it (`no_grad`)."""
+    """`function.apply`, without work for gradients under `no_grad`.
+
+    `ctx.needs_input_grad` depends on the inputs alone, not on `no_grad`. So the inputs are detached here.
+    """
     if not torch.is_grad_enabled():
         given = tuple(one.detach() if isinstance(one, Tensor) else one for one in given)
     return function.apply(*given)
 
 
 def in_own_precision(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A forward or backward pass in the types of its tensors, whatever autocast says where it is called.
+    """Runs a forward or backward pass without autocast, in the types of its tensors.
 
-    As torch.amp's custom_fwd(cast_inputs=…) and custom_bwd, for any device: `loss.backward()` may stand
-    within autocast, which would else have the products of the backward pass in bfloat16.
+    The same as custom_fwd(cast_inputs=…) and custom_bwd of torch.amp, for every device. Without it,
+    `loss.backward()` within autocast would compute the products of the backward pass in bfloat16.
     """
 
     @wraps(method)

@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear output layer, without ever holding all its logits."""
+"""Cross-entropy of a linear output layer, in slices, so that the logits never exist as a whole."""
 
 import torch
 import torch.nn.functional as F
@@ -9,19 +9,21 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from .function import apply, in_own_precision
 
 IGNORED = -100
+"""A target that does not count."""
 LOG_TINY = -60.0
-"""Below this a float32 probability has lost digits, or is 0."""
+"""Log-probabilities below this are computed again: as float32 probabilities they lose digits or are 0."""
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Sum of −log softmax(hidden Wᵀ)[target], and its gradients, over slices of `chunk` tokens.
+    """Σ −log softmax(hidden Wᵀ)[target] and its gradients, over slices of `chunk` tokens.
 
-    The gradients are formed in the forward pass while a slice's logits are there; the backward pass only
-    scales them. Matrix products follow autocast; softmax and sums are float32 or wider.
+    The forward pass computes the gradients of a slice while it holds the logits. The backward pass only
+    scales them. Matrix products follow autocast; softmax and sums are in float32 or wider.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        """The sum over tokens; saves the gradients."""
         wide = torch.promote_types(hidden.dtype, torch.float32)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]  # pyright: ignore[reportAttributeAccessIssue]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
@@ -31,10 +33,10 @@ class LinearCrossEntropy(torch.autograd.Function):
             rows, goal = hidden[first : first + chunk], targets[first : first + chunk]
             logits = F.linear(rows, weight)
             low = logits.dtype
-            p = logits.softmax(-1, dtype=wide)  # each pass over (chunk, V) is memory traffic: one has to do
+            p = logits.softmax(-1, dtype=wide)  # one pass over (chunk, V): memory traffic is the cost
             index = goal[:, None]
             log_p = p.gather(1, index)[:, 0].log()
-            if (lost := log_p < LOG_TINY).any():  # p has all but underflowed
+            if (lost := log_p < LOG_TINY).any():  # p is near underflow
                 log_p[lost] = logits[lost].to(wide).log_softmax(-1).gather(1, index[lost])[:, 0]
             total -= log_p.sum()
             if grad_hidden is None and grad_weight is None:
@@ -55,6 +57,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
+        """The saved gradients, scaled."""
         saved = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         return *(None if part is None else part * grad.to(part.dtype) for part in saved), None, None
 
@@ -62,9 +65,20 @@ class LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(
     hidden: Float[Tensor, "*b h"], weight: Float[Tensor, "v h"], targets: Int[Tensor, "*b"], chunk: int = 2048
 ) -> Float[Tensor, ""]:
-    """Sum over tokens of the cross-entropy in nats; targets of −100 do not count.
+    """The sum of the cross-entropy over tokens, in nats; targets of −100 do not count.
 
-    Equals F.cross_entropy(hidden Wᵀ, targets, reduction="sum") with logits of at most (chunk, V) at a time.
+    Equals F.cross_entropy(hidden Wᵀ, targets, reduction="sum"), with at most (chunk, V) logits at a time.
+
+    Args:
+        hidden: (…, H) features of the tokens.
+        weight: (V, H) W, the output layer.
+        targets: (…) the ids to predict.
+        chunk: tokens per slice.
+
+    Example:
+        >>> hidden, weight, targets = torch.randn(5, 8), torch.randn(20, 8), torch.arange(5)
+        >>> loss = linear_cross_entropy(hidden, weight, targets, chunk=2)
+        >>> torch.testing.assert_close(loss, F.cross_entropy(hidden @ weight.mT, targets, reduction="sum"))
     """
     tokens, targets = hidden.flatten(0, -2), targets.flatten()
     counted = targets != IGNORED

@@ -1,7 +1,7 @@
 """The matrix memory in parallel over chunks of time, forward and backward, in plain PyTorch.
 
-Decays are only ever exponentials of sums ≤ 0 over the steps between two events, so that no gap, however
-large, overflows, and an infinite one (a document's start) is an exact zero, for gradients too.
+A decay is always the exponential of a sum ≤ 0 over the steps between two events. So no gap overflows, however
+large. An infinite gap (the start of a document) is an exact zero, for gradients too.
 
 Symbols: C tokens of a chunk.
 """
@@ -18,14 +18,20 @@ from .function import apply, in_own_precision
 from .slabs import slabs
 
 SUBSTITUTED = 16
-"""Triangular systems up to this size are solved by substitution; larger ones are put together from these."""
+"""Triangular systems up to this size are solved by substitution; larger ones are split in halves."""
 
 
 def segment_sums(g: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c c"]:
     """s_ij = Σ_{j<l≤i} g_l for i ≥ j, −inf above the diagonal.
 
-    Summed, never subtracted: differences of cumulative sums would lose the small decays beside a large
-    one and turn −inf − (−inf) into NaN.
+    The terms are summed. Differences of cumulative sums would lose small decays next to a large one, and turn
+    −inf − (−inf) into NaN.
+
+    Example:
+        >>> segment_sums(torch.tensor([-1.0, -2.0, -4.0]))
+        tensor([[ 0., -inf, -inf],
+                [-2.,  0., -inf],
+                [-6., -4.,  0.]])
     """
     size = g.shape[-1]
     above = torch.ones(size, size, dtype=torch.bool, device=g.device).triu()
@@ -36,7 +42,7 @@ def segment_sums(g: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c c"]:
 def unit_lower_inverse(a: Float[Tensor, "*batch c c"]) -> Float[Tensor, "*batch c c"]:
     """(I + a)⁻¹ of strictly lower triangular a, by substitution in blocks.
 
-    Not by powers of the nilpotent a: they overflow while keys are nearly parallel.
+    Powers of the nilpotent a would overflow where keys are nearly parallel.
     """
     size = a.shape[-1]
     if size <= SUBSTITUTED or size % 2:
@@ -51,7 +57,7 @@ def unit_lower_inverse(a: Float[Tensor, "*batch c c"]) -> Float[Tensor, "*batch 
 
 
 class Local(NamedTuple):
-    """What a slab's chunks hold that does not depend on the state before them.
+    """The parts of the chunks of a slab that do not depend on the state before them.
 
     Attributes:
         decays: D_ij = e^{g_{j+1}+…+g_i}, 0 for i < j.
@@ -88,7 +94,7 @@ def _local(q: Tensor, k: Tensor, v: Tensor, g: Tensor, eta: Tensor, size: int, w
 
 
 def _chunks(x: Tensor, size: int, wide: torch.dtype) -> Tensor:
-    """(B, T, N, ·) ▶ (B·N, T/C, C, ·); padding steps have no decay and no write."""
+    """(B, T, N, ·) ▶ (B·N, T/C, C, ·); added steps have no decay and no write."""
     count = -(-x.shape[1] // size)
     if count * size != x.shape[1]:
         x = F.pad(x, (0, 0, 0, 0, 0, count * size - x.shape[1]))
@@ -103,11 +109,12 @@ def _tokens(x: Tensor, batch: int, length: int) -> Tensor:
 
 
 class DeltaMemory(torch.autograd.Function):
-    """The WY form of Yang et al. 2024: in a chunk the writes are U = W_v − W_k S₀, then
+    """The WY form of Yang et al. 2024 ("Gated Delta Networks", arXiv:2412.06464), for each chunk:
 
-        O = γ Q S₀ + (QKᵀ⊙D) U,    S₀' = γ_C S₀ + (Γ K)ᵀ U.
+        U = W_v − W_k S₀,    O = γ Q S₀ + (QKᵀ⊙D) U,    S₀' = γ_C S₀ + (Γ K)ᵀ U
 
-    Only the carry from chunk to chunk is sequential. Saves what it computed: it is read faster than made.
+    Only the step from chunk to chunk is sequential. The forward pass saves its results: reading them is
+    faster than computing them again.
     """
 
     @staticmethod
@@ -115,6 +122,7 @@ class DeltaMemory(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, g: Tensor, eta: Tensor, state: Tensor, size: int
     ) -> tuple[Tensor, Tensor]:
+        """All reads (B, T, N, P) and the last state (B, N, K, P)."""
         (batch, length, heads, _), wide = q.shape, state.dtype
         s, out, saved = state.flatten(0, 1), torch.empty_like(v, dtype=wide), []
         for part in _slabs(length, batch, size, q.device):
@@ -140,6 +148,7 @@ class DeltaMemory(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor, grad_state: Tensor
     ) -> tuple[Tensor | None, ...]:
+        """The gradients of the inputs that need one."""
         q, k, v, g, eta, *saved = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         size: int = ctx.size  # pyright: ignore[reportAttributeAccessIssue]
         batch, length, heads, _ = q.shape
@@ -165,7 +174,7 @@ class DeltaMemory(torch.autograd.Function):
 def _backward(
     x: Local, states: Tensor, do: Tensor, ds: Tensor, needs: tuple[bool, ...]
 ) -> tuple[tuple[Tensor | None, ...], Tensor]:
-    """Gradients of q, k, v, g, η in one slab's chunks, those that are needed, and of the state before it."""
+    """The needed gradients of q, k, v, g, η in the chunks of one slab, and that of the state before it."""
     of_q, of_k, of_v, of_g, of_eta, *_ = needs
     width = x.v.shape[-1]
     value, key = x.writes.split([width, x.k.shape[-1]], -1)
@@ -190,7 +199,7 @@ def _backward(
     if of_eta:
         d_eta = shared.sum(-1) + (d_v * x.v).sum(-1) + (d_k * x.k).sum(-1) * x.since[..., 0]
     if of_g:
-        # E_ij = what multiplies each log D_ij; a g_l has a part in every D_ij with j < l ≤ i.
+        # log_d: the gradient of each log D_ij; g_l is a term of every log D_ij with j < l ≤ i.
         log_d = shared.mul_(x.eta).addcmul_(d_products, x.reads)
         lower = torch.ones(log_d.shape[-2:], dtype=log_d.dtype, device=log_d.device).tril()
         dg = (lower.mT @ log_d).mul_(lower.tril(-1)).sum(-1)
@@ -226,10 +235,7 @@ def delta_memory_chunked(
     state: Float[Tensor, "b n k p"],
     chunk_size: int = 64,
 ) -> tuple[Float[Tensor, "b t n p"], Float[Tensor, "b n k p"]]:
-    """The matrix memory in chunks of C tokens; see `delta_memory_reference`.
-
-    Computed in the type of the state, whatever the queries, keys and values are stored in.
-    """
+    """`delta_memory_reference`, in parallel over chunks of `chunk_size` tokens, in the type of the state."""
     size = min(chunk_size, q.shape[1])
     return apply(DeltaMemory, q, k, v, log_decay, write, state, size)
 
@@ -240,9 +246,21 @@ def delta_memory_weights(
     log_decay: Float[Tensor, "b t n"],
     write: Float[Tensor, "b t n"],
 ) -> Float[Tensor, "b n t t"]:
-    """The exact weight of value j in read i: o_i = Σ_j w_ij v_j (+ what was read of the initial state).
+    """w_ij (B, N, T, T), the exact weight of value j in read i: o_i = Σ_j w_ij v_j + (a part from the state).
 
-    W = (QKᵀ⊙D) (I + tril(η KKᵀ⊙D, −1))⁻¹ η over the whole sequence: quadratic, for short T.
+        w = (QKᵀ⊙D) (I + tril(η KKᵀ⊙D, −1))⁻¹ η
+
+    Time and memory grow with T²: for short sequences.
+
+    Args:
+        q, k, log_decay, write: see `delta_memory_reference`.
+
+    Example:
+        >>> q, k = (F.normalize(torch.randn(1, 5, 1, 4), dim=-1) for _ in range(2))
+        >>> v, log_decay, write = torch.randn(1, 5, 1, 4), -torch.rand(1, 5, 1), torch.rand(1, 5, 1)
+        >>> reads, _ = delta_memory_chunked(q, k, v, log_decay, write, torch.zeros(1, 1, 4, 4))
+        >>> weights = delta_memory_weights(q, k, log_decay, write)
+        >>> torch.testing.assert_close(weights[:, 0] @ v[:, :, 0], reads[:, :, 0])
     """
     q, k = (x.movedim(2, 1).to(log_decay.dtype) for x in (q, k))
     between = segment_sums(log_decay.movedim(2, 1)).exp()

@@ -1,4 +1,4 @@
-"""Step-by-step loops that define what the fast forms must compute. Read these first; run the others.
+"""The operations as loops over events: they define what the fast forms compute. Read these first.
 
 Shapes: B batch, T tokens, N memory heads, K key width, P value width, H hidden size.
 """
@@ -17,16 +17,21 @@ def delta_memory_reference(
     write: Float[Tensor, "b t n"],
     state: Float[Tensor, "b n k p"],
 ) -> tuple[Float[Tensor, "b t n p"], Float[Tensor, "b n k p"]]:
-    """The matrix memory, one event after the other.
-
-    With g = log_decay ≤ 0 (−aΔ, or −inf where a document starts) and η = write ≥ 0:
+    """The matrix memory, one event after the other: all reads (B, T, N, P) and the last state (B, N, K, P).
 
         gap    S⁻ = e^g S
         event  S  = S⁻ + η k (v − S⁻ᵀk)ᵀ
         read   o  = Sᵀq
 
-    With unit keys this is the gated delta rule (Yang et al. 2024, "Gated Delta Networks").
-    Returns every read and the last state.
+    With keys of length 1 this is the gated delta rule (Yang et al. 2024, "Gated Delta Networks",
+    arXiv:2412.06464).
+
+    Args:
+        q, k: (B, T, N, K) queries and keys.
+        v: (B, T, N, P) values.
+        log_decay: (B, T, N) g = −aΔ ≤ 0 for the gap before each event; −∞ where a document starts.
+        write: (B, T, N) η ≥ 0, the strength of each write.
+        state: (B, N, K, P) S before the first event.
     """
     q, k, v = (x.to(state.dtype) for x in (q, k, v))
     reads = []
@@ -41,7 +46,7 @@ def delta_memory_reference(
 def liquid_scan_reference(
     decay: Float[Tensor, "b t h"], drive: Float[Tensor, "b t h"], h0: Float[Tensor, "b h"]
 ) -> Float[Tensor, "b t h"]:
-    """The diagonal recurrence h_i = decay_i ⊙ h_{i−1} + drive_i; returns every h."""
+    """The diagonal recurrence h_i = decay_i ⊙ h_{i−1} + drive_i: every h (B, T, H)."""
     states, h = [], h0
     for i in range(decay.shape[1]):
         h = decay[:, i] * h + drive[:, i]
@@ -57,14 +62,17 @@ def liquid_relax_reference(
     h0: Float[Tensor, "b h"],
     start: Bool[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, "b t h"]:
-    """The liquid neuron dh/dt = −(leak + f)h + fA, one event after the other, from its synapse's output.
+    """The liquid neuron dh/dt = −(leak + f)h + fA, one event after the other: every h (B, T, H).
 
-    f = softplus(synapse's first half), A its second half; each event lasts duration·pace (per unit), over
-    which, with λ = leak + f,
+        h ← h∞ + (h − h∞) · decay,    decay = e^{−λ·pace·duration},    λ = leak + f,    h∞ = fA/λ
 
-        h ← h∞ + (h − h∞) e^{−λ·duration·pace},    h∞ = fA/λ;
-
-    where `start` is true h is 0 before.
+    Args:
+        synapse: (B, T, 2H); f = softplus(first half), A = second half.
+        leak: (H,) 1/τ, per gap.
+        duration: (B, T) how long each event and the gap before it last, in gaps.
+        pace: (H,) how fast time passes for each unit.
+        h0: (B, H) h before the first event.
+        start: (B, T) true where a document starts: h is 0 before the event.
     """
     states, h = [], h0
     for i in range(synapse.shape[1]):
@@ -84,12 +92,21 @@ def short_conv_reference(
     weight: Float[Tensor, "h w"],
     tail: Float[Tensor, "b w_minus_1 h"],
     segment: Float[Tensor, "b t"] | None,
-    drive: Float[Tensor, "b t"],
-    scale: Float[Tensor, " h"],
+    log_gap: Float[Tensor, "b t"],
+    gap_scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
-    """Causal depthwise convolution y_i = Σ_j weight_j ⊙ x_{i−W+1+j} + drive_i scale; `tail` is the past.
+    """A causal depthwise convolution over the last W events of the same document, plus the gap (B, T, H).
 
-    `segment` numbers the documents of each row from 0 (the tail's own); taps do not cross documents.
+        y_i = Σ_j weight_j ⊙ x_{i−W+1+j} + log_gap_i · gap_scale,    j = 0…W−1
+
+    Args:
+        x: (B, T, H) the events.
+        weight: (H, W).
+        tail: (B, W−1, H) the events before x.
+        segment: (B, T) the number of the document of each event; 0 is the document of the tail. None: all
+            events and the tail are of one document.
+        log_gap: (B, T) log(1 + Δ) of the gap before each event.
+        gap_scale: (H,) the weight of log_gap for each unit.
     """
     width = weight.shape[1]
     past = torch.cat([tail, x], 1)
@@ -100,5 +117,5 @@ def short_conv_reference(
     for i in range(x.shape[1]):
         seen = (numbers[:, i : i + width] == segment[:, i, None])[..., None]
         taps = torch.einsum("bwh,hw->bh", past[:, i : i + width] * seen, weight)
-        outputs.append(taps + drive[:, i, None] * scale)
+        outputs.append(taps + log_gap[:, i, None] * gap_scale)
     return torch.stack(outputs, 1)

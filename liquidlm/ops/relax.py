@@ -1,4 +1,10 @@
-"""The liquid neuron over a whole sequence as one operation: rates, exact relaxation and scan."""
+"""Where a gap becomes a decay, in fused form: the liquid neuron over a whole sequence as one operation.
+
+    decay = e^{−λ·pace·duration}
+
+`liquid_relax_reference` in `reference.py` defines the operation. `liquidlm.nn.cells.decay` has the same
+formula for one step.
+"""
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,10 +17,12 @@ from .slabs import Workspace, slabs
 
 
 class LiquidRelax(torch.autograd.Function):
-    """Saves the synapse and h alone, and computes rates and decays anew in the backward pass.
+    """`liquid_relax_reference`. The backward pass computes rates and decays again, to save memory.
 
-    With f = softplus, λ = leak + f, x = −λ·pace·duration and q = eˣ − 1, decay = 1 + q (0 where a document
-    starts): h = decay·h_before − q·(f/λ)·A. In place throughout: a fresh tensor is in no cache.
+        x = −λ·pace·duration,    q = eˣ − 1,    decay = 1 + q  (0 where a document starts)
+        h = decay·h_before − q·(f/λ)·A
+
+    All steps work in place: a new tensor would not be in the cache.
     """
 
     @staticmethod
@@ -28,6 +36,7 @@ class LiquidRelax(torch.autograd.Function):
         h0: Tensor,
         start: Tensor | None,
     ) -> Tensor:
+        """Every h (B, T, H), slab by slab."""
         batch, length, width = *synapse.shape[:2], leak.shape[0]
         h, carry = leak.new_empty(batch, length, width), h0
         work = Workspace(leak, batch, length, width, count=3)
@@ -49,6 +58,7 @@ class LiquidRelax(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
+        """The gradients of the inputs that need one."""
         synapse, leak, duration, pace, h0, start, h = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         of_synapse, of_leak, of_duration, of_pace, of_h0, _ = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
         batch, length, width = h.shape
@@ -98,7 +108,7 @@ class LiquidRelax(torch.autograd.Function):
 def _relaxation(
     synapse: Tensor, leak: Tensor, duration: Tensor, pace: Tensor, f: Tensor, rate: Tensor, q: Tensor
 ) -> None:
-    """f, λ and q of a slab, into the tensors given."""
+    """Writes f, λ and q = e^{−λ·pace·duration} − 1 of a slab to the given tensors: a gap becomes a decay."""
     f.copy_(synapse[..., : leak.shape[0]])
     torch.ops.aten.softplus.out(f, 1, 20, out=f)
     torch.add(f, leak, out=rate)
@@ -113,5 +123,5 @@ def liquid_relax_fused(
     h0: Float[Tensor, "b h"],
     start: Bool[Tensor, "b t"] | None = None,
 ) -> Float[Tensor, "b t h"]:
-    """See `liquid_relax_reference`."""
+    """`liquid_relax_reference`, in parallel over time."""
     return apply(LiquidRelax, synapse, leak, duration, pace, h0, start)

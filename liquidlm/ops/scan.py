@@ -1,4 +1,4 @@
-"""The diagonal recurrence h_i = a_i ⊙ h_{i−1} + b_i."""
+"""The diagonal recurrence h_i = a_i ⊙ h_{i−1} + b_i, in parallel over chunks of time."""
 
 from itertools import pairwise
 from math import isqrt
@@ -11,15 +11,16 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from .function import apply, in_own_precision
 
 LANES = 8192
-"""Numbers per step of the scan, if there are so many; a GPU takes a hundred times as many."""
+"""The least useful count of numbers per step of the scan on a CPU; on a GPU a hundred times more."""
 
 
 class LiquidScan(torch.autograd.Function):
-    """Every h and, from the adjoint recurrence run backwards, all gradients."""
+    """The recurrence. Its gradients are the adjoint recurrence, from the end to the beginning."""
 
     @staticmethod
     @in_own_precision
     def forward(ctx: FunctionCtx, a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+        """Every h (B, T, H)."""
         h = torch.empty_like(b)
         scan(a.clone(), b.clone(), h0, out=h)
         ctx.save_for_backward(a, h, h0)
@@ -31,6 +32,7 @@ class LiquidScan(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: FunctionCtx, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
+        """The gradients of a, b and h0."""
         needs = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
         a, h, h0 = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         adjoint, grad_a = torch.empty_like(grad), torch.empty_like(a)
@@ -49,17 +51,23 @@ def following(a: Tensor, out: Tensor) -> Tensor:
 
 
 def scan(a: Tensor, b: Tensor, h0: Tensor, *, out: Tensor, reverse: bool = False) -> None:
-    """h_i = a_i h_{i−1} + b_i over dim 1 into `out`, or from the end; a and b are worked in, and lost.
+    """Writes h_i = a_i h_{i−1} + b_i, over dimension 1, to `out`. Overwrites a and b.
 
-    A step of few numbers costs what its call costs. Where rows and width are few, chunks of time run side by
-    side: first each for itself, with the product of its decays; then the h before a chunk is carried in.
+    A step with few numbers costs as much as its call. So if B·H is small, chunks of time run in parallel:
+    first each chunk alone, with the products of its decays; then the h before each chunk is added.
+
+    Args:
+        a, b: (B, T, H).
+        h0: (B, H) h before the first step.
+        out: (B, T, H).
+        reverse: from the end to the beginning.
     """
     batch, length, width = a.shape
     lanes = LANES if a.device.type == "cpu" else 100 * LANES
     count = min(isqrt(length), lanes // (batch * width))
     size = length // count if count > 1 else 0
     whole = count * size
-    # Whole chunks, aligned so that the rest (shorter than a chunk) is what comes last in scan order.
+    # Whole chunks; the rest, shorter than a chunk, comes last in scan order.
     head = slice(length - whole, length) if reverse else slice(0, whole)
     carry = h0
     if whole:
@@ -80,7 +88,7 @@ def scan(a: Tensor, b: Tensor, h0: Tensor, *, out: Tensor, reverse: bool = False
 
 
 def _into(h: Tensor, drive: Tensor, decay: Tensor, before: Tensor) -> Tensor:
-    """decay · before + drive, written into h; a compiler takes no `out` of these strides."""
+    """h = decay · before + drive, in place. torch.compile does not support `out` with these strides."""
     if torch.compiler.is_compiling():
         return h.copy_(torch.addcmul(drive, decay, before))
     return torch.addcmul(drive, decay, before, out=h)

@@ -1,7 +1,7 @@
-"""Working in slabs that stay in the processor's cache.
+"""Work in slabs of time that fit the processor's cache.
 
-On a CPU the elementwise operations of a layer cost passes over memory, not arithmetic: over a whole batch
-each of them would fetch and write megabytes, in memory that was just allocated and is in no cache.
+On a CPU the elementwise operations of a layer cost memory traffic, not arithmetic. Over a whole batch each
+operation would read and write megabytes outside the cache. A slab stays in the cache for all of them.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 ROWS = 1024
-"""Tokens per slab: at width 256 a float32 tensor of it is 1 MiB."""
+"""Tokens per slab: with 256 float32 numbers per token a tensor has 1 MiB."""
 
 
 def slab_length(length: int, batch: int, device: torch.device) -> int:
-    """Steps of a slab, `batch` tokens each; a GPU takes the whole at once."""
+    """Steps per slab, of `batch` tokens each; on a GPU all steps are one slab."""
     return min(length, max(1, ROWS // batch)) if device.type == "cpu" else length
 
 
@@ -27,12 +27,12 @@ def slabs(length: int, batch: int, device: torch.device, reverse: bool = False) 
 
 
 class Workspace:
-    """`count` tensors (B, slab + extra, H) that every slab uses again."""
+    """`count` tensors (B, slab + extra, H) that all slabs reuse."""
 
     def __init__(self, like: Tensor, batch: int, length: int, width: int, count: int, extra: int = 0):
         steps = slab_length(length, batch, like.device) + extra
         self.tensors, self.extra = like.new_empty(count, batch, steps, width), extra
 
     def slab(self, s: slice) -> tuple[Tensor, ...]:
-        """The tensors as large as the slab is, and `extra`."""
+        """The tensors (B, length of the slab + extra, H)."""
         return self.tensors[:, :, : s.stop - s.start + self.extra].unbind(0)
