@@ -30,7 +30,8 @@ def main(folder: str | None = None) -> None:
     torch.manual_seed(0)
     tokenizer = load_tokenizer(folder)
     input_ids, attention_mask = tokenizer.tokenize("Texto de ejemplo")  # (B, T) each
-    timestamps = generate_timestamps(*input_ids.shape)  # (B, T): when each token happens, 0, 1, 2, …
+    batch_size, seq_length = input_ids.shape
+    timestamps = generate_timestamps(batch_size, seq_length)  # (B, T): when each token happens, 0, 1, 2, …
     t_span = torch.linspace(0, 1, steps=5)  # the times of the ODE in the embedding stage
     whole_model(input_ids, attention_mask, t_span, timestamps)
     stages_by_hand(input_ids, attention_mask, t_span, timestamps)

@@ -67,8 +67,7 @@ def examine(
     """
     if not document.marks:
         raise LiquidError(f"{document.source} has no times to draw over")
-    ends = [*(at for at, _ in document.marks[1:]), len(document.text)]
-    texts = [document.text[at:end] for (at, _), end in zip(document.marks, ends, strict=True)]
+    texts = [text for _, text in document.events()]
     runs = tokenizer.encode_all(texts)
     number = np.repeat(np.arange(len(texts)), [len(run) for run in runs])
     number = np.concatenate([[0], number])  # `<s>` is at the first event's time

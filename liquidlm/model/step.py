@@ -93,7 +93,7 @@ class LiquidStep:
         time = torch.where(fresh, 0.0, last + gap.to(last.device))
         gap = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
         gap = gap.to(self.table)[:, None]
-        states = [cast(CellState, one).beside(self.table) for one in state.states()]
+        states = [cast(CellState, one).like(self.table) for one in state.states()]
         logits, features, after = self.advance(ids, gap, states)
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)

@@ -48,7 +48,7 @@ class CellState(NamedTuple):
         """The same state, without gradient."""
         return self.map(Tensor.detach)
 
-    def beside(self, other: Tensor) -> "CellState":
+    def like(self, other: Tensor) -> "CellState":
         """The state on the device and in the floating-point type of `other`; times stay float64."""
         made = self.map(lambda part: part.to(other.device, other.dtype if part.is_floating_point() else None))
         return made._replace(time=self.time.to(other.device))
@@ -70,7 +70,7 @@ class CellState(NamedTuple):
                     f"the state does not fit: {name} of {whose} has shape {shape}, not {wanted}; give a state"
                     " of this model and of this batch size"
                 )
-        return self.beside(fresh.h)
+        return self.like(fresh.h)
 
     def moving(self) -> dict[str, Tensor]:
         """The tensors that an event changes, by name, without the time."""
@@ -273,7 +273,7 @@ class LiquidCache(Cache):
         return cls.of_states(states, max(cache.get_seq_length() for cache in caches))
 
     def detach_(self) -> "LiquidCache":
-        """Remove the gradient, in place: truncated back-propagation through time starts anew here."""
+        """Remove the gradient, in place: back-propagation through time is truncated here."""
         for layer in cast(list[LiquidStateLayer], self.layers):
             if layer.state is not None:
                 layer.state = layer.state.detach()

@@ -39,7 +39,7 @@ class ShortConv(torch.autograd.Function):
             for j in range(kept + 1):
                 y.addcmul_(past[:, j : j + y.shape[1]], taps[j])
             out[:, s] = y
-        rows = None if segment is None else _beside_starts(segment, kept)
+        rows = None if segment is None else _near_starts(segment, kept)
         if segment is not None and rows is not None:
             b, i, seen = rows
             seen_inputs = _inputs(x, tail, b, i, seen)
@@ -67,7 +67,9 @@ class ShortConv(torch.autograd.Function):
         )
         if rows:
             b, i, seen = rows
-            _backward_beside(x, taps, tail, log_gap, gap_scale, grad[b, i].to(tail.dtype), b, i, seen, grads)
+            _backward_near_starts(
+                x, taps, tail, log_gap, gap_scale, grad[b, i].to(tail.dtype), b, i, seen, grads
+            )
             grad = grad.index_put((b, i), grad.new_zeros(()))
         inputs = Workspace(tail, batch, length, width, count=1, extra=kept)
         work = Workspace(tail, batch, length, width, count=2)
@@ -104,7 +106,7 @@ def _fill(past: Tensor, x: Tensor, tail: Tensor, s: slice) -> None:
     past[:, : kept - before] = tail[:, s.start :]
 
 
-def _backward_beside(
+def _backward_near_starts(
     x: Tensor,
     taps: Tensor,
     tail: Tensor,
@@ -129,7 +131,7 @@ def _backward_beside(
         grad_past.index_put_((b[:, None], columns), grad[:, None] * taps * seen[..., None], accumulate=True)
 
 
-def _beside_starts(segment: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor] | None:
+def _near_starts(segment: Tensor, kept: int) -> tuple[Tensor, Tensor, Tensor] | None:
     """The events (b, i) with some of the W inputs in another document, and which inputs they see."""
     numbers = F.pad(segment, (kept, 0))
     seen = numbers.unfold(1, kept + 1, 1) == segment[..., None]

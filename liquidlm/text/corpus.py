@@ -49,6 +49,18 @@ class Document:
         within = [(at - begin, time) for at, time in self.marks if begin < at < end]
         return replace(self, text=self.text[begin:end], marks=(*((0, time) for time in before), *within))
 
+    def events(self) -> list[tuple[float | None, str]]:
+        """The time and text of each event. A document without times is one event, with the time None.
+
+        Example:
+            >>> Document("on off", "door.log", marks=((0, 5.0), (3, 9.0))).events()
+            [(5.0, 'on '), (9.0, 'off')]
+        """
+        if not self.marks:
+            return [(None, self.text)]
+        ends = [*(at for at, _ in self.marks[1:]), len(self.text)]
+        return [(time, self.text[at:end]) for (at, time), end in zip(self.marks, ends, strict=True)]
+
 
 def read_documents(
     paths: str | Path | Sequence[str | Path],

@@ -84,7 +84,7 @@ class TokenSink:
         """
         bos, eos = (np.array([i], np.int32) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id))
         for group in _groups(documents):
-            events = [_events(document) for document in group]
+            events = [document.events() for document in group]
             encoded = iter(tokenizer.encode_all([text for own in events for _, text in own]))
             for document, own in zip(group, events, strict=True):
                 if not document.continues:
@@ -106,14 +106,6 @@ class TokenSink:
         if time is not None:
             self.keep_times(np.full(len(ids), time, np.float64))
         self._time = time
-
-
-def _events(document: Document) -> list[tuple[float | None, str]]:
-    """The time and text of each event; a document without times is one event."""
-    if not document.marks:
-        return [(None, document.text)]
-    ends = [*(at for at, _ in document.marks[1:]), len(document.text)]
-    return [(time, document.text[at:end]) for (at, time), end in zip(document.marks, ends, strict=True)]
 
 
 def _groups(documents: Iterable[Document]) -> Iterator[list[Document]]:

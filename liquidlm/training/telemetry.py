@@ -21,7 +21,7 @@ def gradient_norms(model: LiquidTextGenerationModel) -> dict[str, float]:
 
 
 def time_constants(model: LiquidTextGenerationModel) -> dict[str, Float[Tensor, " h"]]:
-    """Per block log₁₀ of every unit's time constant, 1/(1/τ + f), in gaps, where its input is 0."""
+    """Per block log₁₀ of `LiquidNeuron.resting_time_constants`, in gaps."""
     found = {}
     for name, part in _parts(model):
         for neuron in part.modules():

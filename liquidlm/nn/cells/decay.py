@@ -1,12 +1,11 @@
 """Where a gap becomes a decay: decay = e^{−rate · gap}.
 
-Every part that lets something fade over time calls `log_decay`:
+`liquidlm.nn.timestamps.elapsed` computes the gaps from timestamps. These parts turn a gap into a decay:
 
-- `LiquidNeuron` and `ImprovedLiquidTimeCell` through `relax`: the state h moves towards its equilibrium;
-- `AsyncLiquidCell.reads`: the memory leaks;
-- `liquidlm.ops.relax` and `liquidlm.model.step` compute the same formula in fused form, for speed.
-
-A gap comes from timestamps in `liquidlm.nn.timestamps.elapsed`.
+- `LiquidNeuron` and `ImprovedLiquidTimeCell`, through `relax`: the state h moves towards its equilibrium;
+- `AsyncLiquidCell.reads`, through `log_decay`: the memory leaks;
+- `liquidlm.ops.relax` (a sequence) and `liquidlm.model.step` (one token): the same formula in fused form,
+  for speed.
 """
 
 import torch
