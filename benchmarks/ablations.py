@@ -1,4 +1,4 @@
-"""Our model with one choice at a time made otherwise: held-out bits per byte at equal steps.
+"""liquidlm with one choice changed at a time: bits per byte of held-out text at equal steps.
 
     python -m benchmarks.ablations [--variants NAME …] [--size tiny] [--recipe muon --lr 0.02] [--workers 2]
 

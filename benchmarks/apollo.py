@@ -1,4 +1,4 @@
-"""Text with a clock: transcripts of space flights, what is said and when.
+"""Transcripts of space flights: what is said, and when.
 
     python -m benchmarks.apollo [--steps 6000] [--seeds 1] [--workers 2]
 

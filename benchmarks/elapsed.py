@@ -1,4 +1,4 @@
-"""A task that only timing solves: how long ago was it?
+"""A task that only timing solves: how long ago was the mark?
 
     python -m benchmarks.elapsed [--steps 600]
 

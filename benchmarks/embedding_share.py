@@ -1,4 +1,4 @@
-"""How much of a training step the embedding stage takes: flow and ODE, forward and backward.
+"""Share of embedding, flow and ODE in a training step.
 
     python -m benchmarks.embedding_share [--vocab 32000] [--rows 8] [--length 1024]
 

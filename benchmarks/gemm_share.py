@@ -1,4 +1,4 @@
-"""How much of a training step the machine's matrix-product rate explains.
+"""Share of matrix products in a training step, at the machine's measured rate.
 
     python -m benchmarks.gemm_share [--vocab 261] [--rows 16] [--length 1024]
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--size", type=int, default=4096, help="of the products that give the machine's rate")
+    parser.add_argument("--size", type=int, default=4096, help="size of the matrices that measure the rate")
     given = parser.parse_args(argv)
     bf16 = bf16_is_faster(OURS, given.vocab)
     step = TrainingStep(OURS, given.vocab, random_ids(given.vocab, given.rows, given.length), bf16)

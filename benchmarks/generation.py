@@ -1,4 +1,4 @@
-"""Writing token by token: ours and Llama with its key-value cache, after contexts of several lengths.
+"""Time of a written token after contexts of several lengths: liquidlm, and Llama with its cache.
 
     python -m benchmarks.run generation [--contexts 1024 16384] [--batches 1 8 32]
 

@@ -1,4 +1,4 @@
-"""Sequences of marked events: which comes next, and when.
+"""Sequences of marked events: which event comes next, and when.
 
     python -m benchmarks.marks [--models ours GRU …] [--folds 1 2 3 4 5] [--epochs 20] [--workers 2]
 

@@ -1,4 +1,4 @@
-"""What training costs by size of the model: the sizes of `liquidlm train`, bytes, a step of 8 × 256 tokens.
+"""Training speed by size of the model: the sizes of `liquidlm train`, bytes, steps of 8 × 256 tokens.
 
     python -m benchmarks.model_size [--threads 2] [--rounds 5]
 
@@ -47,7 +47,7 @@ class Step:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
-    parser.add_argument("--threads", type=int, help="of the CPU; by default all cores")
+    parser.add_argument("--threads", type=int, help="CPU threads; by default all cores")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(argv)
     if given.threads:

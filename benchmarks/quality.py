@@ -1,4 +1,4 @@
-"""Ours and its peers on real text at equal wall-clock time: bits per byte of held-out text.
+"""liquidlm and other models on real text at equal training time: bits per byte of held-out text.
 
     python -m benchmarks.quality --text novels-en [--models liquidlm llama …] [--minutes 10] [--seeds 1]
     python -m benchmarks.quality --text novels-en --matched llama     # ours with that peer's number of steps
@@ -166,8 +166,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--sweep-minutes", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time, sharing the cores")
-    parser.add_argument("--matched", choices=list(MODELS), help="ours, with this peer's number of steps")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time; they share the cores")
+    parser.add_argument(
+        "--matched", choices=list(MODELS), help="only liquidlm, with this model's number of steps"
+    )
     given = parser.parse_args(argv)
     contest = BASE if given.base else SMALL
     if given.models is None:

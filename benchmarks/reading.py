@@ -1,4 +1,4 @@
-"""A very long prompt: how fast it is read, in how much memory, and what a token costs after it.
+"""A very long prompt: speed, memory, and the time of a token after it.
 
     python -m benchmarks.run reading [DIR] [--tokens 1000000]
 

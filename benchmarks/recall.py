@@ -1,4 +1,4 @@
-"""What a model remembers: associative recall, passkeys, copying, parity and other states, by length.
+"""Memory by length: associative recall, passkey, copying, parity, permutations.
 
     python -m benchmarks.recall --tasks mqar passkey copying parity s3 s5 [--models liquidlm llama …]
 

@@ -1,4 +1,4 @@
-"""The server: tokens per second and latency by concurrent streams, cached prompts, memory.
+"""The server: tokens per second and latency by texts at a time, cached prompts, memory.
 
     python -m benchmarks.serving [--folder stories] [--requests 2000]
 

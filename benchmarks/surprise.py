@@ -1,4 +1,4 @@
-"""A log with planted anomalies: how well the surprise of a line tells them, how fast, in how much memory.
+"""Planted anomalies in a log: how well surprise finds them, speed, memory.
 
     python -m benchmarks.surprise [--steps 1800] [--megabytes 1 10] [--tiny-megabytes 1 10 100]
 
@@ -335,7 +335,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--megabytes", type=int, nargs="*", default=[1, 10])
     parser.add_argument("--tiny-megabytes", type=int, nargs="*", default=[1, 10, 100])
-    parser.add_argument("--folder", type=Path, default=Path("runs") / NAME, help="for log and model; kept")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs") / NAME, help="for the log and the model; it is kept"
+    )
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     learn(given.folder, given.steps)

@@ -1,4 +1,4 @@
-"""Training steps of ours and its peers: tokens per second and peak memory against the length.
+"""Training speed and peak memory against the length of a row: liquidlm and other models.
 
     python -m benchmarks.training_step [--vocab 261] [--lengths 1024 4096 16384 65536] [--peers llama …]
     python -m benchmarks.training_step --flatness 65536
@@ -292,11 +292,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=16384, help="tokens per step, in at least one row")
     parser.add_argument("--peers", nargs="*", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=120, help="leave out a step that takes more seconds")
+    parser.add_argument("--limit", type=float, default=120, help="skip a step that takes more seconds")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--text", help="a file to take the ids from")
+    parser.add_argument("--text", help="take the token ids from this file")
     parser.add_argument(
-        "--flatness", type=int, metavar="T", help="only ours, at 1 x T and at the shortest length"
+        "--flatness",
+        type=int,
+        metavar="T",
+        help="only liquidlm: one row of T tokens against rows of the shortest length",
     )
     parser.add_argument("--measure", metavar="NAME", choices=list(MODELS), help=argparse.SUPPRESS)
     parser.add_argument("--bf16", action="store_true", help=argparse.SUPPRESS)
