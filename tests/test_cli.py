@@ -182,11 +182,11 @@ def test_a_saved_state_goes_on_as_if_never_stopped(run, model: Path, tmp_path: P
 def test_a_text_that_ended_needs_a_prompt_to_go_on(run, model: Path, tmp_path: Path, monkeypatch) -> None:
     state = tmp_path / "state"
     with monkeypatch.context() as patch:
-        patch.setattr("liquidlm.cli.write_text.write", lambda *_, **__: iter([torch.tensor([2])]))  # </s>
+        patch.setattr("liquidlm.cli.writer.write", lambda *_, **__: iter([torch.tensor([2])]))  # </s>
         ended = run("generate", model, "The liquid", "--save-state", state)
     assert ended.code == 0 and json.loads(LiquidCache.load(state, 2)[1]["pending"]) == []
     alone = run("generate", model, "--load-state", state)
-    assert alone.code == 2 and "give a prompt to go on" in alone.err
+    assert alone.code == 2 and "give a prompt to continue" in alone.err
     assert run("generate", model, "more", "--load-state", state).out.startswith("more")
 
 
@@ -287,7 +287,7 @@ def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: 
         (("generate", tmp_path, "x"), "holds no model"),
         (("generate", model, "x", "--temperature", -1), "temperature must be"),
         (("generate", model, "x", "--top-p", 0), "top_p must be"),
-        (("generate", model, "x", "--max-new-tokens", 0), "max_new_tokens must be"),
+        (("generate", model, "x", "--max-new-tokens", 0), "--max-new-tokens must be"),
         (("generate", model, "x", "--samples", 0), "--samples must be"),
         (("generate", model, "x", "--samples", 2, "--save-state", "f"), "--save-state"),
         (("generate", model, "x", "--load-state", tmp_path / "no.state"), "not a readable liquid state"),

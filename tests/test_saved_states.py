@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from liquidlm import LEDTokenizerWrapper, LiquidTextGenerationModel
-from liquidlm.cli import write_text as session
+from liquidlm.cli import writer
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.state_files import alone
 from liquidlm.inference.surprise import SurpriseReader
@@ -103,7 +103,7 @@ def test_a_lost_standard_output_loses_no_state(
 
 
 def test_ctrl_c_while_a_prompt_is_read_keeps_what_was_read(generate, tmp_path: Path, monkeypatch) -> None:
-    state, pieces, read_output = tmp_path / "state", [], session.read_output
+    state, pieces, read_output = tmp_path / "state", [], writer.read_output
 
     def interrupted(*args, **kwargs):
         pieces.append(1)
@@ -112,8 +112,8 @@ def test_ctrl_c_while_a_prompt_is_read_keeps_what_was_read(generate, tmp_path: P
         return read_output(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "read_output", interrupted)
-        patch.setattr(session, "PIECE", 6)  # the second ends in the middle of ñ
+        patch.setattr(writer, "read_output", interrupted)
+        patch.setattr(writer, "PIECE", 6)  # the second ends in the middle of ñ
         code, out, err = generate(PROMPT, "--max-new-tokens", 9, "--save-state", state)
     assert (code, out, len(pieces)) == (130, "", 2)
     assert LiquidCache.load(state, 2)[0].get_seq_length() == 12

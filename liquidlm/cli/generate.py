@@ -77,7 +77,8 @@ def generate(
     """Continue a prompt; the text is printed while it is written.
 
     Without a folder the bundled model writes: it knows simple stories. A prompt may be as long as a book: it
-    is read in pieces into a state of constant size.
+    is read in pieces into a state of constant size. Without a prompt, at a terminal, a session begins: type a
+    line, the model continues it, and your next line continues the same text.
 
         liquidlm generate "Once upon a time"
 
@@ -91,7 +92,8 @@ def generate(
     """
     from ..inference.generate import Sampling
     from ..inference.saving import find_folder
-    from .write_text import check_asked, generate_text
+    from .session import is_interactive, run_session
+    from .write_text import check_request, generate_text, open_writer
 
     if samples < 1:
         raise LiquidError(f"--samples must be at least 1, not {samples}")
@@ -99,21 +101,24 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     folder, prompt = model_and_prompt(folder, prompt)
     find_folder(folder)
-    check_asked(max_new_tokens, samples, save_state)
-    signal = generate_text(
-        folder,
-        read_prompt(prompt, file, needed=load_state is None),
-        sampling,
-        max_new_tokens=max_new_tokens,
-        samples=samples,
-        save_state=save_state,
-        load_state=load_state,
-        timestamps=timestamps,
-        after=after,
-        verbose=verbose,
-    )
+    check_request(max_new_tokens, samples, save_state)
+    how = (folder, sampling, max_new_tokens, timestamps, verbose)
+    states = {"save_state": save_state, "load_state": load_state}
+    if prompt is None and file is None and is_interactive():
+        _check_session(samples, after)
+        signal = run_session(open_writer(*how), **states)
+    else:
+        text = read_prompt(prompt, file, needed=load_state is None)
+        signal = generate_text(open_writer(*how), text, samples=samples, after=after, **states)
     if signal:
         raise typer.Exit(128 + signal)
+
+
+def _check_session(samples: int, after: float | None) -> None:
+    if samples > 1:
+        raise LiquidError("--samples needs a prompt: give one")
+    if after is not None:
+        raise LiquidError("--after needs a prompt: give one")
 
 
 def _check_after(after: float | None, timestamps: bool) -> None:

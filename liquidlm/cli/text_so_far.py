@@ -17,11 +17,12 @@ from ..text.tokenizer import LEDTokenizerWrapper
 
 @dataclass
 class TextSoFar:
-    """A text that is being read and written, and the state to keep of it.
+    """A text that is being read and written, and its state.
 
     Attributes:
-        state: after the tokens before, and the first `read` of `tokens`.
-        before: the last tokens before `tokens`, which only the repetition penalty looks at.
+        state: after `before` and the first `read` of `tokens`.
+        before: the last tokens before `tokens`; only the repetition penalty uses them.
+        tokens: of the prompt and of what was written since.
     """
 
     state: LiquidCache
@@ -30,68 +31,74 @@ class TextSoFar:
     read: int = 0
 
     def recent(self) -> list[int]:
-        """All tokens, or the last of them: as many as the repetition penalty looks at."""
-        return [*self.before, *(told.token for told in self.tokens)][-PENALISED:]
+        """The last tokens: as many as the repetition penalty looks at."""
+        return [*self.before, *(timed.token for timed in self.tokens)][-PENALISED:]
 
     def add(self, written: list[TimedToken], state: LiquidCache) -> None:
-        """What was written, all but the last of it read into `state`."""
+        """Add what was written; all of it but the last token is read into `state`."""
         self.tokens, self.state = [*self.tokens, *written], state
         self.read = len(self.tokens) - 1
 
     def cut(self, tokenizer: LEDTokenizerWrapper, before: int) -> None:
-        """Keep a prompt up to where it is read, and a token more, or some up to the end of a character; say
-        how far that is. The prompt begins after so many tokens `before`."""
-        end, said = self.read, ""
+        """Keep a prompt up to where it is read, and one token more, or a few up to the end of a character.
+
+        It prints how far that is. The prompt begins after the first `before` tokens.
+        """
+        end, kept = self.read, ""
         for end in range(self.read + 1, min(self.read + 5, len(self.tokens) + 1)):
-            said = tokenizer.decode([told.token for told in self.tokens[before:end]])
-            if not said.endswith("\ufffd"):
+            kept = tokenizer.decode([timed.token for timed in self.tokens[before:end]])
+            if not kept.endswith("\ufffd"):
                 break
         say(
-            f"stopped: of {len(self.tokens):,} tokens {end:,} are read, the first {len(said):,} characters of"
+            f"stopped: of {len(self.tokens):,} tokens {end:,} are read: the first {len(kept):,} characters of"
             " the prompt"
         )
         self.tokens = self.tokens[:end]
 
+    def settle(self, tokenizer: LEDTokenizerWrapper) -> None:
+        """Leave only the unread tokens in `tokens`, without an end mark: the text may go on after it."""
+        self.before = [*self.before, *(timed.token for timed in self.tokens[: self.read])][-PENALISED:]
+        self.tokens = [timed for timed in self.tokens[self.read :] if timed.token != tokenizer.eos_token_id]
+        self.read = 0
+
     def save(
         self, path: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, timed: bool
     ) -> None:
-        """For `begin_text`, and say so."""
+        """Write the state and the unread tokens to a file that `begin_text` reads."""
         if self.state.get_seq_length() == 0:
             say(f"nothing is read yet: no state is in {path}")
             return
-        # The last token is still to be read; one that ends a document is not: the text may go on.
-        pending = [told for told in self.tokens[self.read :] if told.token != tokenizer.eos_token_id]
-        read = [*self.before, *(told.token for told in self.tokens[: self.read])]
+        self.settle(tokenizer)
         save(
             path,
             self.state,
             GENERATE,
             model,
             tokenizer,
-            pending=json.dumps([told.token for told in pending]),
-            pending_times=json.dumps([told.time for told in pending if timed]),
-            recent=json.dumps(read[-PENALISED:]),
+            pending=json.dumps([timed.token for timed in self.tokens]),
+            pending_times=json.dumps([each.time for each in self.tokens if timed]),
+            recent=json.dumps(self.before),
         )
-        say(f"state in {path}: go on with --load-state {path}")
+        say(f"state in {path}: continue with --load-state {path}")
 
 
 def begin_text(
     model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
-) -> tuple[TextSoFar, list[TimedToken]]:
-    """What the prompt goes on from, and the tokens that come before it."""
+) -> TextSoFar:
+    """An empty text, or the text of a state file, with the tokens that are still to be read."""
     if load_state is None:
-        return TextSoFar(model.new_state(), []), [TimedToken(tokenizer.bos_token_id, None)]
+        return TextSoFar(model.new_state(), [], [TimedToken(tokenizer.bos_token_id, None)])
     state, metadata = load(load_state, GENERATE, model, tokenizer)
     try:
         tokens, times, recent = (
             json.loads(metadata.get(name, "[]")) for name in ("pending", "pending_times", "recent")
         )
-        pending = [TimedToken(int(token), time) for token, time in itertools.zip_longest(tokens, times)]
-        return TextSoFar(state, [int(token) for token in recent]), pending
+        unread = [TimedToken(int(token), time) for token, time in itertools.zip_longest(tokens, times)]
+        return TextSoFar(state, [int(token) for token in recent], unread)
     except (TypeError, ValueError) as error:
         raise LiquidError(f"{load_state} is not a readable liquid state (damaged)") from error
 
 
 def say(text: str) -> None:
-    """On standard error."""
+    """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
