@@ -63,7 +63,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
-        return Ran(code, *capsys.readouterr())
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
 
     return command
 
