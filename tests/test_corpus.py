@@ -302,7 +302,7 @@ def test_parts_are_the_document_whatever_their_size(tmp_path, longest):
         else:
             joined_again.append(part.text)
     assert joined_again == [document.text for document in whole]
-    assert survey(read_documents(tmp_path, longest)).lengths.tolist() == [len(d.text) for d in whole]
+    assert list(survey(read_documents(tmp_path, longest)).lengths) == [len(d.text) for d in whole]
 
 
 def test_parts_are_cut_before_white_space_after_a_word(tmp_path):
@@ -323,12 +323,12 @@ def test_what_precedes_the_text_is_kept_and_blank_files_are_refused_in_parts_too
 
 @pytest.mark.parametrize("longest", [1, 3, 50, None])
 @pytest.mark.parametrize("place", [0, 1, 49, 50, 199])
-def test_bytes_that_are_no_text_are_named_by_their_place_in_parts_too(tmp_path, longest, place):
+def test_bytes_that_are_not_text_are_named_by_their_place_in_parts_too(tmp_path, longest, place):
     for byte, said in ((b"\xff", f"0xff at byte {place}"), (b"\0", f"NUL byte at byte {place}")):
         (tmp_path / "a.txt").write_bytes(b"a" * place + byte + b"b" * (199 - place))
         with pytest.raises(LiquidError, match=said):
             list(read_documents(tmp_path / "a.txt", longest))
-    (tmp_path / "a.txt").write_bytes(b"a" * place + "é".encode()[:1])  # cut off amid a character
+    (tmp_path / "a.txt").write_bytes(b"a" * place + "é".encode()[:1])  # an incomplete character
     with pytest.raises(LiquidError, match=f"0xc3 at byte {place}"):
         list(read_documents(tmp_path / "a.txt", longest))
 

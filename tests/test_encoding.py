@@ -1,4 +1,4 @@
-"""Every file is UTF-8, whatever the locale; one that is not is named for what it is."""
+"""Every file is UTF-8, whatever the locale; the error for another file names its format."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files and folders are written whole or not at all, whatever happens, and nobody else's is touched."""
+"""Files and folders are written whole or not at all; files of other programs are not touched."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from liquidlm.runtime.files import probe, write_file, write_text
 from liquidlm.runtime.folders import merge_into, recover, recover_all, remove_folder, write_folder
 
 CALLS = ("open", "close", "mkdir", "rmdir", "rename", "replace", "unlink", "fsync", "chmod", "listdir")
-"""What changes a disk, or comes between two changes."""
+"""Calls that change a disk, or come between two changes."""
 
 
 class Stopped(BaseException):
@@ -137,7 +137,7 @@ def test_a_folder_that_is_removed_does_not_come_back_by_halves(tmp_path: Path) -
 
 @pytest.mark.parametrize("dead", [False, True], ids=["interrupted", "killed"])
 def test_a_file_is_the_old_or_the_new_one_wherever_its_writing_stops(tmp_path: Path, dead: bool) -> None:
-    file, seen = tmp_path / "a state", set()
+    file, seen, at = tmp_path / "a state", set(), 0
     for at in range(1, 200):
         write_text(file, "old")
         assert os.listdir(tmp_path) == [file.name]  # left-overs of the last time are gone

@@ -62,7 +62,7 @@ def explain(error: ValidationError, known: Iterable[str], name: str = "") -> str
     Args:
         error: of pydantic.
         known: all valid names.
-        name: the name of the value that was checked, if it is not a dataclass with names of its own.
+        name: the name of the value that was checked, if it is not a dataclass.
     """
     first = error.errors(include_url=False)[0]
     context, kind = first.get("ctx", {}), first["type"]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ..inference.generate import Sampling
+from ..text.utf8 import encoded
 
 MOST_IDS = 2**31 - 1
 MOST_EXACT = 2**53 - 1
@@ -12,10 +13,7 @@ MOST_EXACT = 2**53 - 1
 
 
 def _utf8(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("holds half of a surrogate pair, which no text has") from None
+    encoded(text, "the text")
     return text
 
 

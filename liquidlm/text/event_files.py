@@ -47,7 +47,7 @@ def read_events(lines: Iterable[str], suffix: str, name: str) -> Iterator[Iterat
         suffix: the kind of file.
 
             - ``.jsonl``: each line ``{"time": …, "text": …}`` is an event; consecutive ones are one document.
-              A line that is a list of events, or ``{"events": [ … ]}``, is a document of its own.
+              A line that is a list of events, or ``{"events": [ … ]}``, is a separate document.
             - ``.srt``, ``.vtt``: a subtitle is an event, at the time when it appears.
             - any other: a line that begins with a time, plain or in brackets, is an event. The first line
               decides the kind of time. A line without a time continues the event before it.

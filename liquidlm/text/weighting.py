@@ -18,7 +18,7 @@ LARGEST_EPOCH = 1e8
 def cut_into_spans(corpus: TokenCorpus, length: int) -> tuple[TokenCorpus, Int64[np.ndarray, " spans"]]:
     """Cut every document into spans of at most `length` tokens.
 
-    A span counts as a document of its own: a `WeightedCorpus` shuffles the spans, and the state is empty at
+    A span counts as a separate document: a `WeightedCorpus` shuffles the spans, and the state is empty at
     the beginning of each.
 
     Returns:
