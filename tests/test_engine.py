@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.generate import Sampling, read_output, write, write_timed
 from liquidlm.model.folded import FoldedEmbedding
+from liquidlm.serve.completion_text import CompletionText
 from liquidlm.serve.engine import Busy, Engine
-from liquidlm.serve.jobs import Ended, Job, Read, Token
-from liquidlm.serve.prefixes import GRID, PrefixCache, Prompt, Snapshot
-from liquidlm.serve.text import Text
+from liquidlm.serve.jobs import Finished, Job, PromptRead, Token
+from liquidlm.serve.prefixes import BLOCK, HashedPrompt, PrefixCache, Snapshot
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
 
@@ -49,7 +49,7 @@ class Desk:
     def until(self, *jobs):
         """What was told of these until all have ended."""
         events = {job: [] for job in jobs}
-        while any(not told or not isinstance(told[-1], Ended) for told in events.values()):
+        while any(not told or not isinstance(told[-1], Finished) for told in events.values()):
             for job, event in self.told.get(timeout=60):
                 if job in events:
                     events[job].append(event)
@@ -62,7 +62,7 @@ def ids(length: int, seed: int = 0) -> np.ndarray:
 
 
 def job(prompt: np.ndarray, count: int = 20, times=None, likeliest=None, seconds=float("inf"), **how) -> Job:
-    return Job(Prompt(prompt, times), Sampling(**how), count, [2], likeliest, seconds)
+    return Job(HashedPrompt(prompt, times), Sampling(**how), count, [2], likeliest, seconds)
 
 
 def tokens(events) -> list[int]:
@@ -74,7 +74,7 @@ def alone(model, one: Job) -> tuple[list[int], list[float] | None]:
     state = model.new_state()
     read = torch.from_numpy(one.prompt.ids)[None]
     times = None if one.prompt.times is None else torch.from_numpy(one.prompt.times)[None]
-    output = read_output(model, read, state, times, chunk=GRID, table=FoldedEmbedding(model))
+    output = read_output(model, read, state, times, chunk=BLOCK, table=FoldedEmbedding(model))
     how = {"context": read, "stop": one.stop}
     if times is None:
         drawn = write(model, output.logits[:, -1].float(), state, one.sampling, one.max_new_tokens, **how)
@@ -96,7 +96,7 @@ def test_texts_written_together_are_those_written_alone() -> None:
     with Desk(model, rows=6) as desk:
         found = desk.run(*jobs)
     assert [tokens(events) for events in found] == [alone(model, one)[0] for one in jobs]
-    assert all(events[0] == Read(0) and len(events) >= 3 for events in found)
+    assert all(events[0] == PromptRead(0) and len(events) >= 3 for events in found)
 
 
 def test_with_times_too() -> None:
@@ -118,8 +118,8 @@ def test_with_times_too() -> None:
 @pytest.mark.parametrize("timed", [False, True])
 def test_what_was_read_before_gives_the_same_bits(timed: bool) -> None:
     model = tiny(time_components=3)
-    whole, clock = ids(3 * GRID + 100), np.arange(3 * GRID + 100.0) * 0.7
-    cuts = {1: 0, GRID: 0, GRID + 1: GRID, 2 * GRID: GRID, 3 * GRID + 100: 3 * GRID}
+    whole, clock = ids(3 * BLOCK + 100), np.arange(3 * BLOCK + 100.0) * 0.7
+    cuts = {1: 0, BLOCK: 0, BLOCK + 1: BLOCK, 2 * BLOCK: BLOCK, 3 * BLOCK + 100: 3 * BLOCK}
 
     def of(length: int) -> Job:
         return job(whole[:length], 6, clock[:length] if timed else None, 5, seed=1)
@@ -129,15 +129,17 @@ def test_what_was_read_before_gives_the_same_bits(timed: bool) -> None:
         for length, cached in cuts.items():
             with Desk(model) as cold:
                 (expected,), (found,) = cold.run(of(length)), warm.run(of(length))
-            assert expected[0] == Read(0) and found[0] == Read(cached) and found[1:] == expected[1:]
+            assert (
+                expected[0] == PromptRead(0) and found[0] == PromptRead(cached) and found[1:] == expected[1:]
+            )
             (again,) = warm.run(of(length))
-            assert again[0] == Read(length) and again[1:] == expected[1:]
+            assert again[0] == PromptRead(length) and again[1:] == expected[1:]
         other = whole.copy()
-        other[GRID + 5] ^= 1
+        other[BLOCK + 5] ^= 1
         (found,) = warm.run(job(other, 1, clock if timed else None))
-        assert found[0] == Read(GRID)
+        assert found[0] == PromptRead(BLOCK)
         (found,) = warm.run(job(whole, 1, clock + 1 if timed else clock))  # other times: another prompt
-        assert found[0] == Read(0)
+        assert found[0] == PromptRead(0)
 
 
 def test_probabilities_are_the_model_s() -> None:
@@ -171,9 +173,9 @@ def test_limits() -> None:
     with Desk(tiny(), rows=1, waiting=2) as desk:
         long = job(ids(3), 10**9, seed=0, seconds=0.5)
         (found,) = desk.run(long)
-        assert found[-1] == Ended("length", "the time was up") and len(found) > 3
+        assert found[-1] == Finished("length", "the time was up") and len(found) > 3
         (late,) = desk.run(job(ids(3), 5, seconds=0.0))
-        assert late == [Ended("unbegun", "the time was up")]
+        assert late == [Finished("unbegun", "the time was up")]
         with pytest.raises(Busy, match="wait"):
             desk.engine.submit(*(job(ids(3), 1) for _ in range(3)))
         assert desk.engine.load()["waiting"] == 0
@@ -184,7 +186,7 @@ def test_limits() -> None:
         desk.engine.stop(0.5)
         with pytest.raises(Busy, match="shutting down"):
             desk.engine.submit(job(ids(3), 1))
-        assert desk.until(endless)[0][-1] == Ended("length", "the time was up")
+        assert desk.until(endless)[0][-1] == Finished("length", "the time was up")
 
 
 def test_a_model_that_breaks_fails_its_texts_and_nothing_else() -> None:
@@ -215,10 +217,10 @@ def test_a_failure_nobody_foresaw_ends_what_is_begun_and_nothing_later(monkeypat
 
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     with Desk(tiny()) as desk:
-        long, short = job(ids(300 * GRID), 1), job(ids(5), 3)
+        long, short = job(ids(300 * BLOCK), 1), job(ids(5), 3)
         desk.engine.submit(long, short)
         first = []
-        while not any(isinstance(event, Ended) for _, event in first):
+        while not any(isinstance(event, Finished) for _, event in first):
             first += desk.told.get(timeout=60)
         assert {one for one, _ in first} == {short}
         desk.engine.cancel(long)
@@ -233,7 +235,7 @@ def test_callers_in_many_threads() -> None:
     def deliver(events):
         for one, event in events:
             found.setdefault(one, []).append(event)
-            if isinstance(event, Ended):
+            if isinstance(event, Finished):
                 done.release()
 
     engine = Engine(model, deliver, rows=3)
@@ -253,7 +255,9 @@ def test_first_come_first_served() -> None:
         desk.engine.submit(*jobs)
         ended = []
         while len(ended) < len(jobs):
-            ended += [jobs.index(one) for one, event in desk.told.get(timeout=60) if isinstance(event, Ended)]
+            ended += [
+                jobs.index(one) for one, event in desk.told.get(timeout=60) if isinstance(event, Finished)
+            ]
     assert ended == [0, 1, 2, 3]
 
 
@@ -270,7 +274,7 @@ def test_a_cancelled_text_makes_room_at_once_for_another_that_waits() -> None:
         assert desk.engine.load()["waiting"] == 1
         desk.engine.submit(fourth)
         desk.engine.cancel(first)
-        assert all(isinstance(events[-1], Ended) for events in desk.until(third, fourth))
+        assert all(isinstance(events[-1], Finished) for events in desk.until(third, fourth))
 
 
 # ---- what is kept of prompts
@@ -283,25 +287,25 @@ def snapshot(length: int) -> Snapshot:
 
 def test_snapshots_not_used_for_longest_go_first() -> None:
     size = snapshot(1).nbytes
-    cache, prompts = PrefixCache(3 * size), [Prompt(ids(GRID + 1, i)) for i in range(5)]
+    cache, prompts = PrefixCache(3 * size), [HashedPrompt(ids(BLOCK + 1, i)) for i in range(5)]
     for prompt in prompts[:3]:
-        cache.keep(prompt.pieces[0], snapshot(GRID))
+        cache.keep(prompt.block_keys[0], snapshot(BLOCK))
     assert cache.longest(prompts[0]) is not None  # and so is used again
     for prompt in prompts[3:]:
-        cache.keep(prompt.pieces[0], snapshot(GRID))
+        cache.keep(prompt.block_keys[0], snapshot(BLOCK))
     assert [cache.longest(prompt) is not None for prompt in prompts] == [True, False, False, True, True]
     assert len(cache) == 3 and cache.nbytes == 3 * size
     nothing = PrefixCache(size - 1)
-    nothing.keep(prompts[0].pieces[0], snapshot(GRID))
+    nothing.keep(prompts[0].block_keys[0], snapshot(BLOCK))
     assert len(nothing) == nothing.nbytes == 0
 
 
 def test_what_is_kept_is_a_copy_that_keeps_nothing_else_alive() -> None:
-    whole = snapshot(GRID)
+    whole = snapshot(BLOCK)
     wide = [state.map(lambda part: torch.cat([part, part])) for state in whole.states]
-    views = Snapshot(GRID, [state.map(lambda part: part[:1]) for state in wide], torch.zeros(3, 9)[:1])
-    cache, prompt = PrefixCache(1 << 20), Prompt(ids(GRID + 1))
-    cache.keep(prompt.pieces[0], views)
+    views = Snapshot(BLOCK, [state.map(lambda part: part[:1]) for state in wide], torch.zeros(3, 9)[:1])
+    cache, prompt = PrefixCache(1 << 20), HashedPrompt(ids(BLOCK + 1))
+    cache.keep(prompt.block_keys[0], views)
     kept = cache.longest(prompt)
     assert kept is not None and kept.logits is not None
     parts = [part for state in kept.states for part in state if part is not None] + [kept.logits]
@@ -309,9 +313,11 @@ def test_what_is_kept_is_a_copy_that_keeps_nothing_else_alive() -> None:
 
 
 def test_of_a_long_prompt_not_every_piece_is_kept() -> None:
-    prompt = Prompt(ids(1000 * GRID + 7))
-    kept = [n for n in range(GRID, 1000 * GRID + 1, GRID) if prompt.keys(n)]
-    assert 50 < len(kept) < 70 and kept[-1] == 1000 * GRID and prompt.keys(1000 * GRID + 7) == [prompt.whole]
+    prompt = HashedPrompt(ids(1000 * BLOCK + 7))
+    kept = [n for n in range(BLOCK, 1000 * BLOCK + 1, BLOCK) if prompt.keys(n)]
+    assert (
+        50 < len(kept) < 70 and kept[-1] == 1000 * BLOCK and prompt.keys(1000 * BLOCK + 7) == [prompt.end_key]
+    )
 
 
 # ---- stop strings
@@ -324,7 +330,7 @@ PIECES = st.lists(
 @given(PIECES, st.lists(st.text("abé\n", min_size=1, max_size=4), max_size=3))
 def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
     """What is sent is the text up to the first stop, and never more on the way."""
-    text, sent, stopped, kept = Text(TOKENIZER, stops), "", False, []
+    text, sent, stopped, kept = CompletionText(TOKENIZER, stops), "", False, []
     written = [4 + byte for piece in pieces for byte in piece]
     for token in written:
         piece = text.push(Token(token))
@@ -334,8 +340,8 @@ def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
             stopped = True
             break
     if not stopped:
-        ending = text.end(Ended("length"))
-        sent, stopped = sent + ending.text, ending.end == Ended("stop")
+        ending = text.end(Finished("length"))
+        sent, stopped = sent + ending.text, ending.end == Finished("stop")
         kept += ending.tokens
     whole = TOKENIZER.decode(written)
     # Stops are looked for as characters come: the first to be complete counts.
@@ -350,6 +356,6 @@ def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
 
 def test_of_two_stops_at_once_the_first_in_the_text_ends_it() -> None:
     for stops in (["c", "bc"], ["bc", "c"]):
-        text = Text(TOKENIZER, stops)
+        text = CompletionText(TOKENIZER, stops)
         pieces = [text.push(Token(4 + byte)) for byte in b"abc"]
-        assert "".join(piece.text for piece in pieces) == "a" and pieces[-1].end == Ended("stop")
+        assert "".join(piece.text for piece in pieces) == "a" and pieces[-1].end == Finished("stop")

@@ -11,8 +11,8 @@ from liquidlm.inference.generate import Sampling, read, write
 from liquidlm.inference.surprise import SurpriseReader
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.serve.jobs import Job
-from liquidlm.serve.prefixes import PrefixCache, Prompt
-from liquidlm.serve.reading import Reading
+from liquidlm.serve.prefill import Prefill
+from liquidlm.serve.prefixes import HashedPrompt, PrefixCache
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
@@ -117,10 +117,10 @@ def test_the_servers_prompts_are_read_by_the_weights_of_now():
     table = FoldedEmbedding(model)
     table.rows()
     train(model)
-    job = Job(Prompt(IDS[0].numpy()), Sampling(), 1)
+    job = Job(HashedPrompt(IDS[0].numpy()), Sampling(), 1)
     found = []
     for one, own in ((model, table), (model, FoldedEmbedding(deepcopy(model)))):
-        reading = Reading(job, one, PrefixCache(0), own)
+        reading = Prefill(job, one, PrefixCache(0), own)
         with torch.no_grad():
             assert not reading.go_on()
         found.append(reading.logits)

@@ -5,7 +5,7 @@ import torch
 from helpers import error, event_times, randomise, state_error
 
 from liquidlm.errors import LiquidError
-from liquidlm.inference.generate import PENALISED, Draw, Sampling, read, write
+from liquidlm.inference.generate import PENALISED, Sampler, Sampling, read, write
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.language_model import LiquidTextGenerationModel
@@ -210,7 +210,7 @@ def test_the_penalty_is_of_the_last_tokens():
     sampling, logits = Sampling(temperature=0.0, repetition_penalty=2.0), torch.zeros(1, 10)
     logits[0, [5, 7, 9]] = torch.tensor([1.0, 1.5, 0.9])
     context = torch.tensor([[5] * 10 + [7] * PENALISED])
-    draw = Draw(sampling, 2000, logits, context, ())
+    draw = Sampler(sampling, 2000, logits, context, ())
     assert draw(logits).tolist() == [5] and draw(logits).tolist() == [9]
     for _ in range(PENALISED):
         assert draw(logits).tolist() in ([9], [5], [7])

@@ -8,12 +8,12 @@ import torch
 from helpers import randomise
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.inference.generate import COLDEST, Draw, Sampling, read_output, write, write_timed
+from liquidlm.inference.generate import COLDEST, Sampler, Sampling, read_output, write, write_timed
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.serve.app import create_app
 from liquidlm.serve.batch import Row
 from liquidlm.serve.jobs import Job
-from liquidlm.serve.prefixes import Prompt
+from liquidlm.serve.prefixes import HashedPrompt
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
 KNOWN, SURPLUS = TOKENIZER.vocab_size, 11
@@ -68,7 +68,9 @@ def test_the_server_does_and_tells_of_no_other_probabilities(folder):
     assert suppressed(model) == [104, *range(KNOWN, KNOWN + SURPLUS)]
     logits = torch.zeros(1, KNOWN + SURPLUS)
     logits[:, KNOWN:] = 50.0
-    row = Row(Job(Prompt(IDS[0].numpy()), Sampling(seed=0), NEW, likeliest=500), logits, suppressed(model))
+    row = Row(
+        Job(HashedPrompt(IDS[0].numpy()), Sampling(seed=0), NEW, likeliest=500), logits, suppressed(model)
+    )
     for _ in range(NEW):
         token = row.draw(model, logits, None, 0.0)
         assert token.id < KNOWN and token.id != 104
@@ -84,7 +86,7 @@ def test_a_model_without_surplus_is_left_alone():
 
 def drawn(logits, **how) -> int:
     sampling = Sampling(**{"top_p": 1.0, "seed": 0} | how)
-    return int(Draw(sampling, 1, logits, torch.tensor([[0, 1, 2, 3]]), ())(logits))
+    return int(Sampler(sampling, 1, logits, torch.tensor([[0, 1, 2, 3]]), ())(logits))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from liquidlm.nn.events import Events
 from liquidlm.nn.ode import integrate
 from liquidlm.nn.timestamps import elapsed, in_float64, next_gaps
 from liquidlm.serve.jobs import Job
-from liquidlm.serve.prefixes import PrefixCache, Prompt
-from liquidlm.serve.reading import Reading
+from liquidlm.serve.prefill import Prefill
+from liquidlm.serve.prefixes import HashedPrompt, PrefixCache
 from liquidlm.text.batches import StreamBatches
 from liquidlm.text.corpus import Document
 from liquidlm.text.token_corpus import TokenCorpus
@@ -178,14 +178,14 @@ def test_an_exported_steps_gap(clock):
 def test_the_servers_prompts(clock):
     model, found = clock.model(), []
     for times in (clock.times, clock.early):
-        prompt = Prompt(IDS[0].numpy(), times[0].numpy())
-        reading = Reading(Job(prompt, GREEDY, 1), model, PrefixCache(0), FoldedEmbedding(model))
+        prompt = HashedPrompt(IDS[0].numpy(), times[0].numpy())
+        reading = Prefill(Job(prompt, GREEDY, 1), model, PrefixCache(0), FoldedEmbedding(model))
         with torch.no_grad():
             reading.go_on()
         found.append(reading.logits)
     assert torch.equal(*found)
-    same = [Prompt(IDS[0].numpy(), times[0].numpy()) for times in (clock.times, clock.times.double())]
-    assert same[0].whole == same[1].whole
+    same = [HashedPrompt(IDS[0].numpy(), times[0].numpy()) for times in (clock.times, clock.times.double())]
+    assert same[0].end_key == same[1].end_key
 
 
 def corpus(times) -> TokenCorpus:

@@ -147,7 +147,7 @@ def write(
     gap: float = 1.0,
     step: LiquidStep | None = None,
 ) -> Iterator[Int[Tensor, " b"]]:
-    """Draw tokens one after the other, feeding each back: yields (B,) ids as they come.
+    """Write on from a state: draw a token, read it, draw the next.
 
     The last token that was yielded has not been read into `state`: pass it first to the next `read`.
     Ends after max_new_tokens, or once every row has drawn a token of `stop` (which is yielded).
@@ -158,7 +158,7 @@ def write(
         gap: time from each token to the next, in the unit of the timestamps.
         step: the model's LiquidStep, for a caller who writes several texts.
     """
-    draw = Draw(sampling, max_new_tokens, logits, context, stop, suppressed(model))
+    draw = Sampler(sampling, max_new_tokens, logits, context, stop, suppressed(model))
     while True:
         yield (token := draw(logits))
         if draw.ended:
@@ -191,7 +191,7 @@ def write_timed(
     if output.features is None:
         raise LiquidError("this model says what comes, not when: it was made without time_components")
     logits, features = output.logits[:, -1].float(), output.features[:, -1]
-    draw = Draw(sampling, max_new_tokens, logits, context, stop, suppressed(model))
+    draw = Sampler(sampling, max_new_tokens, logits, context, stop, suppressed(model))
     while True:
         token = draw(logits)
         with torch.no_grad():
@@ -212,7 +212,7 @@ def suppressed(model: LiquidTextGenerationModel) -> Collection[int]:
     return getattr(model.generation_config, "suppress_tokens", None) or ()
 
 
-class Draw:
+class Sampler:
     """Draws tokens from logits, up to so many, or until every row has drawn one of `stop`.
 
     Attributes:

@@ -1,1 +1,1 @@
-"""A trained model behind an HTTP API and a page: `liquidlm serve` (extra `serve`)."""
+"""An HTTP server for a trained model, with OpenAI's API and a web page: `liquidlm serve` (extra `serve`)."""

@@ -1,4 +1,4 @@
-"""Answers that say what is wrong, in OpenAI's form."""
+"""Error responses in OpenAI's form."""
 
 import json
 
@@ -8,6 +8,7 @@ KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_e
 
 
 def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
+    """The body of an error response."""
     kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -19,6 +20,7 @@ def refusal(
     code: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    # Escaped: the message may quote what is no UTF-8.
+    """An error response with its body and headers."""
+    # json.dumps escapes: the message may quote text that UTF-8 cannot encode.
     body = json.dumps(error_body(status, message, param, code))
     return Response(body, status, headers, "application/json")

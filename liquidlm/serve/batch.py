@@ -1,4 +1,4 @@
-"""The texts that are being written: rows of one state."""
+"""The batch of completions that the model writes at the same time: the rows of one state."""
 
 from collections.abc import Collection
 from math import isfinite
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import LiquidError
-from ..inference.generate import Draw
+from ..inference.generate import Sampler
 from ..model.language_model import LiquidTextGenerationModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
@@ -16,17 +16,23 @@ from .jobs import Job, Token
 
 
 class Row:
-    """A text: its own draws, and the token that is read next, `gap` after the one before."""
+    """One completion of the batch: its sampler, and the token that the model reads next.
+
+    Attributes:
+        job: what to write.
+        token: id of the token that the model reads next.
+        gap: time between that token and the one before, in the unit of the times.
+    """
 
     def __init__(self, job: Job, logits: Float[Tensor, "1 v"], suppressed: Collection[int] = ()):
         context = torch.from_numpy(job.prompt.ids)[None].to(logits.device)
         self.job = job
-        self._draw = Draw(job.sampling, job.max_new_tokens, logits, context, job.stop, suppressed)
+        self._draw = Sampler(job.sampling, job.max_new_tokens, logits, context, job.stop, suppressed)
         self.token, self.gap = 0, 1.0
 
     @property
     def ended(self) -> str | None:
-        """Why the last token was the last, if it was."""
+        """The finish reason, "stop" or "length"; None while the completion goes on."""
         if not self._draw.ended:
             return None
         return "stop" if bool(self._draw.stopped.all()) else "length"
@@ -38,13 +44,19 @@ class Row:
         features: Float[Tensor, "1 h"] | None,
         last_time: float,
     ) -> Token:
-        """The next token, and when it comes if the prompt has times.
+        """Draw the next token, and its time if the prompt has times.
+
+        Args:
+            model: with its time head.
+            logits: of the next token.
+            features: input of the time head; None without one.
+            last_time: of the token before.
 
         Raises:
-            LiquidError: logits that are not finite.
+            LiquidError: the logits are not finite.
         """
         if not bool(logits.isfinite().all()):
-            raise LiquidError("what the model makes of this text is not finite")
+            raise LiquidError("the model's output for this text is not finite")
         logits = self._draw.allowed(logits)
         token = self._draw(logits)
         self.token, moment = int(token), None
@@ -65,17 +77,23 @@ class Row:
 
 
 class Batch:
-    """Rows, and their state."""
+    """The rows that are being written, and their joined state.
+
+    Attributes:
+        rows: in the order of the state's rows.
+    """
 
     def __init__(self, step: LiquidStep):
         self.rows: list[Row] = []
         self._step, self._state = step, None
 
     def join(self, row: Row, state: LiquidCache) -> None:
+        """Add a row with its state."""
         self._state = state if self._state is None else LiquidCache.joined([self._state, state])
         self.rows.append(row)
 
     def leave(self, gone: set[Row]) -> None:
+        """Remove rows and their states."""
         if not gone:
             return
         kept = [i for i, row in enumerate(self.rows) if row not in gone]
@@ -86,7 +104,8 @@ class Batch:
             self._state.batch_select_indices(torch.tensor(kept))
 
     def step(self) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None, list[float]]:
-        """Read every row's token: logits and features of what comes next, and the rows' times."""
+        """Read the next token of every row: logits and time-head features for the token after it, and the
+        rows' times."""
         assert self._state is not None
         device = self._step.output.device
         ids = torch.tensor([row.token for row in self.rows], device=device)

@@ -1,8 +1,9 @@
-"""Many texts at a time by one model: continuous batching.
+"""Many completions at the same time by one model: continuous batching (as in Orca, Yu et al. 2022).
 
-A text is a row of the model's state, constant in size, so that a batch is any set of rows: one joins when its
-prompt is read and leaves when its text ends, between two steps of the others. Prompts are read a piece at a
-time, in turn, a step of the rows between two pieces, so that a long prompt holds up nobody for long.
+A completion is one row of the model's state, of constant size. A row joins the batch when its prompt is read,
+and leaves it when the completion ends, between two steps of the other rows. Prompts are read block by block,
+one after the other in turn, with one step of the batch between two blocks. So a long prompt does not block
+the others.
 """
 
 import math
@@ -20,13 +21,17 @@ from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidTextGenerationModel
 from ..model.step import LiquidStep
 from .batch import Batch, Row
-from .jobs import Ended, Event, Job, Read
+from .jobs import Finished, Job, JobUpdate, PromptRead
+from .prefill import Prefill
 from .prefixes import PrefixCache
-from .reading import Reading
 
 
 class Busy(LiquidError):
-    """Nothing more is taken on now; `status` is HTTP's word for why."""
+    """The server cannot take a job now.
+
+    Attributes:
+        status: the HTTP status: 429 if too many jobs wait, 503 if the server stops or the time was up.
+    """
 
     def __init__(self, message: str, status: int = 429):
         super().__init__(message)
@@ -34,19 +39,23 @@ class Busy(LiquidError):
 
 
 class Engine:
-    """Writes jobs in a thread of its own, and hands what comes of them to `deliver`.
+    """Writes jobs in its own thread, and passes their updates to `deliver`.
 
     Args:
-        deliver: called from that thread, with what one step brought, in order.
-        rows: texts at a time.
-        waiting: texts that may wait beside them.
-        cache_bytes: for states of prompts that were read.
+        model: in evaluation mode.
+        deliver: called from the engine's thread with the updates of one step, in order.
+        rows: jobs in work at the same time.
+        waiting: further jobs that may wait.
+        cache_bytes: memory of the prefix cache.
+
+    Attributes:
+        prefixes: the prefix cache.
     """
 
     def __init__(
         self,
         model: LiquidTextGenerationModel,
-        deliver: Callable[[list[tuple[Job, Event]]], object],
+        deliver: Callable[[list[tuple[Job, JobUpdate]]], object],
         *,
         rows: int = 32,
         waiting: int = 256,
@@ -58,57 +67,57 @@ class Engine:
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._step = LiquidStep(model, self._table.rows())
-        self._readings: deque[Reading] = deque()
+        self._prefills: deque[Prefill] = deque()
         self._batch = Batch(self._step)
         self._closing, self._end = False, math.inf
-        self._events: list[tuple[Job, Event]] = []
+        self._updates: list[tuple[Job, JobUpdate]] = []
         self._thread = threading.Thread(target=self._run, name="liquidlm engine", daemon=True)
         self._thread.start()
 
     def submit(self, *jobs: Job) -> None:
-        """Write these when there is room.
+        """Add jobs to the queue.
 
         Raises:
-            Busy: they would be more than may wait; none of them is taken.
+            Busy: too many jobs would wait, or the engine stops. None of the jobs is taken.
         """
         with self._changed:
             if self._closing:
                 raise Busy("the server is shutting down", 503)
             if len(self._queue) + len(jobs) > self.waiting:
-                raise Busy(f"{len(self._queue)} texts are waiting already; try again later")
+                raise Busy(f"{len(self._queue)} completions are waiting already: try again later")
             for job in jobs:
                 job.deadline = time.monotonic() + job.seconds
             self._queue.extend(jobs)
             self._changed.notify()
 
     def cancel(self, job: Job) -> None:
-        """Nobody waits for it any more: nothing more is told of it."""
+        """Stop a job. No further update of it is delivered."""
         with self._changed:
             job.cancelled = True
             if job in self._queue:
                 self._queue.remove(job)
 
     def load(self) -> dict[str, int]:
-        """How many texts are written, and wait, and what is kept of prompts."""
+        """Numbers of running and waiting jobs, and the size of the prefix cache."""
         return {
-            "running": len(self._batch.rows) + len(self._readings),
+            "running": len(self._batch.rows) + len(self._prefills),
             "waiting": len(self._queue),
             "cached_prefixes": len(self.prefixes),
             "cached_bytes": self.prefixes.nbytes,
         }
 
     def stop(self, seconds: float) -> None:
-        """Take no more, and cut off what has not ended in so many seconds."""
+        """Take no more jobs, and end those that are still running after `seconds`."""
         with self._changed:
             self._closing, self._end = True, min(self._end, time.monotonic() + seconds)
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop now, and wait for the thread."""
+        """Stop now, and wait for the thread to end."""
         self.stop(0.0)
         self._thread.join()
 
-    # ---- in the thread
+    # ---- in the engine's thread
 
     def _run(self) -> None:
         with torch.inference_mode():
@@ -117,16 +126,18 @@ class Engine:
                     self._admit()
                     self._read()
                     self._write()
-                except Exception as error:  # nothing is known to be whole: nobody may wait for it for ever
-                    self._fail(Ended("failed", first_line(error)))
-                events, self._events = self._events, []
-                if events:
-                    self.deliver(events)
+                except (
+                    Exception
+                ) as error:  # the state may be broken: end all jobs, so that no client waits forever
+                    self._fail(Finished("failed", first_line(error)))
+                updates, self._updates = self._updates, []
+                if updates:
+                    self.deliver(updates)
 
     def _wait(self) -> bool:
-        """Until there is something to do; False when all is done and none will come."""
+        """Wait for a job; False if the engine stops and all jobs are done."""
         with self._changed:
-            while not (self._queue or self._readings or self._batch.rows):
+            while not (self._queue or self._prefills or self._batch.rows):
                 if self._closing:
                     return False
                 self._changed.wait()
@@ -134,32 +145,32 @@ class Engine:
 
     def _admit(self) -> None:
         with self._changed:
-            while self._queue and len(self._readings) + len(self._batch.rows) < self.rows:
+            while self._queue and len(self._prefills) + len(self._batch.rows) < self.rows:
                 job = self._queue.popleft()
-                self._readings.append(Reading(job, self.model, self.prefixes, self._table))
+                self._prefills.append(Prefill(job, self.model, self.prefixes, self._table))
 
     def _read(self) -> None:
-        """A piece of the prompt whose turn it is; at its end the text joins those that are written."""
-        if not self._readings:
+        """Read the next block of one prompt. After its last block the job joins the batch."""
+        if not self._prefills:
             return
-        reading = self._readings.popleft()
-        if self._tell_over(reading.job, self._over(reading.job, "unbegun")):
+        prefill = self._prefills.popleft()
+        if self._report_end(prefill.job, self._over(prefill.job, "unbegun")):
             return
         try:
-            if reading.go_on():
-                self._readings.append(reading)
+            if prefill.go_on():
+                self._prefills.append(prefill)
                 return
-            row = Row(reading.job, reading.logits, suppressed(self.model))
-            self._tell(reading.job, Read(reading.cached))
-            if not self._draw(row, reading.logits, reading.features, float(reading.state.last_time[0])):
-                self._batch.join(row, reading.state)
-        except Exception as error:  # whatever it is, the others go on
-            self._tell(reading.job, Ended("failed", first_line(error)))
+            row = Row(prefill.job, prefill.logits, suppressed(self.model))
+            self._report(prefill.job, PromptRead(prefill.cached))
+            if not self._draw(row, prefill.logits, prefill.features, float(prefill.state.last_time[0])):
+                self._batch.join(row, prefill.state)
+        except Exception as error:  # an error of this prompt; the other jobs go on
+            self._report(prefill.job, Finished("failed", first_line(error)))
 
     def _write(self) -> None:
-        """One token more of every text."""
+        """Write one token of every row."""
         batch = self._batch
-        batch.leave({row for row in batch.rows if self._tell_over(row.job, self._over(row.job, "length"))})
+        batch.leave({row for row in batch.rows if self._report_end(row.job, self._over(row.job, "length"))})
         if not batch.rows:
             return
         logits, features, last = batch.step()
@@ -167,35 +178,35 @@ class Engine:
         each = zip(list(batch.rows), logits.split(1), of_gaps, last, strict=True)
         batch.leave({row for row, *found in each if self._draw(row, *found)})
 
-    def _over(self, job: Job, reason: str) -> Ended | None:
-        """Why a text is not to be gone on with, if it is not."""
+    def _over(self, job: Job, reason: str) -> Finished | None:
+        """Why a job must end now; None if it goes on."""
         if job.cancelled or time.monotonic() > min(job.deadline, self._end):
-            return Ended(reason, "the time was up")
+            return Finished(reason, "the time was up")
         return None
 
-    def _fail(self, ended: Ended) -> None:
-        """The end of everything that is begun."""
-        begun = [reading.job for reading in self._readings] + [row.job for row in self._batch.rows]
-        self._readings.clear()
+    def _fail(self, ended: Finished) -> None:
+        """End all jobs in work."""
+        begun = [prefill.job for prefill in self._prefills] + [row.job for row in self._batch.rows]
+        self._prefills.clear()
         self._batch = Batch(self._step)
         for job in begun:
-            self._tell(job, ended)
+            self._report(job, ended)
 
     def _draw(self, row: Row, *found: Any) -> bool:
-        """Draw the row's next token and tell; whether it was the last."""
+        """Draw the row's next token and report it; returns whether it was the last."""
         try:
             token = row.draw(self.model, *found)
-        except Exception as error:  # a row's own: its numbers are no probabilities
-            return self._tell_over(row.job, Ended("failed", first_line(error)))
-        self._tell(row.job, token)
-        return self._tell_over(row.job, None if row.ended is None else Ended(row.ended))
+        except Exception as error:  # of this row only: its logits are not finite
+            return self._report_end(row.job, Finished("failed", first_line(error)))
+        self._report(row.job, token)
+        return self._report_end(row.job, None if row.ended is None else Finished(row.ended))
 
-    def _tell_over(self, job: Job, over: Ended | None) -> bool:
-        """Tell of the end, if it is one; whether it is."""
+    def _report_end(self, job: Job, over: Finished | None) -> bool:
+        """Report the end if there is one; returns whether there is."""
         if over is not None:
-            self._tell(job, over)
+            self._report(job, over)
         return over is not None
 
-    def _tell(self, job: Job, *events: Event) -> None:
+    def _report(self, job: Job, *updates: JobUpdate) -> None:
         if not job.cancelled:
-            self._events.extend((job, event) for event in events)
+            self._updates.extend((job, update) for update in updates)

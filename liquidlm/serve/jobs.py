@@ -1,27 +1,32 @@
-"""What is asked of the engine, and what it tells."""
+"""Jobs for the engine, and the updates that it sends about them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..inference.generate import Sampling
-from .prefixes import Prompt
+from .prefixes import HashedPrompt
 
 
 @dataclass(frozen=True)
-class Read:
-    """The prompt is read; of so many of its tokens the state was there already."""
+class PromptRead:
+    """The prompt is read.
+
+    Attributes:
+        cached_tokens: how many of its tokens came from the prefix cache.
+    """
 
     cached_tokens: int
 
 
 @dataclass(frozen=True)
 class Token:
-    """One that was drawn.
+    """A token was drawn.
 
     Attributes:
-        logprob: ln of its probability, before temperature and the like.
-        likeliest: (id, ln p) of the likeliest, as many as were asked for.
-        time: when it is, of a text with times.
+        id: of the token.
+        logprob: ln of its probability, before temperature, top-k and top-p; None if not asked for.
+        likeliest: (id, ln p) of the likeliest tokens, as many as were asked for.
+        time: of the token; None in a text without times.
     """
 
     id: int
@@ -31,27 +36,39 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """The text is complete: "stop" at the model's own end, "length" where a limit was, "failed" with why;
-    "unbegun" if its time was up before its first token."""
+class Finished:
+    """The job is finished.
+
+    Attributes:
+        reason: "stop" at the end-of-document token, "length" at a limit, "failed" after an error, or
+            "unbegun" if the time was up before the first token.
+        why: the error message, or which limit.
+    """
 
     reason: str
     why: str = ""
 
 
-Event = Read | Token | Ended
+JobUpdate = PromptRead | Token | Finished
+"""What the engine reports about a job: the prompt is read, then tokens, then the end."""
 
 
 @dataclass(eq=False)
 class Job:
-    """A text to write.
+    """A completion to write.
 
     Attributes:
-        likeliest: how many of the likeliest tokens to tell with each; None tells no probabilities.
-        seconds: from when it is submitted until it is cut off.
+        prompt: tokens to read first.
+        sampling: how tokens are drawn.
+        max_new_tokens: the largest number of tokens to draw.
+        stop: ids of tokens that end the completion.
+        likeliest: how many of the likeliest tokens to report with each token; None reports no probabilities.
+        seconds: time limit, from `Engine.submit` on.
+        cancelled: whether the client has gone.
+        deadline: end of the time limit, on the clock of `time.monotonic`.
     """
 
-    prompt: Prompt
+    prompt: HashedPrompt
     sampling: Sampling
     max_new_tokens: int
     stop: Sequence[int] = ()

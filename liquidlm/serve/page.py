@@ -1,4 +1,4 @@
-"""The page, and what a browser may do with it."""
+"""The web page, with the headers that restrict what a browser may do with it."""
 
 import base64
 import hashlib
@@ -9,14 +9,14 @@ from fastapi.responses import HTMLResponse
 
 
 def page() -> HTMLResponse:
-    """page.html, under a policy of its own."""
+    """page.html with its content security policy."""
     text = (files("liquidlm.serve") / "page.html").read_text(encoding="utf-8")
     return HTMLResponse(text, headers=_headers(text))
 
 
 def _headers(page: str) -> dict[str, str]:
-    """What its browser may do: run the page's own script, under its own style, against this server; with no
-    way from text to markup (trusted types)."""
+    """A browser may run the page's own script and style, and call this server. Text never becomes markup
+    (trusted types)."""
     own = [
         f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for tag, text in re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)

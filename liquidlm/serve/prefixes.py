@@ -1,4 +1,4 @@
-"""States after what was read before, so that a prompt that begins alike is not read again."""
+"""The prefix cache: states after the beginnings of prompts. A prompt with the same beginning starts there."""
 
 import hashlib
 from collections import OrderedDict
@@ -10,17 +10,19 @@ from torch import Tensor
 
 from ..nn.state import CellState
 
-GRID = 512
-"""Prompts are read in pieces that end at multiples of so many tokens, and at their end."""
+BLOCK = 512
+"""Prompts are read in blocks of this many tokens. The last block may be shorter."""
 SNAPSHOTS = 64
-"""Of one prompt, about; its last two whatever its length."""
+"""The cache keeps about this many states of one prompt, and always its last two."""
 
 
 class Snapshot(NamedTuple):
     """The state after the first `length` tokens of a prompt, one row.
 
     Attributes:
-        logits, features: of what comes next (`LiquidOutput`), at a prompt's end; None within it.
+        length: number of tokens read.
+        states: of the blocks of layers.
+        logits, features: for the next token (`LiquidOutput`), at the end of a prompt; else None.
     """
 
     length: int
@@ -30,59 +32,71 @@ class Snapshot(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory."""
         parts = [part for state in self.states for part in state if part is not None]
         parts += [part for part in (self.logits, self.features) if part is not None]
         return sum(part.numel() * part.element_size() for part in parts)
 
     def owned(self) -> "Snapshot":
-        """A copy that keeps nothing else alive: a state may be a view into a larger tensor."""
+        """A copy. A state may be a view of a larger tensor, which the copy does not keep in memory."""
         logits, features = (None if part is None else part.clone() for part in (self.logits, self.features))
         return Snapshot(self.length, [state.map(Tensor.clone) for state in self.states], logits, features)
 
 
-class Prompt:
-    """Tokens to read, and maybe their times, with the keys of their prefixes.
+class HashedPrompt:
+    """Tokens of a prompt, their times if it has them, and hashes of its prefixes.
 
     Attributes:
-        pieces: key of the first GRID, 2 GRID, … tokens.
-        whole: key of all of them together, as the end of a prompt.
+        ids: the tokens.
+        times: of the tokens; None without times.
+        block_keys: SHA-256 of the first BLOCK, 2 BLOCK, … tokens with their times.
+        end_key: SHA-256 of the whole prompt; differs from the keys of blocks.
     """
 
     def __init__(self, ids: Int64[np.ndarray, " t"], times: Num[np.ndarray, " t"] | None = None):
         times = None if times is None else np.asarray(times, np.float64)
-        self.ids, self.times, self.pieces = ids, times, list[bytes]()
+        self.ids, self.times, self.block_keys = ids, times, list[bytes]()
         digest = hashlib.sha256(b"" if times is None else b"times")
-        for first in range(0, len(ids), GRID):
-            piece = slice(first, first + GRID)
-            digest.update(ids[piece].tobytes())
+        for first in range(0, len(ids), BLOCK):
+            block = slice(first, first + BLOCK)
+            digest.update(ids[block].tobytes())
             if times is not None:
-                digest.update(times[piece].tobytes())
-            if first + GRID <= len(ids):
-                self.pieces.append(digest.digest())
+                digest.update(times[block].tobytes())
+            if first + BLOCK <= len(ids):
+                self.block_keys.append(digest.digest())
         digest.update(b"end")
-        self.whole = digest.digest()
+        self.end_key = digest.digest()
 
     @property
-    def readable(self) -> int:
-        """How many pieces may be left out, so that one token at least is read, and says what comes next."""
-        return (len(self.ids) - 1) // GRID
+    def skippable_blocks(self) -> int:
+        """How many blocks may come from the cache. At least one token must be read, to predict the next."""
+        return (len(self.ids) - 1) // BLOCK
 
     def keys(self, length: int) -> list[bytes]:
-        """Of the state after so many tokens, where a piece ends, if it is kept: evenly, and at the end."""
+        """Keys under which the state after `length` tokens is kept; [] if it is not kept.
+
+        States are kept after blocks at even distances, after the last blocks, and at the end.
+        """
         total = len(self.ids)
-        stride = -(-total // (GRID * SNAPSHOTS))
-        number, rest = divmod(length, GRID)
-        even = not rest and (number % stride == 0 or total - length < GRID)
-        keys = [self.pieces[number - 1]] if even else []
-        return [*keys, self.whole] if length == total else keys
+        stride = -(-total // (BLOCK * SNAPSHOTS))
+        number, rest = divmod(length, BLOCK)
+        even = not rest and (number % stride == 0 or total - length < BLOCK)
+        keys = [self.block_keys[number - 1]] if even else []
+        return [*keys, self.end_key] if length == total else keys
 
 
 class PrefixCache:
-    """Snapshots by what was read, tokens and times; the ones not used for longest go first.
+    """A least-recently-used cache of snapshots, by the tokens and times that were read.
 
-    Going on from one gives the same bits as reading from the start does, since every prompt is read in the
-    same pieces: one within a prompt stands at a multiple of GRID, and one at a prompt's end, where a piece
-    may be shorter, serves the very same prompt only.
+    A snapshot gives the same bits as reading from the start, because every prompt is read in the same blocks.
+    A snapshot within a prompt is at a multiple of BLOCK. A snapshot at the end of a prompt, where the last
+    block may be shorter, serves the same prompt only.
+
+    Args:
+        limit_bytes: memory for snapshots.
+
+    Attributes:
+        nbytes: memory in use.
     """
 
     def __init__(self, limit_bytes: int):
@@ -92,15 +106,16 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._snapshots)
 
-    def longest(self, prompt: "Prompt") -> Snapshot | None:
-        """The one after most of a prompt's tokens."""
-        for key in [prompt.whole, *reversed(prompt.pieces[: prompt.readable])]:
+    def longest(self, prompt: HashedPrompt) -> Snapshot | None:
+        """The snapshot after the longest prefix of a prompt; None if there is none."""
+        for key in [prompt.end_key, *reversed(prompt.block_keys[: prompt.skippable_blocks])]:
             if (found := self._snapshots.get(key)) is not None:
                 self._snapshots.move_to_end(key)
                 return found
         return None
 
     def keep(self, key: bytes, snapshot: Snapshot) -> None:
+        """Add a copy of a snapshot, and drop the least recently used ones over the limit."""
         if key in self._snapshots:
             self._snapshots.move_to_end(key)
             return

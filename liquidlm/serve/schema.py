@@ -1,4 +1,4 @@
-"""What the API takes and gives: OpenAI's, as far as a language model of text can serve it."""
+"""Requests and responses of the API: the part of OpenAI's that a language model of text can serve."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from ..text.utf8 import encoded
 
 MOST_IDS = 2**31 - 1
 MOST_EXACT = 2**53 - 1
-"""The largest integer that every reader of JSON has exactly."""
+"""The largest integer that every JSON reader represents exactly."""
 
 
 def _utf8(text: str) -> str:
@@ -18,7 +18,7 @@ def _utf8(text: str) -> str:
 
 
 Str = Annotated[str, AfterValidator(_utf8)]
-# Failing fast: a list of a million wrong elements is one mistake, not a million.
+# fail_fast: a list with a million wrong elements gives one error, not a million.
 Ids = Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1, fail_fast=True)]
 Prompts = Annotated[list[Str | Ids], Field(min_length=1, max_length=64, fail_fast=True)]
 Stop = Annotated[Str, Field(min_length=1, max_length=256)]
@@ -36,15 +36,11 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "suffix": ("",),
 }
-"""What OpenAI's clients may ask for and is not done here, and what of it asks for nothing."""
-"""Lower temperatures are 0: the likeliest token, before logits over them overflow."""
+"""Options of OpenAI's API that this server does not support, each with the values that have no effect."""
 
 
 class Asked(BaseModel):
-    """What both kinds of requests have.
-
-    Beyond OpenAI's: top_k, repetition_penalty.
-    """
+    """Options of completions and of chat. `top_k` and `repetition_penalty` are additions to OpenAI's API."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -64,19 +60,20 @@ class Asked(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_more_than_is_there(cls, given: Any) -> Any:
+    def _refuse_unsupported(cls, given: Any) -> Any:
         for name, harmless in UNSUPPORTED.items() if isinstance(given, dict) else ():
             if given.get(name) not in (None, [], {}, *harmless):
-                raise ValueError(f"{name} is not supported here: leave it out")
+                raise ValueError(f"{name} is not supported here: remove it")
         return given
 
     @property
     def choices(self) -> int:
+        """Completions per prompt."""
         return 1 if self.n is None else self.n
 
     @property
     def sampling(self) -> Sampling:
-        """Where nothing is said, OpenAI's defaults."""
+        """How tokens are drawn; OpenAI's defaults where the request gives no value."""
         temperature, top_p = self.temperature, self.top_p
         return Sampling(
             1.0 if temperature is None else temperature,
@@ -88,18 +85,22 @@ class Asked(BaseModel):
 
     @property
     def stops(self) -> list[str]:
+        """The stop strings."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
 class StreamOptions(BaseModel):
+    """Options of a streamed response."""
+
     include_usage: bool | None = False
 
 
 class CompletionRequest(Asked):
-    """A text to go on with.
+    """A prompt to continue.
 
-    Beyond OpenAI's, of a model trained with times: `timestamps` writes every line with its time, the prompt's
-    lines may begin with theirs, and `after` lets so many seconds of silence follow the prompt.
+    Additions to OpenAI's API for a model trained with times: `timestamps` writes a time before every line,
+    and the lines of the prompt may begin with times; `after` is the number of seconds between the prompt and
+    the completion.
     """
 
     prompt: Str | Ids | Prompts | None = ""
@@ -111,21 +112,26 @@ class CompletionRequest(Asked):
 
 
 class Part(BaseModel):
+    """A part of a message: text."""
+
     type: Literal["text"]
     text: Str
 
 
 class Message(BaseModel):
+    """A message of a conversation."""
+
     role: Literal["system", "developer", "user", "assistant"]
     content: Str | Annotated[list[Part], Field(max_length=4096, fail_fast=True)]
 
     @property
     def text(self) -> str:
+        """The message's text; parts are joined."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class ChatRequest(Asked):
-    """A conversation to go on with."""
+    """A conversation to continue."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = None
@@ -135,16 +141,20 @@ class ChatRequest(Asked):
 
 
 class TextRequest(BaseModel):
-    """A text to look at."""
+    """A text to compute time constants for."""
 
     text: Annotated[Str, Field(min_length=1, max_length=20_000)]
 
 
 class PromptTokensDetails(BaseModel):
+    """How many tokens of the prompt came from the prefix cache."""
+
     cached_tokens: int
 
 
 class Usage(BaseModel):
+    """Numbers of tokens read and written."""
+
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -152,6 +162,8 @@ class Usage(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
+    """Log-probabilities of a completion's tokens, and their offsets in characters."""
+
     tokens: list[str]
     token_logprobs: list[float]
     top_logprobs: list[dict[str, float]]
@@ -159,6 +171,8 @@ class CompletionLogprobs(BaseModel):
 
 
 class CompletionChoice(BaseModel):
+    """One completion."""
+
     index: int
     text: str
     logprobs: CompletionLogprobs | None
@@ -166,6 +180,8 @@ class CompletionChoice(BaseModel):
 
 
 class Completion(BaseModel):
+    """The response to a completion request."""
+
     id: str
     object: Literal["text_completion"] = "text_completion"
     created: int
@@ -175,11 +191,15 @@ class Completion(BaseModel):
 
 
 class ChatMessage(BaseModel):
+    """The message that the model wrote."""
+
     role: Literal["assistant"] = "assistant"
     content: str
 
 
 class ChatChoice(BaseModel):
+    """One continuation of a conversation."""
+
     index: int
     message: ChatMessage
     logprobs: dict[str, Any] | None
@@ -187,6 +207,8 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
+    """The response to a chat request."""
+
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
@@ -196,12 +218,15 @@ class ChatCompletion(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """A model; beyond OpenAI's what is worth knowing of a liquid one.
+    """The model. The figures of a liquid model are additions to OpenAI's API.
 
     Attributes:
-        state_bytes: size of the state of one text, however long it is.
+        parameters: number of parameters.
+        vocab_size: number of tokens in the vocabulary.
+        layers: number of layers.
+        state_bytes: size of the state of one text, independent of its length.
         time_scale: the typical gap between tokens, in the unit of the times.
-        says_when: whether it foretells when, as well as what.
+        says_when: whether the model has a time head, which predicts the time of the next token.
     """
 
     id: str
@@ -217,16 +242,20 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
+    """The models of the server."""
+
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
 class Health(BaseModel):
-    """How much is going on.
+    """How busy the server is.
 
     Attributes:
-        running, waiting: texts.
-        cached_prefixes, cached_bytes: states kept of prompts that were read.
+        running: completions that are being written, and prompts that are being read.
+        waiting: completions that wait.
+        cached_prefixes: states in the prefix cache.
+        cached_bytes: their memory.
     """
 
     status: Literal["ok"] = "ok"
@@ -237,8 +266,8 @@ class Health(BaseModel):
 
 
 class TimeConstants(BaseModel):
-    """Of each token of a text: with what time constants the layers' states relax after it, in units of the
-    times; quartiles over a layer's units."""
+    """Time constants of the layers' states after each token of a text, in the unit of the times: quartiles
+    over the units of a layer."""
 
     tokens: list[str]
     layers: list[str]
@@ -246,6 +275,8 @@ class TimeConstants(BaseModel):
 
 
 class ErrorDetail(BaseModel):
+    """What is wrong with a request."""
+
     message: str
     type: str
     param: str | None = None
@@ -253,4 +284,6 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorResponse(BaseModel):
+    """The body of every error response, in OpenAI's form."""
+
     error: ErrorDetail

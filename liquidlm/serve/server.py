@@ -16,49 +16,64 @@ from .app import create_app
 from .limits import Limits
 
 CONNECTIONS = 2048
-"""At a time; what comes beyond is answered 503."""
+"""Connections at the same time. Further ones get status 503."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine for itself. Other machines cannot reach them."""
 
 
 def serve(
     folder: str, *, host: str, port: int, name: str | None, api_key: str | None, limits: Limits
 ) -> None:
-    """Serve the model in `folder` until SIGINT or SIGTERM; then texts that are being written are given
-    `limits.shutdown_seconds` to end.
+    """Serve a model until SIGINT or SIGTERM. Completions then have `limits.shutdown_seconds` to end.
+
+    Args:
+        folder: folder or name of the model (see `load_model`).
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        name: the model's name in requests; None takes the folder's.
+        api_key: key that requests must send; None asks for none.
+        limits: of requests, memory and times.
 
     Raises:
-        LiquidError: no model there, or an address that cannot be had.
+        LiquidError: the folder has no model, or the address is in use or not of this machine.
     """
-    if "OMP_NUM_THREADS" not in os.environ:  # a core for requests: steps wait for the slowest thread
+    if "OMP_NUM_THREADS" not in os.environ:  # one core for requests: the model waits for its slowest thread
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     with _listen(host, port) as listening:
         model, tokenizer = load_model(folder, best_device())
         if host not in LOOPBACK and api_key is None:
-            print(f"whoever reaches {host} may use this server: --api-key asks for a key", file=sys.stderr)
-        # On a loopback address only under its own names: no other site may get at it through a browser.
+            print(
+                f"anyone who can reach {host} can use this server: protect it with --api-key", file=sys.stderr
+            )
+        # On a loopback address only its own names: other sites must not call it through a browser.
         hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
         app = create_app(
             model, tokenizer, name or Path(folder).name, limits=limits, api_key=api_key, hosts=hosts
         )
         address = f"[{host}]" if ":" in host else host
-        print(f"http://{address}:{listening.getsockname()[1]} — Ctrl-C ends it", file=sys.stderr, flush=True)
-        # Texts that are cut off at the end still have to be sent.
-        patience = int(limits.shutdown_seconds) + 5
-        config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=patience, limit_concurrency=CONNECTIONS
+        print(
+            f"http://{address}:{listening.getsockname()[1]} — Ctrl-C stops the server",
+            file=sys.stderr,
+            flush=True,
         )
-        with suppress(KeyboardInterrupt):  # which uvicorn raises again when all is done
+        # Completions that the engine ends at the limit must still be sent.
+        grace = int(limits.shutdown_seconds) + 5
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_graceful_shutdown=grace, limit_concurrency=CONNECTIONS
+        )
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again at the end
             Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
 
 
 class Server(uvicorn.Server):
-    """Lets what is being written come to an end, in a stated time, before it goes."""
+    """A uvicorn server that gives completions `seconds` to end before it stops."""
 
     def __init__(self, config: uvicorn.Config, serving, seconds: float):
         super().__init__(config)
         self._serving, self._seconds = serving, seconds
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop the engine, then the server."""
         self._serving.writer.engine.stop(self._seconds)
         await super().shutdown(sockets)
 

@@ -1,4 +1,4 @@
-"""Requests ▶ texts to write ▶ answers."""
+"""Requests become jobs for the engine, and their updates become responses."""
 
 import asyncio
 import copy
@@ -24,31 +24,37 @@ from ..model.segments import SEGMENT
 from ..nn.state import LiquidCache
 from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import error_body
+from .completion_text import CompletionText, TextDelta
 from .engine import Busy
 from .jobs import Job
 from .limits import Limits
-from .prefixes import Prompt
+from .prefixes import HashedPrompt
 from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, TimeConstants
 from .shapes import Shape, usage
-from .text import Piece, Text
 from .writer import Choice, Failed, Writer
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-LONG = 20_000
-"""Texts of more characters are tokenized beside the event loop."""
+THREAD_CHARACTERS = 20_000
+"""Texts with more characters are tokenized in a thread, not in the event loop."""
 CHAT_TOKENS = 1024
-"""The most of an answer in a conversation, if nothing is said."""
-LOOKERS = 16
-"""Texts whose time constants are asked for at a time; one is looked at."""
+"""The default limit of new tokens in a conversation."""
+MAX_TIME_CONSTANT_REQUESTS = 16
+"""Requests for time constants at the same time. One runs, the others wait."""
 Result = TypeVar("Result")
 
 
 class Serving:
-    """A model that is served.
+    """A served model: turns requests into jobs, and what the engine reports into responses.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: the model's tokenizer.
+        name: the model's name in requests.
+        limits: of requests.
 
     Attributes:
-        writer: while the server runs.
-        card: of the model.
+        writer: writes jobs; set while the server runs.
+        card: describes the model.
     """
 
     writer: Writer
@@ -58,7 +64,7 @@ class Serving:
     ):
         mask_surplus(model, tokenizer)
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
-        self._looking, self._lookers = asyncio.Semaphore(1), 0
+        self._one_analysis, self._analysing = asyncio.Semaphore(1), 0
         states = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)
         self.card = ModelCard(
             id=name,
@@ -72,79 +78,88 @@ class Serving:
         )
 
     def check_model(self, name: str) -> None:
+        """Status 404 unless `name` is the name of this model."""
         if name != self.name:
-            raise HTTPException(404, f"there is no model {name!r} here, only {self.name!r}")
+            raise HTTPException(404, f"there is no model {name!r} here: this server has {self.name!r}")
 
-    # ---- what is to be written
+    # ---- requests become jobs
 
     async def completion_choices(self, asked: CompletionRequest) -> list[Choice]:
-        """Of every prompt `n`."""
+        """`n` completions of every prompt.
+
+        Raises:
+            LiquidError: the options do not fit together, or the model; or a prompt is too long.
+        """
         if asked.echo and asked.logprobs is not None:
-            raise LiquidError("echo with logprobs: the probabilities of a prompt's tokens are not given here")
+            raise LiquidError("echo with logprobs is not supported: remove one of them")
         if asked.after is not None and not asked.timestamps:
-            raise LiquidError("after goes with timestamps")
+            raise LiquidError("after needs timestamps: set timestamps to true")
         given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
         prompts: list[Any] = [given] if given and isinstance(given[0], int) else given
         choices = []
         for prompt in prompts:
             read, shown, lines = await self._prompt(prompt, asked)
             for number in range(asked.choices):
-                text = Text(self.tokenizer, asked.stops, copy.copy(lines))
+                text = CompletionText(self.tokenizer, asked.stops, copy.copy(lines))
                 job = self._job(read, asked, asked.max_tokens or 16, asked.logprobs, number)
                 choices.append(Choice(job, text, shown if asked.echo else None))
         return choices
 
     async def chat_choices(self, asked: ChatRequest) -> list[Choice]:
-        """`n` of the transcript of a conversation, each up to where the user would speak."""
+        """`n` continuations of a conversation. Each ends where the user's next message would begin.
+
+        Raises:
+            LiquidError: the options do not fit together, or the conversation is too long.
+        """
         if asked.top_logprobs and not asked.logprobs:
-            raise LiquidError("top_logprobs goes with logprobs")
+            raise LiquidError("top_logprobs needs logprobs: set logprobs to true")
         speakers = {"user": "User: ", "assistant": "Assistant: "}
         lines = [f"{speakers.get(message.role, '')}{message.text}" for message in asked.messages]
-        prompt = Prompt(await self._encode("\n".join([*lines, "Assistant:"])))
+        prompt = HashedPrompt(await self._encode("\n".join([*lines, "Assistant:"])))
         likeliest = (asked.top_logprobs or 0) if asked.logprobs else None
         most = asked.max_completion_tokens or asked.max_tokens or min(CHAT_TOKENS, self.limits.new_tokens)
         return [
             Choice(
                 self._job(prompt, asked, most, likeliest, number),
-                Text(self.tokenizer, [*asked.stops, "\nUser:"], lead=" "),
+                CompletionText(self.tokenizer, [*asked.stops, "\nUser:"], lead=" "),
             )
             for number in range(asked.choices)
         ]
 
     async def _prompt(
         self, prompt: str | list[int], asked: CompletionRequest
-    ) -> tuple[Prompt, str, TimedLines | None]:
-        """What is read, how it is shown, and what goes on to print times before lines."""
+    ) -> tuple[HashedPrompt, str, TimedLines | None]:
+        """The prompt's tokens, its text for `echo`, and the printer of times for the completion."""
         if asked.timestamps:
             if self.model.time_head is None:
-                raise LiquidError(f"{self.name} knows no times: timestamps needs a model trained with them")
+                raise LiquidError(f"{self.name} was trained without times: remove timestamps")
             if not isinstance(prompt, str):
-                raise LiquidError("a prompt with timestamps must be text")
+                raise LiquidError("a prompt with timestamps must be a string: send text instead of token ids")
             timed = await asyncio.to_thread(timed_prompt, prompt, self.tokenizer, after=asked.after)
             self._check_length(timed.ids.shape[1])
             assert timed.times is not None
-            return Prompt(timed.ids[0].numpy(), timed.times[0].numpy()), timed.shown, timed.lines
+            return HashedPrompt(timed.ids[0].numpy(), timed.times[0].numpy()), timed.shown, timed.lines
         if isinstance(prompt, str):
-            return Prompt(await self._encode(prompt)), prompt, None
+            return HashedPrompt(await self._encode(prompt)), prompt, None
         ids = np.array([self.tokenizer.bos_token_id, *prompt], np.int64)
         if ids.max() >= self.model.config.vocab_size:
             raise LiquidError(
-                f"prompt: there is no token {ids.max()}; ids end at {self.model.config.vocab_size - 1}"
+                f"prompt: there is no token {ids.max()}: the largest id is {self.model.config.vocab_size - 1}"
             )
         self._check_length(len(ids))
-        return Prompt(ids), self.tokenizer.decode(prompt), None
+        return HashedPrompt(ids), self.tokenizer.decode(prompt), None
 
     async def _encode(self, text: str) -> np.ndarray:
         encode = self.tokenizer.encode
-        ids = encode(text) if len(text) < LONG else await asyncio.to_thread(encode, text)
+        ids = encode(text) if len(text) < THREAD_CHARACTERS else await asyncio.to_thread(encode, text)
         self._check_length(len(ids) + 1)
         return np.concatenate([[self.tokenizer.bos_token_id], ids]).astype(np.int64)
 
     def _check_length(self, length: int) -> None:
         if length > self.limits.prompt_tokens:
-            raise LiquidError(f"the prompt has {length:,} tokens; {self.limits.prompt_tokens:,} are the most")
+            raise LiquidError(f"the prompt has {length:,} tokens: send at most {self.limits.prompt_tokens:,}")
 
-    def _job(self, prompt: Prompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:
+    def _job(self, prompt: HashedPrompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:
         if most > self.limits.new_tokens:
             raise LiquidError(f"max_tokens must be at most {self.limits.new_tokens:,}, not {most:,}")
         how = asked.sampling
@@ -153,29 +168,38 @@ class Serving:
         stop = [self.tokenizer.eos_token_id]
         return Job(prompt, how, most, stop, likeliest, self.limits.seconds)
 
-    # ---- and the answers
+    # ---- updates become responses
 
     async def answer(self, asked: Asked, request: Request, shape: Shape, choices: list[Choice]) -> Response:
+        """The response, streamed if the request asks for it.
+
+        Raises:
+            LiquidError: too many completions in one request.
+            Busy: too many completions are waiting.
+            Failed: the model failed.
+        """
         if len(choices) > self.limits.rows:
-            raise LiquidError(f"{len(choices)} texts in one request; {self.limits.rows} are the most")
-        pieces = self.writer.write(choices)
+            raise LiquidError(
+                f"the request asks for {len(choices)} completions: ask for at most {self.limits.rows}"
+            )
+        deltas = self.writer.write(choices)
         if asked.stream:
-            # What cannot be taken on is refused before the stream begins.
-            first = await unless_left(request, anext(pieces))
+            # The first delta comes before the stream begins, so that an error still has its status.
+            first = await unless_left(request, anext(deltas))
             if first is None:
                 return _gone()
             with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-            events = self._events(shape, choices, first, pieces, asked.choices if with_usage else None)
+            events = self._events(shape, choices, first, deltas, asked.choices if with_usage else None)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-        texts = await unless_left(request, _collected(pieces, len(choices)))
+        texts = await unless_left(request, _collected(deltas, len(choices)))
         return _gone() if texts is None else JSONResponse(shape.whole(texts, usage(choices, asked.choices)))
 
     async def _events(
         self,
         shape: Shape,
         choices: list[Choice],
-        first: tuple[int, Piece],
-        pieces: AsyncGenerator[tuple[int, Piece], None],
+        first: tuple[int, TextDelta],
+        deltas: AsyncGenerator[tuple[int, TextDelta], None],
         usage_per_prompt: int | None,
     ) -> AsyncIterator[bytes]:
         """Server-sent events."""
@@ -184,32 +208,38 @@ class Serving:
                 if (opening := shape.opening(i)) is not None:
                     yield _event(shape.chunk([opening]))
             yield _event(shape.chunk([shape.part(*first)]))
-            async for i, piece in pieces:
-                yield _event(shape.chunk([shape.part(i, piece)]))
+            async for i, delta in deltas:
+                yield _event(shape.chunk([shape.part(i, delta)]))
             if usage_per_prompt is not None:
                 yield _event(shape.chunk([], usage(choices, usage_per_prompt)))
         except Failed as error:
-            yield _event(error_body(500, f"the model could not go on: {error}"))
+            yield _event(error_body(500, f"the model failed: {error}"))
         except Busy as error:
             yield _event(error_body(error.status, str(error)))
         finally:
-            await pieces.aclose()
+            await deltas.aclose()
         yield b"data: [DONE]\n\n"
 
     async def time_constants(self, text: str) -> TimeConstants:
+        """Time constants after each token of a text.
+
+        Raises:
+            LiquidError: the text is too long.
+            Busy: too many such requests are waiting.
+        """
         ids = await self._encode(text)
         if len(ids) > SEGMENT:
-            raise LiquidError(f"the text has {len(ids) - 1:,} tokens; {SEGMENT - 1:,} are the most here")
-        if self._lookers >= LOOKERS:
-            raise Busy(f"{self._lookers} texts are looked at already; try again later")
-        self._lookers += 1
+            raise LiquidError(f"the text has {len(ids) - 1:,} tokens: send at most {SEGMENT - 1:,}")
+        if self._analysing >= MAX_TIME_CONSTANT_REQUESTS:
+            raise Busy(f"{self._analysing} requests for time constants are waiting: try again later")
+        self._analysing += 1
         try:
-            return await self._look(ids)
+            return await self._analyse(ids)
         finally:
-            self._lookers -= 1
+            self._analysing -= 1
 
-    async def _look(self, ids: np.ndarray) -> TimeConstants:
-        async with self._looking:
+    async def _analyse(self, ids: np.ndarray) -> TimeConstants:
+        async with self._one_analysis:
             found = await asyncio.to_thread(
                 token_time_constants, self.model, torch.from_numpy(ids)[None].to(self.model.device)
             )
@@ -225,20 +255,22 @@ def _event(body: dict[str, Any]) -> bytes:
 
 
 def _gone() -> Response:
-    """To nobody: the client has left."""
+    """A response that nobody reads: the client has gone."""
     return Response(status_code=499)
 
 
-async def _collected(pieces: AsyncGenerator[tuple[int, Piece], None], count: int) -> list[list[Piece]]:
-    texts: list[list[Piece]] = [[] for _ in range(count)]
-    async with aclosing(pieces):
-        async for i, piece in pieces:
-            texts[i].append(piece)
+async def _collected(
+    deltas: AsyncGenerator[tuple[int, TextDelta], None], count: int
+) -> list[list[TextDelta]]:
+    texts: list[list[TextDelta]] = [[] for _ in range(count)]
+    async with aclosing(deltas):
+        async for i, delta in deltas:
+            texts[i].append(delta)
     return texts
 
 
 async def unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
-    """What `work` brings; None, and it is cancelled, if the client goes before."""
+    """The result of `work`. If the client goes first, `work` is cancelled, and the result is None."""
 
     async def left() -> None:
         while (await request.receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""Pieces of text ▶ OpenAI's JSON: completions and chat, in chunks or whole."""
+"""OpenAI's JSON for completions and chat, streamed or whole."""
 
 import time
 import uuid
@@ -7,17 +7,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..text.tokenizer import LEDTokenizerWrapper
-from .text import Piece
+from .completion_text import TextDelta
 from .writer import Choice
 
 Json = dict[str, Any]
 
 
 class Shape(ABC):
-    """One answer's form.
+    """The JSON of one response.
 
-    Attributes:
-        logprobs: whether probabilities were asked for.
+    Args:
+        model: the model's name.
+        tokenizer: decodes single tokens.
+        logprobs: whether the request asks for probabilities.
     """
 
     kind: str
@@ -33,50 +35,57 @@ class Shape(ABC):
         }
 
     def chunk(self, choices: list[Json], usage: Json | None = None) -> Json:
+        """A chunk of a streamed response."""
         own = {**self.head, "object": self.chunk_kind, "choices": choices}
         return own if usage is None else {**own, "usage": usage}
 
-    def whole(self, texts: Sequence[list[Piece]], usage: Json) -> Json:
-        choices = [self.choice(i, pieces) for i, pieces in enumerate(texts)]
+    def whole(self, texts: Sequence[list[TextDelta]], usage: Json) -> Json:
+        """A whole response, from the text of every choice."""
+        choices = [self.choice(i, deltas) for i, deltas in enumerate(texts)]
         return {**self.head, "object": self.kind, "choices": choices, "usage": usage}
 
     def opening(self, index: int) -> Json | None:
-        """What a streamed choice begins with, if with anything."""
+        """The first part of a streamed choice, before any text; None if there is none."""
         return None
 
     @abstractmethod
-    def part(self, index: int, piece: Piece) -> Json:
-        """A piece as a choice of a chunk."""
+    def part(self, index: int, delta: TextDelta) -> Json:
+        """A part of a completion, as a choice of a chunk."""
 
     @abstractmethod
-    def choice(self, index: int, pieces: list[Piece]) -> Json:
-        """All pieces of a text as a choice."""
+    def choice(self, index: int, deltas: list[TextDelta]) -> Json:
+        """A whole completion, as a choice."""
 
     def shown(self, token: int) -> str:
+        """A token as text; bytes that are not whole characters become U+FFFD."""
         return self.tokenizer.token_bytes(token).decode(errors="replace")
 
 
 class CompletionShape(Shape):
+    """The JSON of completions."""
+
     kind = chunk_kind = "text_completion"
     prefix = "cmpl"
 
-    def part(self, index: int, piece: Piece) -> Json:
-        return self.choice(index, [piece])
+    def part(self, index: int, delta: TextDelta) -> Json:
+        """A choice with this part alone."""
+        return self.choice(index, [delta])
 
-    def choice(self, index: int, pieces: list[Piece]) -> Json:
+    def choice(self, index: int, deltas: list[TextDelta]) -> Json:
+        """A choice with the joined text."""
         return {
             "index": index,
-            "text": "".join(piece.text for piece in pieces),
-            "logprobs": self._logprobs(pieces) if self.logprobs else None,
-            "finish_reason": _reason(pieces),
+            "text": "".join(delta.text for delta in deltas),
+            "logprobs": self._logprobs(deltas) if self.logprobs else None,
+            "finish_reason": _reason(deltas),
         }
 
-    def _logprobs(self, pieces: Iterable[Piece]) -> Json:
-        tokens = [pair for piece in pieces for pair in piece.tokens]
+    def _logprobs(self, deltas: Iterable[TextDelta]) -> Json:
+        tokens = [pair for delta in deltas for pair in delta.tokens]
         return {
             "tokens": [self.shown(token.id) for token, _ in tokens],
             "token_logprobs": [token.logprob for token, _ in tokens],
-            # Parts of characters look alike: the likeliest of them is told.
+            # Several tokens may be shown alike (parts of characters): the likeliest of them is kept.
             "top_logprobs": [
                 {self.shown(i): value for i, value in reversed(token.likeliest)} for token, _ in tokens
             ],
@@ -85,40 +94,45 @@ class CompletionShape(Shape):
 
 
 class ChatShape(Shape):
+    """The JSON of chat."""
+
     kind, chunk_kind = "chat.completion", "chat.completion.chunk"
     prefix = "chatcmpl"
 
     def opening(self, index: int) -> Json:
+        """The role, without text."""
         return self._delta(index, {"role": "assistant", "content": ""}, [], None)
 
-    def part(self, index: int, piece: Piece) -> Json:
-        delta = {"content": piece.text} if piece.text else {}
-        return self._delta(index, delta, [piece], _reason([piece]))
+    def part(self, index: int, delta: TextDelta) -> Json:
+        """A choice with the new text (`delta`)."""
+        content = {"content": delta.text} if delta.text else {}
+        return self._delta(index, content, [delta], _reason([delta]))
 
-    def _delta(self, index: int, delta: Json, pieces: list[Piece], reason: str | None) -> Json:
+    def _delta(self, index: int, delta: Json, deltas: list[TextDelta], reason: str | None) -> Json:
         return {
             "index": index,
             "delta": delta,
-            "logprobs": self._logprobs(pieces) if self.logprobs else None,
+            "logprobs": self._logprobs(deltas) if self.logprobs else None,
             "finish_reason": reason,
         }
 
-    def choice(self, index: int, pieces: list[Piece]) -> Json:
+    def choice(self, index: int, deltas: list[TextDelta]) -> Json:
+        """A choice with the whole message."""
         return {
             "index": index,
-            "message": {"role": "assistant", "content": "".join(piece.text for piece in pieces)},
-            "logprobs": self._logprobs(pieces) if self.logprobs else None,
-            "finish_reason": _reason(pieces),
+            "message": {"role": "assistant", "content": "".join(delta.text for delta in deltas)},
+            "logprobs": self._logprobs(deltas) if self.logprobs else None,
+            "finish_reason": _reason(deltas),
         }
 
-    def _logprobs(self, pieces: Iterable[Piece]) -> Json:
+    def _logprobs(self, deltas: Iterable[TextDelta]) -> Json:
         content = [
             {
                 **self._one(token.id, token.logprob),
                 "top_logprobs": [self._one(i, value) for i, value in token.likeliest],
             }
-            for piece in pieces
-            for token, _ in piece.tokens
+            for delta in deltas
+            for token, _ in delta.tokens
         ]
         return {"content": content, "refusal": None}
 
@@ -127,13 +141,13 @@ class ChatShape(Shape):
         return {"token": own.decode(errors="replace"), "logprob": logprob, "bytes": list(own)}
 
 
-def _reason(pieces: list[Piece]) -> str | None:
-    end = pieces[-1].end if pieces else None
+def _reason(deltas: list[TextDelta]) -> str | None:
+    end = deltas[-1].end if deltas else None
     return None if end is None else end.reason
 
 
 def usage(choices: Sequence[Choice], per_prompt: int) -> Json:
-    """Tokens read, of each prompt once for its `per_prompt` choices, and written."""
+    """Numbers of tokens read and written. Each prompt counts once for its `per_prompt` choices."""
     firsts = choices[::per_prompt]
     read, written = (
         sum(len(one.job.prompt.ids) for one in firsts),

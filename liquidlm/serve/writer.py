@@ -1,4 +1,4 @@
-"""From the engine's thread to the server's event loop: texts as they come."""
+"""Brings the engine's updates from its thread to the server's event loop."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -6,41 +6,51 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model.language_model import LiquidTextGenerationModel
+from .completion_text import CompletionText, TextDelta
 from .engine import Busy, Engine
-from .jobs import Ended, Event, Job, Read, Token
+from .jobs import Finished, Job, JobUpdate, PromptRead, Token
 from .limits import Limits
-from .text import Piece, Text
 
 
 @dataclass(eq=False)
 class Choice:
-    """A text that is written for a request.
+    """A completion of a request (`choice` in OpenAI's API).
 
     Attributes:
-        echo: what is sent before it, if anything is.
-        cached: tokens of its prompt whose state was there, once it is read.
+        job: what the engine writes.
+        text: decodes the tokens.
+        echo: text to send first, the prompt; None to send none.
+        cached: tokens of the prompt that came from the prefix cache, once the prompt is read.
     """
 
     job: Job
-    text: Text
+    text: CompletionText
     echo: str | None = None
     cached: int = 0
 
 
-MOST_EVENTS = 8192
-"""Of a request, that may wait for a client who does not read."""
+MAX_UPDATES = 8192
+"""Updates of a request that may wait for a client that does not read them."""
 
 
 class Failed(Exception):
-    """The model could not go on."""
+    """The model failed."""
 
 
 class Writer:
-    """An engine for callers in one event loop."""
+    """An engine for callers in one event loop.
+
+    Args:
+        model: in evaluation mode.
+        limits: of rows, waiting jobs and the prefix cache.
+
+    Attributes:
+        engine: writes the jobs in its own thread.
+    """
 
     def __init__(self, model: LiquidTextGenerationModel, limits: Limits):
         self._loop = asyncio.get_running_loop()
-        self._listeners: dict[Job, asyncio.Queue[tuple[Job, Event]]] = {}
+        self._listeners: dict[Job, asyncio.Queue[tuple[Job, JobUpdate]]] = {}
         self.engine = Engine(
             model,
             lambda events: self._loop.call_soon_threadsafe(self._hand_out, events),
@@ -49,23 +59,23 @@ class Writer:
             cache_bytes=limits.cache_bytes,
         )
 
-    def _hand_out(self, events: list[tuple[Job, Event]]) -> None:
+    def _hand_out(self, events: list[tuple[Job, JobUpdate]]) -> None:
         for job, event in events:
             if (queue := self._listeners.get(job)) is None:
                 continue
-            if queue.qsize() > MOST_EVENTS and not isinstance(event, Ended):
+            if queue.qsize() > MAX_UPDATES and not isinstance(event, Finished):
                 self.engine.cancel(job)
-                event = Ended("failed", "what is written was not taken")
+                event = Finished("failed", "the client did not read the stream")
             queue.put_nowait((job, event))
 
-    async def write(self, choices: Sequence[Choice]) -> AsyncGenerator[tuple[int, Piece], None]:
-        """The pieces of all, with the number of the choice each is of; the last one of each has an end.
+    async def write(self, choices: Sequence[Choice]) -> AsyncGenerator[tuple[int, TextDelta], None]:
+        """Write all choices; yields (number of the choice, next part of its text) as parts arrive.
 
-        Leaving early, by an exception or a cancellation too, ends what is being written.
+        The last part of each choice has an `end`. If the caller stops early, the jobs are cancelled.
 
         Raises:
-            Busy: too many texts are waiting, or the time was up before one was begun.
-            Failed: the model could not go on with one of them.
+            Busy: too many jobs are waiting, or the time was up before the first token.
+            Failed: the model failed.
         """
         queue: asyncio.Queue[Any] = asyncio.Queue()
         number = {choice.job: i for i, choice in enumerate(choices)}
@@ -74,18 +84,18 @@ class Writer:
             self.engine.submit(*number)
             for i, choice in enumerate(choices):
                 if choice.echo is not None:
-                    yield i, Piece(choice.echo)
+                    yield i, TextDelta(choice.echo)
             while number:
-                job, event = await queue.get()
+                job, update = await queue.get()
                 if (i := number.get(job)) is None:
-                    continue  # told before it was cancelled
-                piece = _piece(choices[i], event)
-                if piece is None:
+                    continue  # reported before it was cancelled
+                delta = _delta(choices[i], update)
+                if delta is None:
                     continue
-                if piece.end is not None:
+                if delta.end is not None:
                     self._forget(job)
                     del number[job]
-                yield i, piece
+                yield i, delta
         finally:
             for job in number:
                 self._forget(job)
@@ -95,14 +105,14 @@ class Writer:
         del self._listeners[job]
 
 
-def _piece(choice: Choice, event: Event) -> Piece | None:
-    if isinstance(event, Read):
-        choice.cached = event.cached_tokens
+def _delta(choice: Choice, update: JobUpdate) -> TextDelta | None:
+    if isinstance(update, PromptRead):
+        choice.cached = update.cached_tokens
         return None
-    if isinstance(event, Token):
-        return choice.text.push(event)
-    if event.reason == "failed":
-        raise Failed(event.why)
-    if event.reason == "unbegun":
-        raise Busy(f"{event.why} before the text was begun; try again later", 503)
-    return choice.text.end(Ended(event.reason))
+    if isinstance(update, Token):
+        return choice.text.push(update)
+    if update.reason == "failed":
+        raise Failed(update.why)
+    if update.reason == "unbegun":
+        raise Busy(f"{update.why} before the first token: try again later", 503)
+    return choice.text.end(Finished(update.reason))

@@ -1,36 +1,39 @@
-"""Tokens as they come ▶ text that may be sent, up to where it is to stop."""
+"""Tokens of a completion become text that may be sent, up to the first stop string."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..inference.timed_text import TimedLines
 from ..text.tokenizer import LEDTokenizerWrapper
-from .jobs import Ended, Token
+from .jobs import Finished, Token
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a text.
+class TextDelta:
+    """The next part of a completion's text.
 
     Attributes:
-        tokens: those that begin in it, and where in the whole text.
-        end: why the text ends here, if it does.
+        text: the characters.
+        tokens: the tokens that begin in it, with their offsets in the completion, in characters.
+        end: why the completion ends here; None if it goes on.
     """
 
     text: str
     tokens: list[tuple[Token, int]] = field(default_factory=list)
-    end: Ended | None = None
+    end: Finished | None = None
 
 
-class Text:
-    """What is written, with the stop strings left out and nothing sent that may be the beginning of one.
+class CompletionText:
+    """Decodes the tokens of a completion, and holds back text that may be the beginning of a stop string.
 
     Args:
-        lines: puts times before lines.
-        lead: what the text may begin with and is left out.
+        tokenizer: decodes the tokens.
+        stop: strings that end the completion. They are not part of it.
+        lines: writes times before lines; None for text without times.
+        lead: is removed from the beginning of the completion.
 
     Attributes:
-        tokens: how many were drawn.
+        tokens: number of tokens so far.
     """
 
     def __init__(
@@ -43,11 +46,12 @@ class Text:
         self.tokens, self._lead = 0, lead
         self._decoder, self._stop, self._lines = tokenizer.stream(), tuple(stop), lines
         self._held, self._length = "", 0
-        """What is not sent yet, and how long the text is with it."""
+        """Text that is not sent yet, and the length of the completion with it."""
         self._kept: list[tuple[Token, int]] = []
-        """Tokens that begin where nothing is sent yet."""
+        """Tokens that begin in text that is not sent yet."""
 
-    def push(self, token: Token) -> Piece:
+    def push(self, token: Token) -> TextDelta:
+        """Add a token; returns the text that may be sent now."""
         self.tokens += 1
         self._kept.append((token, self._length))
         new = self._decoder.push(token.id)
@@ -57,21 +61,21 @@ class Text:
             new = self._lines.push(new, token.time)
         return self._sent(new)
 
-    def end(self, ended: Ended) -> Piece:
-        """What was held back, and the end."""
-        if ended.reason == "stop":  # at the model's own end, whose mark is no text
+    def end(self, ended: Finished) -> TextDelta:
+        """The text that was held back, with the end."""
+        if ended.reason == "stop":  # the end-of-document token has no text
             self._kept = self._kept[:-1]
-        piece = self._sent(self._decoder.flush())
-        if piece.end is not None:
-            return piece
-        return Piece(piece.text + self._held, piece.tokens + self._kept, ended)
+        delta = self._sent(self._decoder.flush())
+        if delta.end is not None:
+            return delta
+        return TextDelta(delta.text + self._held, delta.tokens + self._kept, ended)
 
-    def _sent(self, new: str) -> Piece:
+    def _sent(self, new: str) -> TextDelta:
         self._length += len(new)
         self._held += new
         found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
-            cut, end = min(found), Ended("stop")
+            cut, end = min(found), Finished("stop")
         else:
             kept = max((_overlap(self._held, stop) for stop in self._stop), default=0)
             cut, end = len(self._held) - kept, None
@@ -79,10 +83,10 @@ class Text:
         reach = self._length - len(self._held)
         tokens = [(token, at) for token, at in self._kept if at < reach]
         self._kept = self._kept[len(tokens) :]
-        return Piece(sent, tokens, end)
+        return TextDelta(sent, tokens, end)
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that `stop` begins with."""
+    """Length of the longest suffix of `text` that is a prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)

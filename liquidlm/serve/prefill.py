@@ -1,4 +1,4 @@
-"""A prompt on its way into a state."""
+"""Prefill: reading a prompt into a state, block by block."""
 
 import torch
 from jaxtyping import Float
@@ -8,16 +8,22 @@ from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidTextGenerationModel
 from ..nn.state import LiquidCache
 from .jobs import Job
-from .prefixes import GRID, PrefixCache, Snapshot
+from .prefixes import BLOCK, PrefixCache, Snapshot
 
 
-class Reading:
-    """Reads a job's prompt a piece at a time, on from what `prefixes` has of it.
+class Prefill:
+    """Reads a job's prompt block by block, from the longest prefix in the cache on.
+
+    Args:
+        job: with the prompt.
+        model: reads it.
+        prefixes: the prefix cache.
+        table: the model's embedding table.
 
     Attributes:
-        state: after what is read, one row.
-        cached: of so many tokens it was there.
-        logits, features: of what comes after the last token (`LiquidOutput`), once all is read.
+        state: after the tokens read so far, one row.
+        cached: number of tokens that came from the cache.
+        features: input of the time head after the last token, once the prompt is read; None without one.
     """
 
     def __init__(
@@ -39,15 +45,16 @@ class Reading:
 
     @property
     def logits(self) -> Float[Tensor, "1 v"]:
+        """Logits of the token after the prompt, once the prompt is read."""
         assert self._logits is not None, "the prompt is not read to its end"
         return self._logits
 
     def go_on(self) -> bool:
-        """Read a piece, if there is one; whether another is left."""
+        """Read the next block; returns whether another is left."""
         prompt, total = self.job.prompt, len(self.job.prompt.ids)
         if self._done == total:
             return False
-        part = slice(self._done, min((self._done // GRID + 1) * GRID, total))
+        part = slice(self._done, min((self._done // BLOCK + 1) * BLOCK, total))
         times = None
         if prompt.times is not None:
             times = torch.from_numpy(prompt.times[part])[None].to(self.model.device)
@@ -65,6 +72,6 @@ class Reading:
             self.features = None if output.features is None else output.features[:, -1]
         states = [state for state in self.state.states() if state is not None]
         for key in prompt.keys(self._done):
-            of_next = (self._logits, self.features) if key == prompt.whole else (None, None)
+            of_next = (self._logits, self.features) if key == prompt.end_key else (None, None)
             self.prefixes.keep(key, Snapshot(self._done, states, *of_next))
         return self._done < total

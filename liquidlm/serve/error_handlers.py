@@ -1,0 +1,41 @@
+"""Which error of the code becomes which HTTP status and message."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import Response
+
+from ..errors import LiquidError
+from .answers import refusal
+from .engine import Busy
+from .writer import Failed
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of a request in OpenAI's form."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name = next((part for part in first["loc"][1:2] if isinstance(part, str)), None)
+        return refusal(400, f"{name or 'the body'}: {first['msg'].removeprefix('Value error, ')}", name)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def http_error(_: Request, error: StarletteHTTPException) -> Response:
+        return refusal(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @app.exception_handler(LiquidError)
+    async def user_error(_: Request, error: LiquidError) -> Response:
+        return refusal(400, str(error))
+
+    @app.exception_handler(Busy)
+    async def busy(_: Request, error: Busy) -> Response:
+        return refusal(error.status, str(error), headers={"Retry-After": "1"})
+
+    @app.exception_handler(Failed)
+    async def failed(_: Request, error: Failed) -> Response:
+        return refusal(500, f"the model failed: {error}")
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, __: Exception) -> Response:
+        return refusal(500, "the server failed: see its log")

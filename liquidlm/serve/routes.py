@@ -1,0 +1,92 @@
+"""The paths of the HTTP API: which request calls what."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
+from starlette.responses import Response
+
+from .page import page
+from .schema import (
+    ChatCompletion,
+    ChatRequest,
+    Completion,
+    CompletionRequest,
+    ErrorResponse,
+    Health,
+    ModelCard,
+    ModelList,
+    TextRequest,
+    TimeConstants,
+)
+from .serving import Serving, unless_left
+from .shapes import ChatShape, CompletionShape
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in (
+        (400, "The request is not valid."),
+        (401, "The API key is missing or wrong."),
+        (404, "There is no such model."),
+        (408, "The body of the request did not arrive in time."),
+        (413, "The request is too large."),
+        (429, "Too many requests are waiting."),
+        (500, "The model failed."),
+        (503, "The server is shutting down."),
+    )
+}
+
+
+def add_completion_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
+    """OpenAI's completions and chat; `guarded` are the options of routes that need the API key."""
+
+    @app.post("/v1/completions", response_model=Completion, **guarded)
+    async def completions(asked: CompletionRequest, request: Request) -> Response:
+        """Continue a prompt, or each of several prompts."""
+        serving.check_model(asked.model)
+        choices = await serving.completion_choices(asked)
+        shape = CompletionShape(serving.name, serving.tokenizer, asked.logprobs is not None)
+        return await serving.answer(asked, request, shape, choices)
+
+    @app.post("/v1/chat/completions", response_model=ChatCompletion, **guarded)
+    async def chat(asked: ChatRequest, request: Request) -> Response:
+        """Write the next message of a conversation. The model reads it as a transcript: lines that begin
+        with `User: ` and `Assistant: `."""
+        serving.check_model(asked.model)
+        choices = await serving.chat_choices(asked)
+        shape = ChatShape(serving.name, serving.tokenizer, bool(asked.logprobs))
+        return await serving.answer(asked, request, shape, choices)
+
+
+def add_model_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
+    """What the model is, and its time constants; `guarded` as in `add_completion_routes`."""
+
+    @app.get("/v1/models", response_model=ModelList, **guarded)
+    async def models() -> ModelList:
+        """The models of this server: one."""
+        return ModelList(data=[serving.card])
+
+    @app.get("/v1/models/{model_id:path}", response_model=ModelCard, **guarded)
+    async def model_card(model_id: str) -> ModelCard:
+        """The model's sizes."""
+        serving.check_model(model_id)
+        return serving.card
+
+    @app.post("/liquid/time_constants", response_model=TimeConstants, **guarded)
+    async def time_constants(asked: TextRequest, request: Request) -> Any:
+        """The time constants of the model's state after each token of a text."""
+        found = await unless_left(request, serving.time_constants(asked.text))
+        return Response(status_code=499) if found is None else found
+
+
+def add_open_routes(app: FastAPI, serving: Serving) -> None:
+    """The page and the health check, which need no API key."""
+
+    @app.get("/health", response_model=Health)
+    async def health() -> Health:
+        """How busy the server is."""
+        return Health.model_validate(serving.writer.engine.load())
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return page()
