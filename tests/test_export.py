@@ -104,7 +104,7 @@ def test_onnxruntime_steps_by_the_description(tmp_path: Path) -> None:
     difference = (torch.stack(found, 1) - expected).abs().max() / expected.abs().max()
     print(difference.item())
     assert difference < 1e-5
-    with pytest.raises(LiquidError, match="is there already"):
+    with pytest.raises(LiquidError, match="exists already"):
         export_onnx(model, tokenizer, tmp_path / "out")
 
 

@@ -130,7 +130,7 @@ def test_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LiquidError, match="has 6 events: fewer than two from number 5 on"):
         examine(tiny(), TOKENIZER, document(), 5)
     monkeypatch.setattr("liquidlm.inference.inspection.SEGMENT", 20)
-    with pytest.raises(LiquidError, match="over 20 tokens: draw fewer"):
+    with pytest.raises(LiquidError, match="over 20 tokens: choose fewer"):
         examine(tiny(), TOKENIZER, document())
 
 

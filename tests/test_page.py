@@ -73,7 +73,7 @@ def test_writes_and_goes_on(visit, port) -> None:
     _, answer = ask(port, "/v1/completions", asked)
     assert text == PROMPT + answer["choices"][0]["text"]
     assert page.locator("#given").text_content() == PROMPT
-    expect(page.get_by_role("status")).to_have_text("Written to the length asked for.")
+    expect(page.get_by_role("status")).to_have_text("The requested length is reached.")
     card = ask(port, "/v1/models")[1]["data"][0]
     expect(page.locator("#state")).to_have_text(f"{card['state_bytes']:,} bytes")
     expect(page.locator("#facts")).to_contain_text(f"{card['parameters']:,} parameters")
@@ -227,7 +227,7 @@ def test_on_a_phone(visit, port, scheme) -> None:
     overflow = "document.documentElement.scrollWidth - innerWidth"
     assert page.evaluate(overflow) <= 0
     write(page, "Unbroken" * 30, length=200)
-    page.get_by_text("The same in figures").tap()
+    page.get_by_text("Show as a table").tap()
     assert page.evaluate(overflow) <= 0
     page.locator("#cells").tap(position={"x": 2, "y": 2})
     expect(page.locator("#readout span")).to_contain_text("block 0, token 1 of ")
@@ -270,7 +270,7 @@ def test_time_constants(visit, port) -> None:
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(page.locator("#readout mark")).to_have_text("⏎")
-    page.get_by_text("The same in figures").click()
+    page.get_by_text("Show as a table").click()
     for row, own in zip(page.get_by_role("row").all()[1:], medians, strict=True):
         values = [cell.split()[0] for cell in row.get_by_role("cell").all_text_contents()]
         assert values == [rough(x) for x in (min(own), sorted(own)[len(own) // 2], max(own))]
@@ -290,10 +290,10 @@ def test_a_model_with_times(visit) -> None:
     model.time_head.of_state.bias.data[0] = 100.0  # all is written at one time, that of the silence's end
     with served(model) as port:
         page = visit(port)
-        page.get_by_label("Seconds of silence").wait_for()
-        expect(page.get_by_label("Seconds of silence")).to_be_disabled()
+        page.get_by_label("Seconds between prompt and text").wait_for()
+        expect(page.get_by_label("Seconds between prompt and text")).to_be_disabled()
         page.get_by_label("Lines with times").check()
-        page.get_by_label("Seconds of silence").fill("90")
+        page.get_by_label("Seconds between prompt and text").fill("90")
         text = write(page, "Hello")
         assert page.locator("#given").text_content() == "[00:00:00] Hello\n"
         assert text.startswith("[00:00:00] Hello\n[00:01:30")
@@ -314,7 +314,7 @@ def test_a_key_is_asked_for_and_kept(visit) -> None:
         page.keyboard.press("Enter")
         expect(page.locator("#said")).to_contain_text("API key as a bearer token (401)")
         page.get_by_label("API key").fill("secret!")
-        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("button", name="Use this key").click()
         expect(page.locator("#name")).to_have_text(NAME)
         expect(page.locator("#unlock")).to_be_hidden()
         assert write(page).startswith(PROMPT)
@@ -341,7 +341,7 @@ CUT = {"content_type": "text/event-stream", "body": stream(SOME) + 'data: {"choi
         (REFUSED, "The server says: 9 texts are waiting (429)", ""),
         (CLOSING, "The server says: Service Unavailable (503)", ""),
         (BROKEN, "The server says: it broke", " and"),
-        (CUT, "The connection was cut; what was written is kept.", " and"),
+        (CUT, "The connection was lost. The text so far is kept.", " and"),
         (None, "The server cannot be reached.", ""),
     ],
 )
@@ -358,7 +358,7 @@ def test_nothing_is_lost_when_it_goes_wrong(visit, port, answer, line, added) ->
     assert drawn(page) == text + added
     page.unroute_all()
     page.get_by_role("button", name="Continue").click()
-    expect(page.locator("#said")).to_have_text("Written to the length asked for.")
+    expect(page.locator("#said")).to_have_text("The requested length is reached.")
     assert drawn(page).startswith(text + added)
 
 

@@ -308,7 +308,7 @@ def test_lines_keep_to_the_kind_of_time_that_the_first_has(times: list[float]) -
 
 @pytest.mark.parametrize(("now", "after"), [(5.0, 1e16), (NEW_YEAR, 1e12), (None, 1.1e16)])
 def test_silence_ends_where_no_time_is_read_back(now: float | None, after: float) -> None:
-    with pytest.raises(LiquidError, match="there are no times"):
+    with pytest.raises(LiquidError, match="is too late"):
         prompt_events("on", now, after)
 
 

@@ -1,1 +1,1 @@
-"""What is done with a trained model: load, write, evaluate, mark lines, inspect, export."""
+"""Using a trained model: load and save it, write text, evaluate, mark surprising lines, inspect, export."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: where they lie, and which is the newest that is whole."""
+"""Checkpoints of a run: their folders, and the newest undamaged one."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from ..runtime.checksums import verify
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
+    """The folder of the checkpoint of a training step."""
     return run / "checkpoints" / f"step-{step:08}"
 
 
@@ -22,7 +23,14 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def newest_whole(steps: list[Path]) -> tuple[Path, list[str]]:
-    """The newest undamaged checkpoint, and what is wrong with each newer one."""
+    """The newest undamaged checkpoint, and an error message for each newer one.
+
+    Args:
+        steps: folders of checkpoints, the newest first.
+
+    Raises:
+        LiquidError: all are damaged.
+    """
     wrong = []
     for step in steps:
         try:
@@ -31,4 +39,4 @@ def newest_whole(steps: list[Path]) -> tuple[Path, list[str]]:
             wrong.append(str(error))
         else:
             return step, wrong
-    raise LiquidError(f"no whole checkpoint is left: {wrong[0]}")
+    raise LiquidError(f"all checkpoints are damaged: {wrong[0]}")

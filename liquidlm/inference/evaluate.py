@@ -1,4 +1,4 @@
-"""Likelihood of held-out text: whole documents, the state carried from the first byte to the last."""
+"""Likelihood of held-out text. Whole documents are read, with the state kept from beginning to end."""
 
 import math
 import time
@@ -24,15 +24,16 @@ class Evaluation:
     """Figures of one pass over a text.
 
     Attributes:
-        nats: Σ −ln p over the text's tokens; a document's first is predicted from `<s>`, and its end mark
-            does not count.
-        tokens, bytes: of the text; bytes are those of its UTF-8 form.
-        time_nats: Σ −ln p of the gaps between tokens, per second or other unit of the times
-            (`GapDistribution`), for a model with a time head and text with times; else None.
-        events: of the text, if it has times.
+        nats: Σ −ln p over the tokens of the text. The first token of a document is predicted from `<s>`; the
+            end-of-document token does not count.
+        tokens: number of tokens that count.
+        bytes: size of the text in UTF-8.
         seconds: wall-clock time of the pass.
         state_bytes: size of the state, the same after any number of tokens.
-        bf16: whether matrix products were in bfloat16, which moves the figures in their fourth digit.
+        bf16: whether matrix products were in bfloat16, which changes the figures in their fourth digit.
+        time_nats: Σ −ln p of the gaps between tokens, per unit of the times (`GapDistribution`), for a model
+            with a time head and a text with times; else None.
+        events: number of events in a text with times; else 0.
     """
 
     nats: float
@@ -46,28 +47,31 @@ class Evaluation:
 
     @property
     def time_nats_per_event(self) -> float | None:
-        """Of all gaps together, those of 0 within an event too, over the number of events."""
+        """Σ −ln p of all gaps, including those of 0 within an event, over the number of events."""
         return None if self.time_nats is None else self.time_nats / self.events
 
     @property
     def bits_per_byte(self) -> float:
+        """Σ −log₂ p over the tokens, over the number of bytes: comparable between tokenizers."""
         return self.nats / math.log(2) / self.bytes
 
     @property
     def nats_per_token(self) -> float:
+        """Mean of −ln p over the tokens."""
         return self.nats / self.tokens
 
     @property
     def perplexity(self) -> float:
-        """Per token, so only comparable under the same tokenizer; bits per byte always are."""
+        """exp(nats per token). Comparable between models with the same tokenizer only."""
         return math.exp(min(self.nats_per_token, 700.0))
 
     @property
     def tokens_per_second(self) -> float:
+        """Speed of the pass."""
         return self.tokens / self.seconds
 
     def summary(self) -> dict[str, int | float]:
-        """All figures, for JSON."""
+        """All figures by name, for JSON."""
         derived = ("bits_per_byte", "nats_per_token", "perplexity", "tokens_per_second")
         figures = {**asdict(self), **{name: getattr(self, name) for name in derived}}
         if self.time_nats is None:
@@ -85,76 +89,108 @@ def evaluate(
     bf16: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """Bits per byte and more of `model` on `corpus`, in constant memory however long a document is.
+    """Bits per byte and other figures of `model` on `corpus`, in constant memory for any document length.
 
-    Documents are read end to end as one row; an infinite gap between them keeps them apart. `progress`
-    is told the number of tokens read after every chunk. The model's mode is left as it was.
+    The documents are read one after the other as one row, with an infinite gap between them. The model's mode
+    (training or evaluation) is restored afterwards.
+
+    Args:
+        model: the language model.
+        corpus: the tokens of the text (`tokenize_documents`).
+        eos_token_id: id of the end-of-document token, which does not count.
+        chunk: tokens per pass of the model.
+        bf16: whether matrix products are in bfloat16.
+        progress: called after every chunk with the number of tokens read.
+
+    Raises:
+        LiquidError: a token id is outside the model's vocabulary.
+
+    Example:
+        >>> from liquidlm.inference.saving import load_model
+        >>> from liquidlm.text.corpus import Document
+        >>> from liquidlm.text.tokenization import tokenize_documents
+        >>> model, tokenizer = load_model("stories")
+        >>> story = Document("Once upon a time there was a girl.", "a story")
+        >>> corpus = tokenize_documents([story], tokenizer)
+        >>> found = evaluate(model, corpus, eos_token_id=tokenizer.eos_token_id)
+        >>> found.bytes, found.bits_per_byte < 3
+        (34, True)
     """
     with evaluating(model):
-        return _evaluate(model, corpus, eos_token_id, chunk, bf16, progress)
+        begin, total = time.perf_counter(), _Pass(model, corpus, eos_token_id, bf16)
+        for first in range(0, corpus.tokens.size, chunk):
+            total.read(first, chunk)
+            if progress is not None:
+                progress(min(first + chunk, corpus.tokens.size))
+        return total.evaluation(time.perf_counter() - begin)
 
 
-def _evaluate(
-    model: LiquidTextGenerationModel,
-    corpus: TokenCorpus,
-    eos_token_id: int,
-    chunk: int,
-    bf16: bool,
-    progress: Callable[[int], object] | None,
-) -> Evaluation:
-    begin = time.perf_counter()
-    state = model.new_state()
-    table = FoldedEmbedding(model)
-    times = corpus.times
-    says_when = times is not None and model.config.time_components > 0
-    nats, time_nats, positive, counted = 0.0, 0.0, 0, 0
-    for first in range(0, corpus.tokens.size, chunk):
-        read, begins = _part(corpus, first, chunk)
-        ids, starts = (torch.from_numpy(one[:-1])[None].to(model.device) for one in (read, begins))
-        # After a document is the next one's <s>, which counts no more than the end mark.
-        uncounted = begins[1:] | (read[1:] == eos_token_id)
-        targets = torch.from_numpy(np.where(uncounted, IGNORED, read[1:]))[None].to(model.device)
-        clock: dict[str, Tensor] = {}
-        if times is not None:
-            ahead = torch.from_numpy(times[first : first + chunk + 1]).to(model.device)[None]
-            ahead = torch.cat([ahead, ahead[:, -1:]], 1)[:, : ids.shape[1] + 1]
-            clock = {"timestamps": ahead[:, :-1], "shift_timestamps": ahead[:, 1:]}
-            positive += int(((clock["shift_timestamps"] > ahead[:, :-1]) & (targets != IGNORED)).sum())
-        with autocast(model.device, bf16):
-            output = model(
-                ids,
+class _Pass:
+    """One pass over a corpus: the state, and the sums so far."""
+
+    def __init__(self, model: LiquidTextGenerationModel, corpus: TokenCorpus, eos_token_id: int, bf16: bool):
+        self.model, self.corpus, self.eos_token_id, self.bf16 = model, corpus, eos_token_id, bf16
+        self.state, self.table = model.new_state(), FoldedEmbedding(model)
+        self.nats, self.time_nats, self.tokens, self.positive_gaps = 0.0, 0.0, 0, 0
+
+    def read(self, first: int, count: int) -> None:
+        """Read `count` tokens from number `first` on, and add their figures."""
+        ids, begins = _part(self.corpus, first, count)
+        inputs, starts = (torch.from_numpy(one[:-1])[None].to(self.model.device) for one in (ids, begins))
+        # The end-of-document token does not count, nor does the <s> of the next document after it.
+        uncounted = begins[1:] | (ids[1:] == self.eos_token_id)
+        targets = torch.from_numpy(np.where(uncounted, IGNORED, ids[1:]))[None].to(self.model.device)
+        clock = self._times(first, count, targets)
+        with autocast(self.model.device, self.bf16):
+            output = self.model(
+                inputs,
                 starts=starts,
-                past_key_values=state,
+                past_key_values=self.state,
                 use_cache=True,
                 shift_labels=targets,
                 num_items_in_batch=1,
                 logits_to_keep=1,
-                table=table,
+                table=self.table,
                 **clock,
             )
-        when = 0.0 if output.time_loss is None else output.time_loss.item()
-        nats += output.loss.item() - when
-        time_nats += when
-        counted += int((targets != IGNORED).sum())
-        if progress is not None:
-            progress(min(first + chunk, corpus.tokens.size))
-    time_nats += positive * math.log(model.config.time_scale)  # per unit of the times
-    return Evaluation(
-        nats,
-        counted,
-        corpus.text_bytes,
-        time.perf_counter() - begin,
-        state.nbytes,
-        bf16,
-        time_nats if says_when else None,
-        corpus.events,
-    )
+        time_nats = 0.0 if output.time_loss is None else output.time_loss.item()
+        self.nats += output.loss.item() - time_nats
+        self.time_nats += time_nats
+        self.tokens += int((targets != IGNORED).sum())
+
+    def _times(self, first: int, count: int, targets: Int64[Tensor, "1 n"]) -> dict[str, Tensor]:
+        """Times of the tokens and of their targets, as the model takes them; {} without times."""
+        if self.corpus.times is None:
+            return {}
+        times = torch.from_numpy(self.corpus.times[first : first + count + 1]).to(self.model.device)[None]
+        times = torch.cat([times, times[:, -1:]], 1)[:, : targets.shape[1] + 1]
+        before, after = times[:, :-1], times[:, 1:]
+        self.positive_gaps += int(((after > before) & (targets != IGNORED)).sum())
+        return {"timestamps": before, "shift_timestamps": after}
+
+    def evaluation(self, seconds: float) -> Evaluation:
+        """The figures of the whole pass, which took `seconds`."""
+        config, time_nats = self.model.config, None
+        if self.corpus.times is not None and config.time_components > 0:
+            # The loss has densities per time_scale; these are per unit of the times.
+            time_nats = self.time_nats + self.positive_gaps * math.log(config.time_scale)
+        return Evaluation(
+            nats=self.nats,
+            tokens=self.tokens,
+            bytes=self.corpus.text_bytes,
+            seconds=seconds,
+            state_bytes=self.state.nbytes,
+            bf16=self.bf16,
+            time_nats=time_nats,
+            events=self.corpus.events,
+        )
 
 
 def _part(
     corpus: TokenCorpus, first: int, count: int
 ) -> tuple[Int64[np.ndarray, " n_plus_1"], Bool[np.ndarray, " n_plus_1"]]:
-    """Up to `count` tokens and the one after them, and which begin a document; after the last one does."""
+    """Up to `count` tokens and the one after them, and which of them begin a document. After the last token
+    of the corpus comes the beginning of a further document."""
     ids = corpus.tokens[first : first + count + 1].astype(np.int64)
     begins = np.zeros(len(ids), dtype=bool)
     among = slice(*np.searchsorted(corpus.starts, (first, first + len(ids))))
@@ -166,7 +202,7 @@ def _part(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode; afterwards, whatever has happened, every part is in the mode that it was in."""
+    """Put a model into evaluation mode for a `with` block; then every module is in its previous mode."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""One generation step as an ONNX graph with explicit state, for runtimes without Python or torch."""
+"""Export of one generation step as an ONNX graph with explicit state, for runtimes without Python."""
 
 import copy
 import json
@@ -23,17 +23,26 @@ from ..text.tokenizer import LEDTokenizerWrapper
 GRAPH = "step.onnx"
 ABOUT = "step.json"
 CHECKED_STEPS = 64
+"""Steps in which the graph is compared with torch."""
 TOLERANCE = 1e-4
-"""Logits of the graph may differ from torch's by so much of the largest; float32 alone makes 10⁻⁶ to 10⁻⁵."""
+"""Largest allowed difference between logits of the graph and of torch, relative to the largest logit. The
+rounding of float32 gives 10⁻⁶ to 10⁻⁵."""
 ONE_FILE = 1_900_000_000
-"""Bytes of weights up to which the graph is one file; protobuf ends at 2 GB."""
+"""Up to this many bytes of weights the graph is one file; protobuf files end at 2 GB."""
 
 
 class ExportedStep(nn.Module):
-    """(ids, gap, state…) ▶ (logits, state…): one token per row, in float32 or, if the model is, in float64.
+    """One generation step: (ids, gap, state…) becomes (logits, state…), one token per row.
 
-    The gap is that before the token, in the unit of the timestamps; 0 at a document's first. A document
-    begins with a state of zeros. The graph says what comes, not when: a time head and its block stay behind.
+    It computes in float32, or in float64 if the model does. The gap is the time before the token, in the unit
+    of the timestamps; 0 at the first token of a document. A document begins with a state of zeros. The graph
+    predicts tokens only: a time head and its block are left out.
+
+    Args:
+        model: is copied.
+
+    Attributes:
+        names: of the parts of the state, such as "0.h".
     """
 
     def __init__(self, model: LiquidTextGenerationModel):
@@ -48,12 +57,13 @@ class ExportedStep(nn.Module):
         self.names = [f"{i}.{part}" for i, state in enumerate(self.empty) for part in state.moving()]
 
     def zeros(self, batch: int) -> list[Tensor]:
-        """The state before a document, in the order of `names`."""
+        """The state before a document, in the order of `names`, for `batch` rows."""
         return [
             part.new_zeros(batch, *part.shape[1:]) for state in self.empty for part in state.moving().values()
         ]
 
     def forward(self, ids: Int[Tensor, " b"], gap: Num[Tensor, " b"], *state: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the next token, then the new state in the order of `names`."""
         gap = (gap.to(self.dtype) / self.step.time_scale).clamp(0.0, LONGEST)[:, None]
         given = iter(state)
         states = [empty.moved(next(given) for _ in empty.moving()) for empty in self.empty]
@@ -62,26 +72,31 @@ class ExportedStep(nn.Module):
 
 
 def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, out: str | Path) -> float:
-    """Write the step of a model, its tokenizer and a description into the folder `out`, and run it.
+    """Write the graph of a model, its tokenizer and a description into a folder, and check the graph.
 
-    The graph takes any number of rows. `step.json` has the names and shapes of what goes in and comes out.
+    The graph takes any number of rows. `step.json` has the names and shapes of its inputs and outputs.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        out: a folder that does not exist yet.
 
     Returns:
-        the largest difference of a logit from torch's over 64 steps in onnxruntime, as a part of the largest
-        logit.
+        the largest difference between a logit of the graph in onnxruntime and of torch over 64 steps,
+        relative to the largest logit.
 
     Raises:
-        LiquidError: the extra is not installed, the folder is taken or cannot be written, or the graph does
-            not compute what torch does.
+        LiquidError: the extra `export` is not installed, the folder exists or cannot be written, or the graph
+            gives other logits than torch.
     """
     try:
         import onnxruntime  # noqa: F401 - for the check, below
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
-        raise LiquidError("the export needs the extra: pip install 'liquidlm[export]'") from error
+        raise LiquidError("the export needs more packages: pip install 'liquidlm[export]'") from error
     out = Path(out)
     if out.exists():
-        raise LiquidError(f"{out} is there already: choose another --out")
+        raise LiquidError(f"{out} exists already: choose another --out")
     module = ExportedStep(model).eval()
     worst = [0.0]
 
@@ -92,7 +107,8 @@ def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
         worst[0] = difference(module, folder / GRAPH)
         if not worst[0] < TOLERANCE:
             raise LiquidError(
-                f"the graph's logits differ from torch's by {worst[0]:.1e} of the largest: it is not kept"
+                f"the graph is wrong and was not kept: its logits differ from torch's by {worst[0]:.1e} of"
+                " the largest; report this with the model's config.json"
             )
 
     write_folder(out, fill)
@@ -100,7 +116,7 @@ def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
 
 
 def write_graph(module: ExportedStep, file: Path) -> None:
-    """The graph alone, for any number of rows."""
+    """Write the graph, for any number of rows, to a file."""
     state = module.zeros(2)
     batch = torch.export.Dim("batch")
     inputs = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=module.dtype), *state)
@@ -122,7 +138,7 @@ def write_graph(module: ExportedStep, file: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on itself, and on packages that a text model has no use for."""
+    """Hide the exporter's warnings about itself and about packages that this export does not use."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -134,7 +150,7 @@ def _quiet() -> Iterator[None]:
 
 
 def description(module: ExportedStep, tokenizer: LEDTokenizerWrapper) -> dict[str, object]:
-    """What goes into the graph and comes out of it."""
+    """Names, shapes and types of the graph's inputs and outputs, for `step.json`."""
     shapes = {
         name: ["batch", *part.shape[1:]] for name, part in zip(module.names, module.zeros(1), strict=True)
     }
@@ -146,7 +162,7 @@ def description(module: ExportedStep, tokenizer: LEDTokenizerWrapper) -> dict[st
         },
         "types": f"ids and *.past_ids int64, all others {str(module.dtype).removeprefix('torch.')}",
         "gap": "time since the token before, in the unit of the timestamps; 0 at a document's first token",
-        "state": "zeros before a document; then what next.* has given",
+        "state": "zeros before a document; then the outputs next.*",
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
@@ -154,8 +170,8 @@ def description(module: ExportedStep, tokenizer: LEDTokenizerWrapper) -> dict[st
 
 @torch.no_grad()
 def difference(module: ExportedStep, file: Path) -> float:
-    """The largest difference of a logit between the graph and torch, each going its own way over 64 steps,
-    over the largest logit."""
+    """The largest difference between a logit of the graph and of torch, over the largest logit, in 64 steps.
+    Each of the two goes on from its own state."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -171,4 +187,4 @@ def difference(module: ExportedStep, file: Path) -> float:
         theirs = dict(zip(module.names, rest, strict=True))
         differences.append((logits - torch.from_numpy(found)).abs().max())
         sizes.append(logits.abs().max())
-    return (torch.stack(differences).max() / torch.stack(sizes).max()).item()  # not a number if one is not
+    return (torch.stack(differences).max() / torch.stack(sizes).max()).item()  # NaN if a logit is NaN

@@ -1,7 +1,7 @@
-"""Reading a prompt into a state, and writing on from it: constant cost and memory per token.
+"""Reading a prompt into a state, and writing text from it, at constant cost and memory per token.
 
-`model.generate()` does the same for users of transformers; this is the bare loop, with the state in the
-caller's hands, that the command line uses.
+`model.generate()` does the same for users of transformers. This is the plain loop of the command line: the
+caller holds the state.
 """
 
 import math
@@ -23,8 +23,9 @@ from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 
 COLDEST = 1e-4
+"""Below this temperature the likeliest token is taken."""
 PENALISED = 1024
-"""The repetition penalty looks back at this many tokens."""
+"""The repetition penalty counts this many of the last tokens."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,23 @@ class Sampling:
     """How the next token is drawn from its distribution.
 
     Attributes:
-        temperature: below COLDEST, such as 0, takes the likeliest token.
-        top_k: only the k likeliest; 0 keeps all.
-        top_p: only the smallest set of likeliest tokens with at least this probability.
-        repetition_penalty: over 1 makes tokens of the last 1,024 less likely (Keskar et al. 2019).
-        seed: of the draws; None takes a fresh one.
+        temperature: divides the logits; below COLDEST, such as 0, the likeliest token is taken.
+        top_k: draw from the k likeliest tokens only; 0 keeps all.
+        top_p: draw from the smallest set of likeliest tokens with at least this probability (Holtzman et al.
+            2019, arXiv:1904.09751).
+        repetition_penalty: over 1 makes the last 1,024 tokens less likely (Keskar et al. 2019,
+            arXiv:1909.05858); 1 is off.
+        seed: of the random numbers; None takes a new one each time.
+
+    Raises:
+        LiquidError: a value is out of range.
+
+    Example:
+        >>> Sampling(temperature=0).greedy, Sampling(top_k=40, seed=1).greedy
+        (True, False)
+        >>> Sampling(top_p=0)
+        Traceback (most recent call last):
+        liquidlm.errors.LiquidError: top_p must be a number over 0 and at most 1, not 0
     """
 
     temperature: float = 0.8
@@ -64,12 +77,11 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether nothing is drawn. So cold a distribution is the likeliest token's alone, and float32 could
-        not hold its logits."""
+        """Whether the likeliest token is taken. At so low a temperature, logits would overflow in float32."""
         return self.temperature < COLDEST
 
     def processors(self) -> warpers.LogitsProcessorList:
-        """transformers' own processors, in its order."""
+        """The logits processors of transformers for these settings, in its order."""
         chosen = warpers.LogitsProcessorList()
         if self.repetition_penalty != 1:
             chosen.append(warpers.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
@@ -94,9 +106,22 @@ def read(
     table: FoldedEmbedding | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Float[Tensor, "b v"]:
-    """Read tokens into `state`, `chunk` at a time in constant memory; the logits of what comes next.
+    """Read tokens into a state, in constant memory.
 
-    `table` is for a caller who reads much. `progress` is told the number of tokens read after every chunk.
+    Args:
+        model: the language model.
+        input_ids: the tokens.
+        state: is changed in place.
+        timestamps: of the tokens; None puts them one unit apart.
+        chunk: tokens per pass of the model.
+        table: the model's embedding table, for a caller that reads often; None computes it.
+        progress: called after every chunk with the number of tokens read.
+
+    Returns:
+        logits of the next token.
+
+    Raises:
+        LiquidError: there are no tokens, or the times decrease.
     """
     logits = read_output(
         model, input_ids, state, timestamps, chunk=chunk, table=table, progress=progress
@@ -115,7 +140,11 @@ def read_output(
     table: FoldedEmbedding | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Any:
-    """The same: the model's output for the last token."""
+    """As `read`, but returns the model's output (`LiquidOutput`) for the last token.
+
+    Raises:
+        LiquidError: there are no tokens, or the times decrease.
+    """
     output = None
     for first in range(0, input_ids.shape[1], chunk):
         part = slice(first, first + chunk)
@@ -147,16 +176,35 @@ def write(
     gap: float = 1.0,
     step: LiquidStep | None = None,
 ) -> Iterator[Int[Tensor, " b"]]:
-    """Write on from a state: draw a token, read it, draw the next.
+    """Write text from a state: draw a token, read it into the state, draw the next.
 
-    The last token that was yielded has not been read into `state`: pass it first to the next `read`.
-    Ends after max_new_tokens, or once every row has drawn a token of `stop` (which is yielded).
+    The last token is not read into `state`: to go on, pass it to the next `read` first.
 
     Args:
+        model: the language model.
         logits: of the next token, as `read` returns them.
-        context: the tokens so far, which the repetition penalty looks back at.
+        state: is changed in place.
+        sampling: how tokens are drawn.
+        max_new_tokens: the largest number of tokens.
+        context: the tokens so far, for the repetition penalty.
+        stop: ids of tokens that end a text. Writing ends when every row has drawn one; it is yielded too.
         gap: time from each token to the next, in the unit of the timestamps.
-        step: the model's LiquidStep, for a caller who writes several texts.
+        step: the model's `LiquidStep`, for a caller that writes several texts; None makes one.
+
+    Yields:
+        ids of the next tokens, of shape (b,).
+
+    Raises:
+        LiquidError: max_new_tokens is below 1.
+
+    Example:
+        >>> from liquidlm.inference.saving import load_model
+        >>> model, tokenizer = load_model("stories")
+        >>> ids, state = torch.tensor([tokenizer.encode("<s>Once upon a").tolist()]), model.new_state()
+        >>> logits = read(model, ids, state)
+        >>> tokens = write(model, logits, state, Sampling(temperature=0), 2)
+        >>> tokenizer.decode([int(token) for token in tokens])
+        ' time,'
     """
     draw = Sampler(sampling, max_new_tokens, logits, context, stop, suppressed(model))
     while True:
@@ -178,18 +226,24 @@ def write_timed(
     stop: Collection[int] = (),
     step: LiquidStep | None = None,
 ) -> Iterator[tuple[Int[Tensor, " b"], Float64[Tensor, " b"]]]:
-    """The same of a model with a time head, which also draws when: yields (B,) ids and their times.
+    """As `write`, for a model with a time head: draws the time of each token too.
 
     At temperature 0 a gap is the median of its distribution.
 
     Args:
+        model: a model with a time head.
         output: of the token before, as `read_output` returns it.
+        state: is changed in place.
+        sampling, max_new_tokens, context, stop, step: as in `write`.
+
+    Yields:
+        ids of the next tokens and their times, both of shape (b,).
 
     Raises:
-        LiquidError: the model has no time head.
+        LiquidError: the model has no time head, or max_new_tokens is below 1.
     """
     if output.features is None:
-        raise LiquidError("this model says what comes, not when: it was made without time_components")
+        raise LiquidError("this model predicts tokens, not times: make or train a model with time_components")
     logits, features = output.logits[:, -1].float(), output.features[:, -1]
     draw = Sampler(sampling, max_new_tokens, logits, context, stop, suppressed(model))
     while True:
@@ -208,15 +262,27 @@ def write_timed(
 
 
 def suppressed(model: LiquidTextGenerationModel) -> Collection[int]:
-    """What a model is not to write, as `generate()` has it."""
+    """Ids of tokens that a model must not write (`generation_config.suppress_tokens`)."""
     return getattr(model.generation_config, "suppress_tokens", None) or ()
 
 
 class Sampler:
-    """Draws tokens from logits, up to so many, or until every row has drawn one of `stop`.
+    """Draws tokens from logits until a limit, or until every row has drawn a token of `stop`.
+
+    Args:
+        sampling: how tokens are drawn.
+        max_new_tokens: the limit.
+        logits: of the first token: number of rows, and device.
+        context: the tokens so far, for the repetition penalty.
+        stop: ids of tokens that end a text.
+        suppressed: ids of tokens that are never drawn.
 
     Attributes:
-        ended: whether the last token drawn was the last.
+        ended: whether the text has ended.
+        stopped: for each row, whether it has drawn a token of `stop`.
+
+    Raises:
+        LiquidError: max_new_tokens is below 1.
     """
 
     def __init__(
@@ -244,11 +310,12 @@ class Sampler:
         self.stopped = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
 
     def allowed(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
-        """The logits of what may be drawn, −∞ for the rest."""
+        """The logits, with −∞ for suppressed tokens."""
         return logits.index_fill(1, self.suppressed, -math.inf) if len(self.suppressed) else logits
 
     @torch.no_grad()
     def __call__(self, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+        """The ids of the next tokens, drawn from their logits."""
         scores = self.processors(self.context, self.allowed(logits))  # pyright: ignore[reportArgumentType]
         if self.sampling.greedy:
             token = scores.argmax(-1)

@@ -1,4 +1,4 @@
-"""A transcript with what a model makes of it, over its own time: `liquidlm inspect`."""
+"""What a model does at each event of a text with times, as figures and as a plot: `liquidlm inspect`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,23 +24,26 @@ from ..text.tokenizer import LEDTokenizerWrapper
 from .generate import read_output
 
 LEVELS = (0.1, 0.5, 0.9)
-"""Quantiles of the next gap that are drawn."""
+"""The quantiles of the predicted gap that the plot shows."""
 LABEL = 60
-"""Characters of an event's text that are shown."""
+"""The plot shows this many characters of an event's text."""
 
 
 @dataclass
 class Anatomy:
-    """What a model does at each of E events, in seconds where it is a time.
+    """What a model does at each of e events. Times are in seconds.
 
     Attributes:
-        times, texts: of the events.
-        gaps: from each event to the next, of all but the last.
-        quantiles: LEVELS of those as foretold at the event's last token; None without a time head.
-        time_constants: per block, quartiles over units and the event's tokens.
-        retention: per memory block, what is left in each head, at the event, of what it held at the first.
-        attention: per memory block, |weight| of each event in the reads of each, summed over tokens and
-            heads, over the largest.
+        times: of the events.
+        texts: of the events.
+        gaps: from each event to the next, for all but the last.
+        quantiles: LEVELS of the gap to the next event, as the model predicts it at the event's last token;
+            None without a time head.
+        time_constants: for each block, quartiles over units and over the event's tokens.
+        retention: for each block with a memory, and each of its n heads: the share of the memory of the first
+            event that is left at each event.
+        attention: for each block with a memory: |weight| with which each event (rows) reads what each event
+            (columns) wrote, summed over tokens and heads, relative to the largest.
     """
 
     times: Float64[np.ndarray, " e"]
@@ -60,20 +63,29 @@ def examine(
     first: int = 0,
     count: int = 40,
 ) -> Anatomy:
-    """`count` events of a document with times from number `first` on, those before it read into the state.
+    """What a model does at some events of a document. The events before them are read into the state first.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: its tokenizer.
+        document: a text with times.
+        first: number of the first event, from 0 on.
+        count: largest number of events.
 
     Raises:
-        LiquidError: it has no times, fewer than two events from there on, or too much text to draw.
+        LiquidError: the document has no times, fewer than two events from `first` on, or too much text.
     """
     if not document.marks:
-        raise LiquidError(f"{document.source} has no times to draw over")
+        raise LiquidError(f"{document.source} has no times: give a text whose lines begin with times")
     texts = [text for _, text in document.events()]
     runs = tokenizer.encode_all(texts)
     number = np.repeat(np.arange(len(texts)), [len(run) for run in runs])
     number = np.concatenate([[0], number])  # `<s>` is at the first event's time
     shown = np.flatnonzero((number >= first) & (number < first + count))
     if shown.size > SEGMENT:
-        raise LiquidError(f"{count} events from number {first} on have over {SEGMENT:,} tokens: draw fewer")
+        raise LiquidError(
+            f"{count} events from number {first} on have over {SEGMENT:,} tokens: choose fewer events"
+        )
     last = int(number[shown[-1]]) if shown.size else first
     if last - first < 1:
         raise LiquidError(f"{document.source} has {len(texts)} events: fewer than two from number {first} on")
@@ -104,8 +116,8 @@ def examine(
 def token_time_constants(
     model: LiquidTextGenerationModel, ids: Int[Tensor, "1 t"]
 ) -> Float[Tensor, "blocks t 3"]:
-    """Quartiles, over a block's units, of the time constants with which its state relaxes after each token,
-    in units of the times; the tokens one unit apart, from an empty state."""
+    """Time constants of the state of each block after each token: quartiles over the units, in the unit of
+    the times. The tokens are one unit apart, and the state before them is empty."""
     _, seen = _seen(model, ids, None, model.new_state(), logits_to_keep=1)
     levels = torch.tensor((0.25, 0.5, 0.75), dtype=torch.float64)
     found = []
@@ -124,7 +136,7 @@ def _seen(
     state: LiquidCache,
     logits_to_keep: int = 0,
 ) -> tuple[Any, list[tuple[Float[Tensor, "1 t h"], Events, CellState]]]:
-    """The output for these tokens, at most a SEGMENT, and what every block is given for it."""
+    """The output for at most SEGMENT tokens, and the inputs of every block."""
     seen: list[Any] = []
     hooks = [block.register_forward_pre_hook(lambda _, given: seen.append(given)) for block in model.blocks]
     try:
@@ -140,7 +152,7 @@ def _seen(
 def _time_constants(
     mixer: TimeMixer, context: Float[Tensor, "1 t h"], events: Events, state: CellState
 ) -> Float64[Tensor, "t h"]:
-    """Of every unit at every token, in units of the times."""
+    """The time constant of every unit at every token, in the unit of the times."""
     cell = mixer.cell
     before = None
     if cell.neuron.context == "state":
@@ -161,7 +173,7 @@ def _examine_block(
     of_event: np.ndarray,
     found: Anatomy,
 ) -> None:
-    """Adds a block's time constants, and its memories' retention and attention."""
+    """Add a block's time constants, and retention and attention of its memory, to `found`."""
     mixer, count = cast(TimeMixer, block.mixer), len(found.times)
     u = block.mixer_norm(x)
     c = mixer.conv(u, events, state.conv)[0]
@@ -186,52 +198,87 @@ def _examine_block(
 
 
 def draw(found: Anatomy, file: Path) -> Path:
-    """The plot, a PNG: events and gaps; the next gap as foretold; time constants; retention; attention."""
+    """Draw the figures over time into a PNG file: events, gaps, time constants, memories. Returns its path.
+
+    Args:
+        found: of `examine`.
+        file: replaced all or nothing.
+
+    Raises:
+        LiquidError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
     blocks, at = len(found.attention), found.times - found.times[0]
     figure = Figure(figsize=(13, 13 + 4 * bool(blocks)), layout="constrained")
     grid = figure.add_gridspec(4 + bool(blocks), 1, height_ratios=[1.2, 1, 1, 1, *([1.6] if blocks else [])])
-    said = figure.add_subplot(grid[0])
-    when, constants, kept = (figure.add_subplot(grid[i], sharex=said) for i in (1, 2, 3))
-    said.vlines(at, 0, 1, color="#9db8d2")
-    for time, text in zip(at, found.texts, strict=True):
-        short = text[:LABEL] + "…" * (len(text) > LABEL)
-        said.text(time, 0.02, short.replace("$", r"\$"), rotation=90, fontsize=6, va="bottom", ha="right")
-    said.set(title="events", yticks=[], ylim=(0, 1))
-    _draw_gaps(when, at, found)
-    for name, (low, middle, high) in found.time_constants.items():
-        (line,) = constants.step(at, middle, where="post", label=name)
-        constants.fill_between(at, low, high, step="post", alpha=0.15, color=line.get_color())
-    constants.set(title="time constants, median and quartiles over units", ylabel="seconds", yscale="log")
-    constants.legend(fontsize="small")
-    for name, heads in found.retention.items():
-        for head in range(heads.shape[1]):
-            kept.plot(at, heads[:, head], label=f"{name}, head {head}")
-    kept.set(title="what is left of a memory as it was at the first event", ylim=(0, 1.05))
-    kept.set_xlabel("seconds since the first event")
-    if found.retention:
-        kept.legend(fontsize="small")
+    events = figure.add_subplot(grid[0])
+    gaps, constants, memories = (figure.add_subplot(grid[i], sharex=events) for i in (1, 2, 3))
+    _draw_events(events, at, found)
+    _draw_gaps(gaps, at, found)
+    _draw_time_constants(constants, at, found)
+    _draw_retention(memories, at, found)
     if blocks:
         maps = grid[4].subgridspec(1, blocks)
         for i, (name, weights) in enumerate(found.attention.items()):
-            axis = figure.add_subplot(maps[i])
-            axis.imshow(weights, cmap="magma", vmin=0, vmax=weights.max())
-            axis.set(
-                title=f"{name}: what each event reads of each",
-                xlabel="written by event",
-                ylabel="read at event",
-            )
+            _draw_attention(figure.add_subplot(maps[i]), name, weights)
     return write_file(file, lambda part: figure.savefig(part, format="png", dpi=120))
 
 
+def _draw_events(axis: Any, at: np.ndarray, found: Anatomy) -> None:
+    """A line per event, with its text."""
+    axis.vlines(at, 0, 1, color="#9db8d2")
+    for time, text in zip(at, found.texts, strict=True):
+        short = text[:LABEL] + "…" * (len(text) > LABEL)
+        axis.text(time, 0.02, short.replace("$", r"\$"), rotation=90, fontsize=6, va="bottom", ha="right")
+    axis.set(title="Events of the text, at their times", yticks=[], ylim=(0, 1))
+
+
 def _draw_gaps(axis: Any, at: np.ndarray, found: Anatomy) -> None:
-    """The gaps that came, over the band foretold."""
+    """The true gaps, over the range that the model predicts."""
     least = max(1e-3, found.gaps[found.gaps > 0].min(initial=1.0) / 3)  # where gaps of 0 are drawn
+    title = "Time from each event to the next"
     if found.quantiles is not None:
         low, middle, high = np.maximum(found.quantiles, least)
-        axis.vlines(at[:-1], low, high, color="#9db8d2", linewidth=4, label="foretold, 10 % to 90 %")
-        axis.plot(at[:-1], middle, "_", color="#1f4e79", label="its median")
-    axis.plot(at[:-1], np.maximum(found.gaps, least), ".", color="#c8553d", label="gap to the next event")
-    axis.set(title="when the next event comes", ylabel="seconds", yscale="log")
+        label = "predicted: 80 % of the probability lies in this range"
+        axis.vlines(at[:-1], low, high, color="#9db8d2", linewidth=4, label=label)
+        axis.plot(at[:-1], middle, "_", color="#1f4e79", label="predicted: median")
+        title += ", as the model predicts it and as it was"
+    axis.plot(
+        at[:-1], np.maximum(found.gaps, least), ".", color="#c8553d", label="true time to the next event"
+    )
+    axis.set(title=title, ylabel="time to the next event (s)", yscale="log")
     axis.legend(fontsize="small")
+
+
+def _draw_time_constants(axis: Any, at: np.ndarray, found: Anatomy) -> None:
+    """Median and quartiles of each block's time constants."""
+    for name, (low, middle, high) in found.time_constants.items():
+        (line,) = axis.step(at, middle, where="post", label=name)
+        axis.fill_between(at, low, high, step="post", alpha=0.15, color=line.get_color())
+    title = "How fast the state forgets: time constant of each block (median and quartiles over its units)"
+    axis.set(title=title, ylabel="time constant (s)", yscale="log")
+    axis.legend(fontsize="small")
+
+
+def _draw_retention(axis: Any, at: np.ndarray, found: Anatomy) -> None:
+    """What is left of the memory of the first event."""
+    for name, heads in found.retention.items():
+        for head in range(heads.shape[1]):
+            axis.plot(at, heads[:, head], label=f"{name}, head {head}")
+    title = "How much of the memory at the first event is left"
+    axis.set(title=title, ylabel="share left (1 = all)", ylim=(0, 1.05))
+    axis.set_xlabel("time since the first event (s)")
+    if found.retention:
+        axis.legend(fontsize="small")
+
+
+def _draw_attention(axis: Any, name: str, weights: np.ndarray) -> None:
+    """What each event reads from each event, as an image."""
+    image = axis.imshow(weights, cmap="magma", vmin=0, vmax=weights.max())
+    axis.set(
+        title=f"{name}: which event reads from which",
+        xlabel="event that wrote to the memory (number)",
+        ylabel="event that reads the memory (number)",
+    )
+    axis.figure.colorbar(image, ax=axis, label="weight, relative to the largest")

@@ -1,4 +1,4 @@
-"""Models and checkpoints on disk."""
+"""Models in folders: save them, load them, find them by name."""
 
 import warnings
 from pathlib import Path
@@ -18,7 +18,13 @@ from .checkpoints import checkpoints, newest_whole
 
 
 def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
-    """Write weights, configuration and tokenizer as transformers reads them."""
+    """Write weights, configuration and tokenizer into a folder, in the format of transformers.
+
+    Args:
+        folder: is made if it does not exist.
+        model: the model.
+        tokenizer: its tokenizer.
+    """
     mask_surplus(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -27,13 +33,30 @@ def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTok
 def load_model(
     folder: str | Path, device: torch.device | None = None
 ) -> tuple[LiquidTextGenerationModel, LEDTokenizerWrapper]:
-    """The model and tokenizer of a run's folder, or of any folder that `save_pretrained` wrote, in float32.
+    """Load a model and its tokenizer, in float32 and in evaluation mode.
 
-    Of an unfinished run the newest whole checkpoint is taken. Where there is no such folder, it may be the
-    name of a model that comes with the package, such as "stories".
+    Args:
+        folder: the --out folder of `liquidlm train`, a folder that `save_model` or `save_pretrained` wrote,
+            or the name of a bundled model, such as "stories". Of a run that is not finished, the newest
+            undamaged checkpoint is loaded.
+        device: where the model computes; None is the CPU.
+
+    Returns:
+        model and tokenizer.
 
     Raises:
-        LiquidError: no such folder, no model in it, a damaged file, or a tokenizer of another vocabulary.
+        LiquidError: the folder does not exist or has no model, a file is damaged, weights are missing or
+            too many, or the tokenizer does not belong to the model.
+
+    Example:
+        >>> model, tokenizer = load_model("stories")
+        >>> model.training, tokenizer.vocab_size <= model.config.vocab_size
+        (False, True)
+        >>> load_model("nowhere")
+        Traceback (most recent call last):
+            ...
+        liquidlm.errors.LiquidError: nowhere is not a folder or a bundled model: give the --out folder of
+        `liquidlm train` or stories
     """
     folder = find_folder(folder)
     if not (folder / "config.json").exists():
@@ -44,7 +67,7 @@ def load_model(
     if (folder / MANIFEST).exists():
         verify(folder)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of weights that begin anew: an error, below
+        with warnings.catch_warnings(action="ignore"):  # about missing weights: an error, below
             model, info = LiquidTextGenerationModel.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True
             )
@@ -67,8 +90,10 @@ def load_model(
 
 
 def mask_surplus(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
-    """The model writes no id that the tokenizer has no token for (a table may have more rows than there are):
-    by its generation_config, which `generate()` and all that writes here keep to."""
+    """Keep a model from writing ids that are not in its tokenizer (its table may have more rows).
+
+    The ids are in `generation_config.suppress_tokens`, which `generate()` and this package respect.
+    """
     surplus = set(range(tokenizer.vocab_size, model.config.vocab_size))
     config = cast(GenerationConfig, model.generation_config)
     if surplus:
@@ -76,11 +101,15 @@ def mask_surplus(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrappe
 
 
 def find_folder(name: str | Path) -> Path:
-    """The folder of that path, or of the model of that name that comes with the package."""
+    """The folder of a model, by its path or by the name of a bundled model.
+
+    Raises:
+        LiquidError: there is neither.
+    """
     if Path(name).is_dir():
         return Path(name)
     shipped = shipped_models()
     if str(name) not in shipped:
         names = " or ".join(["the --out folder of `liquidlm train`", *shipped])
-        raise LiquidError(f"{name} is not a folder: give {names}")
+        raise LiquidError(f"{name} is not a folder or a bundled model: give {names}")
     return shipped[str(name)]

@@ -1,4 +1,4 @@
-"""State files of the command line: a state, which command wrote it, and of which model and tokenizer."""
+"""State files of the command line: a state with the command that wrote it, its model and its tokenizer."""
 
 import json
 import os
@@ -21,12 +21,13 @@ except ImportError:  # Windows
     fcntl = None
 
 GENERATE, WATCH = "generate", "watch"
-"""Who writes them."""
+"""The commands that write state files."""
 WRITERS = {
     GENERATE: "a state that `generate --save-state` wrote: go on with `generate --load-state`",
     WATCH: "a state that `watch --state` wrote: go on with `watch --state`",
     None: "a state that neither `generate --save-state` nor `watch --state` wrote: LiquidCache.load reads it",
 }
+"""Which command reads the states of which."""
 
 
 def save(
@@ -37,7 +38,19 @@ def save(
     tokenizer: LEDTokenizerWrapper,
     **more: str,
 ) -> None:
-    """Write a state for `load`, with `more` beside it; LiquidError if the file cannot be written."""
+    """Write a state file for `load`.
+
+    Args:
+        path: the file; replaced all or nothing.
+        state: the state.
+        writer: GENERATE or WATCH.
+        model: the model of the state.
+        tokenizer: its tokenizer.
+        more: further entries, which `load` returns.
+
+    Raises:
+        LiquidError: the file cannot be written.
+    """
     of = {"writer": writer, "model": fingerprint(model), "tokenizer": vocabulary(tokenizer)}
     state.save(path, **of, **more)
 
@@ -45,21 +58,29 @@ def save(
 def load(
     path: str | Path, writer: str, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
 ) -> tuple[LiquidCache, dict[str, str]]:
-    """A state that this writer has saved, and what is beside it.
+    """Read a state file.
+
+    Args:
+        path: the file.
+        writer: the command that must have written it, GENERATE or WATCH.
+        model: the model that it must be of.
+        tokenizer: its tokenizer.
+
+    Returns:
+        the state, and all entries of the file.
 
     Raises:
-        LiquidError: no such file, a damaged one, or one of another writer, model or tokenizer; it says which,
-            and where that belongs.
+        LiquidError: the file is missing or damaged, or of another command, model or tokenizer.
     """
     state, metadata = LiquidCache.load(path, len(model.blocks))
     if (found := _writer(metadata)) != writer:
         raise LiquidError(f"{path} is {WRITERS[found]}")
     if metadata.get("model") != fingerprint(model):
         raise LiquidError(
-            f"{path} is the state of another model than the one in this folder, or of this one before it"
-            " learned more: give the folder that it was made with, or begin a new state"
+            f"{path} is the state of another model, or of this model before further training: give the folder"
+            " that it was made with, or begin a new state"
         )
-    if metadata.get("tokenizer", vocabulary(tokenizer)) != vocabulary(tokenizer):  # old ones do not say
+    if metadata.get("tokenizer", vocabulary(tokenizer)) != vocabulary(tokenizer):  # older files have no entry
         raise LiquidError(
             f"{path} is the state of a model with another tokenizer: give the folder that it was made with"
         )
@@ -67,14 +88,17 @@ def load(
 
 
 def _writer(metadata: dict[str, str]) -> str | None:
-    """Who wrote a state; those of before do not say, but what is in them does."""
+    """The command that wrote a state. Older files have no such entry: their other entries show it."""
     old = WATCH if "watched" in metadata else GENERATE if "pending" in metadata else None
     return metadata.get("writer", old)
 
 
 def check_place(path: Path, writer: str) -> None:
-    """LiquidError before anything is read, if no state can be written there, or if something else that is
-    there would be lost."""
+    """Check that a state can be written to `path`, and that no other file would be overwritten.
+
+    Raises:
+        LiquidError: it cannot be written, is the standard output, or is not a state of `writer`.
+    """
     probe(path)
     if not path.is_file() or path.stat().st_size == 0:
         return
@@ -86,31 +110,30 @@ def check_place(path: Path, writer: str) -> None:
             found = _writer(json.loads((file.metadata() or {})["liquid_state"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise LiquidError(
-            f"{path} is not a readable liquid state, and would be lost: choose another file, or delete it"
+            f"{path} is not a readable liquid state and would be overwritten: choose another file, or delete"
+            " it"
         ) from error
     if found not in (writer, None):
-        raise LiquidError(f"{path} is {WRITERS[found]}; it would be lost: choose another file")
+        raise LiquidError(f"{path} is {WRITERS[found]}; it would be overwritten: choose another file")
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Have a state file for this process, where files can be locked.
+    """Lock a state file for this process for a `with` block, where the system has locks.
 
     Raises:
-        LiquidError: another process has it.
+        LiquidError: another process has locked it.
     """
     if fcntl is None or not (path.is_file() or not path.exists()):
         yield
         return
     lock = path.with_name(f".{path.name[:200]}.lock")
-    with lock.open("ab") as held:  # whatever has this name stays as it is
+    with lock.open("ab") as held:  # an existing file of this name is not changed
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LiquidError(
-                f"{path} is in use: another `watch` writes it; give each one of its own"
-            ) from None
-        except OSError:  # a disk that knows no locks
+            raise LiquidError(f"{path} is in use by another `watch`: give each one its own file") from None
+        except OSError:  # the file system has no locks
             pass
         try:
             yield
@@ -120,7 +143,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def fingerprint(model: LiquidTextGenerationModel) -> str:
-    """A checksum of the weights, so that a state is not read into another model."""
+    """CRC-32 of the weights, so that a state is not read into another model."""
     total = 0
     for parameter in model.parameters():
         total = zlib.crc32(parameter.detach().float().cpu().numpy().tobytes(), total)
@@ -128,5 +151,5 @@ def fingerprint(model: LiquidTextGenerationModel) -> str:
 
 
 def vocabulary(tokenizer: LEDTokenizerWrapper) -> str:
-    """A checksum of the tokenizer."""
+    """CRC-32 of the tokenizer."""
     return f"{zlib.crc32(tokenizer.backend.backend_tokenizer.to_str().encode()):08x}"

@@ -1,4 +1,5 @@
-"""A prompt with times ▶ tokens with times, and text as it comes ▶ the same with a time before every line."""
+"""Text with times: a prompt whose lines begin with times becomes tokens with times, and written text gets
+a time before every line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,19 +18,20 @@ from ..text.tokenizer import LEDTokenizerWrapper
 
 
 class TimedToken(NamedTuple):
-    """A token and when; None where nobody said."""
+    """A token with its time; None without times."""
 
     token: int
     time: float | None
 
 
 class Prompt(NamedTuple):
-    """What is read before the writing.
+    """A tokenized prompt.
 
     Attributes:
-        ids, times: of its tokens; no times without timestamps.
-        shown: as it is printed.
-        lines: what goes on to print the lines' times; None without.
+        ids: its tokens.
+        times: of the tokens; None without times.
+        shown: its text, as it is printed.
+        lines: prints times before the lines that follow; None without times.
     """
 
     ids: Int[Tensor, "1 t"]
@@ -38,6 +40,7 @@ class Prompt(NamedTuple):
     lines: "TimedLines | None"
 
     def tokens(self) -> list[TimedToken]:
+        """The tokens with their times."""
         times = [None] * self.ids.shape[1] if self.times is None else self.times[0].tolist()
         return [TimedToken(token, time) for token, time in zip(self.ids[0].tolist(), times, strict=True)]
 
@@ -49,8 +52,18 @@ def timed_prompt(
     goes_on: LiquidCache | None = None,
     after: float | None = None,
 ) -> Prompt:
-    """With the times before its lines (see `prompt_events`), after `pending`, by default `<s>`, and what
-    the state `goes_on` has read."""
+    """Tokenize a prompt whose lines begin with times (see `prompt_events`).
+
+    Args:
+        prompt: the text.
+        tokenizer: encodes it.
+        pending: tokens before the prompt that the state has not read; by default `<s>`.
+        goes_on: state of the text before the prompt; None without one.
+        after: seconds between the prompt and the text that follows; None adds nothing.
+
+    Raises:
+        LiquidError: the times do not fit (see `prompt_events`).
+    """
     pending, now = pending or [TimedToken(tokenizer.bos_token_id, None)], None
     if goes_on is not None:
         now = max([float(goes_on.last_time[0]), *(told.time for told in pending if told.time is not None)])
@@ -67,22 +80,37 @@ def timed_prompt(
 
 
 def check_times(model: LiquidTextGenerationModel, folder: str | Path) -> None:
-    """LiquidError if the model knows no times."""
+    """Check that a model was trained with times.
+
+    Raises:
+        LiquidError: it was not.
+    """
     if model.time_head is None:
-        raise LiquidError(f"{folder} knows no times: train a model with --timestamps for that")
+        raise LiquidError(f"{folder} knows no times: train a model with --timestamps")
 
 
 class TimedLines:
-    """Text as it comes ▶ the same with its time before every line."""
+    """Adds times to text that arrives in parts: every line that is not empty begins with its time.
+
+    Example:
+        >>> lines = TimedLines()
+        >>> lines.push("one\\ntw", 1.0) + lines.push("o\\n", 2.0)
+        '[00:00:01] one\\n[00:00:01] two\\n'
+    """
 
     def __init__(self):
         self.fresh, self.dated = True, None
 
     def push(self, text: str, time: float) -> str:
-        """`text`, which is at this time."""
+        """The next part of the text, with a time before every line that begins in it.
+
+        Args:
+            text: the next part.
+            time: of this part, in seconds.
+        """
         shown = []
         if self.dated is None:
-            self.dated = is_dated(time)  # and so are all that follow: a reader looks for one kind of time
+            self.dated = is_dated(time)  # the first time decides for all: readers expect one kind of time
         for line in text.splitlines(keepends=True):
             begins = self.fresh and line.strip("\r\n")
             shown.append(f"{format_stamp(time, self.dated)} {line}" if begins else line)
@@ -91,13 +119,20 @@ class TimedLines:
 
 
 def prompt_events(prompt: str, now: float | None, after: float | None) -> list[TextEvent]:
-    """A prompt as events: at the times before its lines, or all `now` (0) where it has none; and a line break
-    `after` it. What has times and goes on from something, at `now`, begins with a line break.
+    """A prompt as events, one for each line with a time; without any, the prompt is one event at `now`.
+
+    A prompt with times that follows other text begins with a line break.
+
+    Args:
+        prompt: the text.
+        now: time of the text before, in seconds; None without one.
+        after: seconds from the last event to a final line break; None adds none.
 
     Raises:
-        LiquidError: some lines have times, and the first has none, or one before `now`.
+        LiquidError: some lines have times and the first has none, its time is before `now`, or `after` leads
+            beyond the last time that can be written.
     """
-    lines = prompt.split("\n")  # no other breaks: a text may have them within a line
+    lines = prompt.split("\n")  # at \n only: a line may contain other line breaks
     if any(find_stamp(line) for line in lines):
         (read,) = read_events(lines, ".txt", "the prompt")
         events = [TextEvent(time, f"\n{text}") for time, text in read]
@@ -105,8 +140,8 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[T
             events[0] = TextEvent(events[0].time, events[0].text[1:])
         elif events[0].time < now:
             raise LiquidError(
-                f"the prompt begins at {format_stamp(events[0].time)}, and what it goes on from ends at"
-                f" {format_stamp(now)}"
+                f"the prompt begins at {format_stamp(events[0].time)}, before the end of the text before it:"
+                f" begin at {format_stamp(now)} or later"
             )
     else:
         events = [TextEvent(now or 0.0, prompt)] if prompt else []
@@ -115,7 +150,7 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[T
         farthest = LAST_DATE if is_dated(events[0].time if events else last) else LARGEST_TIME
         if last + after > farthest:
             raise LiquidError(
-                f"{after:.15g} seconds after {format_stamp(last)} there are no times: the last is"
+                f"{after:.15g} seconds after {format_stamp(last)} is too late: the last possible time is"
                 f" {format_stamp(farthest)}"
             )
         events.append(TextEvent(last + after, "\n"))
