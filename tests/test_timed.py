@@ -350,7 +350,7 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
         first = next(found for line in on.split("\n") if (found := find_stamp(line)) is not None)
         assert first.time >= times[-1] - 0.1
     with pytest.raises(
-        LiquidError, match=r"the prompt begins at \[00:00:01\], and what it goes on from ends"
+        LiquidError, match=r"the prompt begins at \[00:00:01\], before the end of the text before it"
     ):
         call("generate", out, "[00:00:01] before", *words, "--load-state", state)
     with pytest.raises(LiquidError, match="the prompt, line 1: no time"):

@@ -45,11 +45,12 @@ class Sampling:
         LiquidError: a value is out of range.
 
     Example:
-        >>> Sampling(temperature=0).greedy, Sampling(top_k=40, seed=1).greedy
+        >>> Sampling(temperature=0.0).greedy, Sampling(top_k=40, seed=1).greedy
         (True, False)
-        >>> Sampling(top_p=0)
+        >>> Sampling(top_p=0.0)
         Traceback (most recent call last):
-        liquidlm.errors.LiquidError: top_p must be a number over 0 and at most 1, not 0
+            ...
+        liquidlm.errors.LiquidError: top_p must be a number over 0 and at most 1, not 0.0
     """
 
     temperature: float = 0.8
@@ -202,7 +203,7 @@ def write(
         >>> model, tokenizer = load_model("stories")
         >>> ids, state = torch.tensor([tokenizer.encode("<s>Once upon a").tolist()]), model.new_state()
         >>> logits = read(model, ids, state)
-        >>> tokens = write(model, logits, state, Sampling(temperature=0), 2)
+        >>> tokens = write(model, logits, state, Sampling(temperature=0.0), 2)
         >>> tokenizer.decode([int(token) for token in tokens])
         ' time,'
     """
