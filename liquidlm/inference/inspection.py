@@ -106,9 +106,10 @@ def examine(
         gap = model.next_gap(output.features[0, final], ids[0, begin + final + 1])
         scale = model.config.time_scale
         found.quantiles = np.stack([gap.quantile(level).double().cpu().numpy() * scale for level in LEVELS])
-    for number_, (block, (x, events, before)) in enumerate(zip(model.blocks, seen, strict=True)):
-        with products_in(x.dtype, x.device):
-            _examine_block(f"block {number_}", cast(LiquidBlock, block), x, events, before, of_event, found)
+    for number_, (block, given) in enumerate(zip(model.blocks, seen, strict=True)):
+        with products_in(given[0].dtype, given[0].device):
+            scale = model.config.time_scale
+            _examine_block(f"block {number_}", cast(LiquidBlock, block), *given, scale, of_event, found)
     return found
 
 
@@ -125,7 +126,8 @@ def token_time_constants(
         mixer, u = cast(TimeMixer, block.mixer), cast(Any, block).mixer_norm(x)
         with products_in(u.dtype, u.device):
             context, _ = mixer.context(mixer.conv(u, events, state.conv)[0], events, state)
-            found.append(_time_constants(mixer, context, events, state).cpu())
+            scale = model.config.time_scale
+            found.append(_time_constants(mixer, context, events, state, scale).cpu())
     return torch.stack([constants.quantile(levels, 1).mT for constants in found])
 
 
@@ -150,7 +152,11 @@ def _seen(
 
 
 def _time_constants(
-    mixer: TimeMixer, context: Float[Tensor, "1 t h"], events: Events, state: CellState
+    mixer: TimeMixer,
+    context: Float[Tensor, "1 t h"],
+    events: Events,
+    state: CellState,
+    time_scale: float,
 ) -> Float64[Tensor, "t h"]:
     """The time constant of every unit at every token, in the unit of the times."""
     cell = mixer.cell
@@ -161,7 +167,7 @@ def _time_constants(
     rate, _ = cell.neuron.conductances(context, before)
     weight = 1.0 if events.gap_weight is None else events.gap_weight
     pace = cell.own_time(context, torch.full_like(events.gap, weight))
-    return time_constant(rate, pace, mixer.time_scale)[0].double()
+    return time_constant(rate, pace, time_scale)[0].double()
 
 
 def _examine_block(
@@ -170,6 +176,7 @@ def _examine_block(
     x: Float[Tensor, "1 t h"],
     events: Events,
     state: CellState,
+    time_scale: float,
     of_event: np.ndarray,
     found: Anatomy,
 ) -> None:
@@ -178,7 +185,7 @@ def _examine_block(
     u = block.mixer_norm(x)
     c = mixer.conv(u, events, state.conv)[0]
     context, _ = mixer.context(c, events, state)
-    constants = _time_constants(mixer, context, events, state).cpu().numpy()
+    constants = _time_constants(mixer, context, events, state, time_scale).cpu().numpy()
     found.time_constants[name] = np.stack(
         [np.quantile(constants[of_event == event], (0.25, 0.5, 0.75)) for event in range(count)], 1
     )

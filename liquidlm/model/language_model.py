@@ -3,7 +3,8 @@
 A forward pass has five stages, each in a file of its own:
 
     check    `inputs.py`    the arguments
-    prepare  `batch.py`     token vectors, gaps, starts of documents, first states, targets
+    prepare  `batch.py`     token vectors, gaps, starts of documents, first states
+             `targets.py`   the next tokens, and the gaps before them
     run      `segments.py`  all blocks, one segment of time after the other
     loss     `losses.py`    of the next token, and of the gap before it
     output   `output.py`    logits, state, hidden states
@@ -11,7 +12,6 @@ A forward pass has five stages, each in a file of its own:
 Symbols: B batch, T tokens, V vocabulary, H hidden.
 """
 
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -22,19 +22,16 @@ from transformers.utils.generic import can_return_tuple
 
 from ..errors import LiquidError
 from ..nn.time_head import GapDistribution, TimeHead
-from ..nn.timestamps import in_float64, next_gaps
-from ..ops import IGNORED
 from .batch import PreparedBatch, prepare
 from .body import LiquidModel
 from .config import LiquidConfig
 from .folded import FoldedEmbedding
 from .generation import LiquidGenerationMixin
-from .inputs import check_shapes
 from .kept import Kept
-from .labels import next_labels, next_times
 from .losses import Losses
 from .output import LiquidOutput, SkippedLogits
 from .segments import Hidden, run
+from .targets import Labels, with_targets
 
 
 class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
@@ -147,7 +144,9 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             LiquidError: the model has no time head.
         """
         if self.time_head is None:
-            raise LiquidError("this model predicts no gaps: make it with time_components of at least 1")
+            raise LiquidError(
+                "this model predicts tokens, not when they come: make it with time_components of at least 1"
+            )
         return self.time_head(features, following)
 
     @can_return_tuple
@@ -212,27 +211,29 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             LiquidError: no ids, or embeddings in their place; ids outside the vocabulary; times that go back
                 or are not finite; shapes that do not match; a state of another model.
         """
+        # check
         inputs = self.check_inputs(
             input_ids, attention_mask, timestamps, position_ids, seq_idx, starts, kwargs
         )
-        targets = kwargs.pop("shift_labels", None)  # Trainer expects every named label argument in a batch
-        if shift_timestamps is not None:
-            shift_timestamps = in_float64(shift_timestamps, self.config.time_scale)
-        check_shapes(inputs.ids, labels=labels, shift_labels=targets, shift_timestamps=shift_timestamps)
-
+        shift_labels = kwargs.pop(
+            "shift_labels", None
+        )  # Trainer expects every named label argument in a batch
+        given = Labels.checked(inputs, labels, shift_labels, shift_timestamps, self.config.time_scale)
+        # prepare
         with_flow_loss = self.training and self.config.flow_loss_weight > 0
         vectors = self.embed(inputs, t_span, table, with_flow_loss=with_flow_loss, flow_ids=flow_ids)
         batch = prepare(self, inputs, vectors, self.cache_for(past_key_values, use_cache))
-        batch = self._with_targets(batch, inputs.times, labels, targets, shift_timestamps)
-
+        batch = with_targets(self, batch, inputs.times, given)
+        # run
         kept = self._kept(batch, logits_to_keep, skip_logits, self.returns_hidden(output_hidden_states))
         losses = None if batch.targets is None else Losses(self, batch.targets, batch.gaps)
         each = None if losses is None else losses.add
         hidden = run(self, batch, first_kept=kept.first, all_hidden=kept.all_hidden, each=each)
-
+        # loss
         loss = time_loss = None
         if losses is not None:
             loss, time_loss = losses.mean(num_items_in_batch, vectors.flow_loss, flow_ids is not None)
+        # output
         logits, features = self._logits(hidden, kept)
         return LiquidOutput(
             loss=loss,
@@ -245,39 +246,10 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
             features=features,
         )
 
-    def _with_targets(
-        self,
-        batch: PreparedBatch,
-        times: Tensor | None,
-        labels: Tensor | None,
-        shift_labels: Tensor | None,
-        shift_timestamps: Tensor | None,
-    ) -> PreparedBatch:
-        """The batch with what should follow each token and after which gap, if there are labels."""
-        if shift_labels is None and labels is not None:
-            shift_labels = next_labels(labels, batch.padding.real, batch.starts)
-            shift_timestamps = shift_timestamps if times is None else next_times(times)
-        if shift_labels is None:
-            return batch
-        gaps, move = self._gaps(times, shift_labels, shift_timestamps), batch.padding.apply
-        return replace(batch, targets=move(shift_labels), gaps=None if gaps is None else move(gaps))
-
-    def _gaps(
-        self, timestamps: Tensor | None, targets: Tensor, shift_timestamps: Tensor | None
-    ) -> Float[Tensor, "b t"] | None:
-        """The gap before the target of each token; None if the model does not learn gaps here."""
-        if self.time_head is None or shift_timestamps is None:
-            return None
-        if timestamps is None:
-            raise LiquidError("shift_timestamps without timestamps: give the time of each token too")
-        wide = torch.promote_types(self.dtype, torch.float32)
-        counted = targets != IGNORED
-        return next_gaps(timestamps, shift_timestamps, counted, self.config.time_scale, dtype=wide)
-
     def _kept(
         self, batch: PreparedBatch, logits_to_keep: int | Tensor, skip_logits: bool | None, all_hidden: bool
     ) -> Kept:
-        """What of the pass the output has."""
+        """What the output of the pass has."""
         if skip_logits is None:
             long = batch.ids.numel() > self.config.loss_chunk
             asked = not isinstance(logits_to_keep, int) or logits_to_keep > 0
