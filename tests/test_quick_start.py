@@ -32,7 +32,7 @@ def python(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-COMMANDS = ("train", "generate", "eval", "inspect", "watch", "serve", "export", "bench")
+COMMANDS = ("train", "generate", "eval", "info", "inspect", "watch", "serve", "export", "bench")
 
 
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)

@@ -15,6 +15,7 @@ from .bench import bench
 from .eval import evaluate
 from .export import export
 from .generate import generate
+from .info import info
 from .inspect import inspect
 from .model_command import ModelCommand
 from .serve import serve
@@ -66,6 +67,7 @@ def options(version: Version = False) -> None:
 app.command(cls=ModelCommand)(train)
 app.command(cls=ModelCommand)(generate)
 app.command("eval", cls=ModelCommand)(evaluate)
+app.command(cls=ModelCommand)(info)
 app.command(cls=ModelCommand)(inspect)
 app.command(cls=ModelCommand)(watch)
 app.command(cls=ModelCommand)(serve)

@@ -1,0 +1,49 @@
+"""`liquidlm info`: of the installation, of the bundled model, and of a trained folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+
+import liquidlm
+from liquidlm.cli.facts import model_facts
+from liquidlm.inference.saving import load_model
+
+
+def info(*words: object) -> str:
+    command = [sys.executable, "-m", "liquidlm", "info", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_installation() -> None:
+    facts = json.loads(info("--json"))
+    versions = liquidlm.__version__, torch.__version__, transformers.__version__
+    assert (facts["liquidlm"], facts["torch"], facts["transformers"]) == versions
+    assert facts["threads"] >= 1 and facts["kernels"] == "torch" and facts["processor"]
+    assert isinstance(facts["bf16"], bool)
+
+
+def test_the_bundled_model() -> None:
+    lines = dict(line.split("  ", 1) for line in info("stories").splitlines())
+    facts = {name: value.strip() for name, value in lines.items()}
+    assert facts["parameters"] == "7,726,743"
+    assert facts["blocks"] == "time, memory, time, time, time, memory"
+    assert facts["tokenizer"] == "byte-level BPE" and facts["learned times"] == "no"
+    assert facts["figures"] == "none" and "steps" not in facts
+
+
+def test_a_trained_folder(whole: Path) -> None:
+    facts = model_facts(str(whole))
+    settings = json.loads((max((whole / "checkpoints").iterdir()) / "run.json").read_text())["settings"]
+    model, tokenizer = load_model(whole)
+    assert facts["steps"] == 12
+    assert facts["tokens"] == 12 * settings["context"] * settings["batch_size"] * settings["accumulate"]
+    assert facts["text"] == settings["paths"]
+    assert facts["settings_that_differ"]["context"] == settings["context"] != 256
+    assert "weight_decay" not in facts["settings_that_differ"]
+    assert set(facts["figures"]) >= {"valid_bits_per_byte", "final_bits_per_byte"}
+    short, long = (tokenizer.tokenize("sum" * n)[0] for n in (1, 20))
+    assert facts["state_bytes_per_text"] == model(short).state.nbytes == model(long).state.nbytes
