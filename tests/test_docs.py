@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -86,6 +87,13 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert build.returncode == 0, build.stderr
     assert build.stderr == ""
     assert (tmp_path / "site" / "es" / "index.html").exists()
+
+
+def test_the_figures_are_drawn_by_their_script(tmp_path):
+    runpy.run_path(str(DOCS / "figures" / "draw.py"))["main"](tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        file.name for file in (DOCS / "figures").glob("*.svg")
+    }
 
 
 @pytest.mark.filterwarnings("ignore")  # warnings of the tools that the pages show
