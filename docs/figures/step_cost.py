@@ -47,10 +47,7 @@ def main() -> None:
             seconds = statistics.median(seconds_of_steps(model, ids, STEPS)[1:])
             parameters = sum(parameter.numel() for parameter in model.parameters())
             rate = ROWS * LENGTH / seconds
-            print(
-                f"{size}, {name}: {parameters:,} parameters, {seconds:.2f} s, {rate:,.0f} tokens/s",
-                flush=True,
-            )
+            print(f"{size}, {name}: {parameters:,} parameters, {seconds:.2f} s, {rate:,.0f} tokens/s")
 
 
 if __name__ == "__main__":
