@@ -324,7 +324,7 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
     figures = json.loads(call("eval", out, str(log), "--timestamps", "--json"))
     assert figures["events"] == 300 and math.isfinite(figures["time_nats_per_event"])
     assert json.loads(call("eval", out, str(log), "--json"))["nats"] == figures["nats"]
-    with pytest.raises(LiquidError, match=r"line 1: no time.*--no-timestamps judges it by the text alone"):
+    with pytest.raises(LiquidError, match=r"line 1: no time.*evaluate the text alone with --no-timestamps"):
         call("eval", out, str(Path(__file__)))
     plain = json.loads(call("eval", out, str(log), "--json", "--no-timestamps"))
     assert "events" not in plain  # the text of the file, stamps and all

@@ -1,4 +1,4 @@
-"""`liquidlm eval`: judge a model by a text."""
+"""`liquidlm eval`: evaluate a model on a text."""
 
 import json
 from typing import Annotated
@@ -70,8 +70,8 @@ def _figures(folder: str, paths: list[str], chunk: int, timestamps: bool | None)
         if timestamps is not None or not ("no time" in str(error) or '"time"' in str(error)):
             raise
         raise LiquidError(
-            f"{error} ({folder} lives in times: --no-timestamps judges it by the text alone, with tokens one"
-            " unit apart)"
+            f"{error} ({folder} was trained with times: add them, or evaluate the text alone with"
+            " --no-timestamps)"
         ) from error
     corpus = tokenize_documents(documents, tokenizer)
     total = corpus.tokens.size

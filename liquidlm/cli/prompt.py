@@ -15,7 +15,7 @@ WAIT = 1.0
 def model_and_prompt(first: str | None, second: str | None) -> tuple[str, str | None]:
     """The model and the prompt of one or two arguments.
 
-    One argument alone is the prompt of the bundled model, unless it names a model or is spelt as a path.
+    One argument alone is the prompt of the bundled model, unless it names a model or looks like a path.
     """
     if first is not None and (second is not None or _is_model(first)):
         return first, second
@@ -24,8 +24,8 @@ def model_and_prompt(first: str | None, second: str | None) -> tuple[str, str | 
 
 
 def _is_model(word: str) -> bool:
-    spelt_as_path = len(word.split()) == 1 and any(mark in word for mark in "/\\")
-    return spelt_as_path or word in shipped_models() or os.path.isdir(word)
+    looks_like_path = len(word.split()) == 1 and any(mark in word for mark in "/\\")
+    return looks_like_path or word in shipped_models() or os.path.isdir(word)
 
 
 def read_prompt(prompt: str | None, file: Path | None, needed: bool) -> str:

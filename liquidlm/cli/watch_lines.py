@@ -37,9 +37,9 @@ def watch_lines(
 ) -> None:
     """Print the lines of standard input as they come, each with its bits, and a mark if it stands out.
 
-    It ends with the input, on Ctrl-C and SIGTERM, and when nobody reads what it prints; then, and every
-    minute on the way, the state is written to the file `state`, from which it went on if it was there. JSON
-    is escaped where standard output is not UTF-8, so that it loses nothing.
+    It ends at the end of the input, on Ctrl-C and SIGTERM, and when standard output is closed. The state is
+    written to the file `state` then, and every minute before. If the file exists, the reading continues from
+    it. JSON is escaped if standard output is not UTF-8, so that no character is lost.
     """
     if state is not None:
         check_place(state, WATCH)
@@ -68,7 +68,7 @@ def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line
                     save()
                     saved = time.perf_counter()
         finally:
-            with stop_signals(insistent=False):  # a moment, that an impatient Ctrl-C waits for
+            with stop_signals(insistent=False):  # a second Ctrl-C waits for this
                 save()
     seconds = time.perf_counter() - begin
     print(
@@ -108,13 +108,13 @@ def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
                 print(json.dumps(line._asdict(), ensure_ascii=not in_utf8))
                 continue
             gap = "" if line.gap_bits is None else f"{line.gap_bits:6.1f}"
-            told = line.text.rstrip("\r")
+            text = line.text.rstrip("\r")
             begin = f"{line.bits:8.1f}{gap} {MARK if line.stands_out else ' '} "
             if console.is_terminal:
                 style = "bold red" if line.stands_out else ""
-                console.print(Text(begin + told.translate(SEEN), style=style), soft_wrap=True)
+                console.print(Text(begin + text.translate(SEEN), style=style), soft_wrap=True)
             else:
-                print(begin + told)
+                print(begin + text)
         sys.stdout.flush()
 
     return show
