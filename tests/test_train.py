@@ -274,7 +274,7 @@ def test_a_run_that_gets_no_better_stops_and_keeps_its_best(
 
     monkeypatch.setattr(Trainer, "evaluate", scripted)
     assert train(settings(text, steps=20, patience=3, warmup=7), tmp_path) is not None
-    assert "No better for 3 rounds: the model is that of step 6" in capsys.readouterr().err
+    assert "not improved for 3 evaluations. The model is that of step 6" in capsys.readouterr().err
     steps = [folder.name for folder in checkpoints(tmp_path)]
     assert steps == ["step-00000012", "step-00000010", "step-00000006"]  # the newest two and the best
     exported, best = weights(tmp_path), weights(tmp_path / "checkpoints" / steps[-1])

@@ -80,6 +80,11 @@ class StreamBatches:
         self.epoch, self._batch, self._ring = epoch, batch, ring
         self.batches_per_epoch = ring.size // (self.batch_size * self.length)
 
+    @property
+    def passes(self) -> float:
+        """How many epochs were read, with the fraction of the present one."""
+        return self.epoch + self._batch / self.batches_per_epoch
+
     def next_batch(self) -> Batch:
         """The batch that continues the one before."""
         begin, share = self._offset() + self._batch * self.length, self._ring.size // self.batch_size

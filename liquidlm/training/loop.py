@@ -1,8 +1,7 @@
-"""Training: text ▶ a folder with model, tokenizer and curve, which no interruption can lose."""
+"""Training: text becomes a folder with model, tokenizer and curve; an interrupted run can be resumed."""
 
 import math
 import os
-import shlex
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,9 +14,9 @@ import torch
 from ..errors import LiquidError, first_line, is_out_of_memory
 from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole, step_of
 from ..inference.evaluate import Evaluation
-from ..inference.saving import save_model
-from ..runtime.folders import merge_into
 from ..runtime.signals import stop_signals
+from .advice import why_training_is_higher
+from .messages import finish, introduce, resume_command
 from .processes import Processes, processes
 from .progress import Report, Silence
 from .run_folder import run_folder
@@ -25,12 +24,13 @@ from .settings import TrainSettings
 from .telemetry import time_constants
 from .text import prepare
 from .text_sources import is_read_once, lasting
+from .throughput import Throughput
 from .trainer import ROLL_BACK, Trainer
 from .trainer_state import TrainerState
 
 ROUNDS = 10
 ROUND_SECONDS = 600.0
-"""The held-out text is tried and a checkpoint written so many times in a run, and at least this often."""
+"""A run evaluates and saves a checkpoint ROUNDS times, and at least every ROUND_SECONDS."""
 
 
 def train(settings: TrainSettings, out: str | Path, device: torch.device | None = None) -> Evaluation | None:
@@ -152,7 +152,7 @@ def _execute(trainer: Trainer, warnings: Sequence[str] = ()) -> Evaluation | Non
     with report, stop_signals(insistent=trainer.processes.alone) as stopped:
         for warning in warnings:
             report.say(f"warning: {warning}")
-        _introduce(trainer, report)
+        introduce(trainer, report)
         try:
             return _to_the_end(trainer, report, stopped)
         except BaseException as error:
@@ -170,18 +170,18 @@ def _to_the_end(trainer: Trainer, report: Report | Silence, stopped: list[int]) 
     if _loop(trainer, report, stopped):
         trainer.save()
         report.plot()
-        report.say(f"Stopped and saved at step {trainer.step}. Go on with: {_going_on(trainer)}")
+        report.say(f"Stopped and saved at step {trainer.step}. Go on with: {resume_command(trainer)}")
         return None
     if trainer.stalled:
         trainer.take_the_best()
         report.say(
-            f"No better for {trainer.rounds.worse} rounds: the model is that of step"
-            f" {trainer.rounds.best_step:,}, held-out {trainer.rounds.best:.3f} bits per byte."
+            f"The held-out loss has not improved for {trainer.rounds.worse} evaluations. The model is that of"
+            f" step {trainer.rounds.best_step:,}: {trainer.rounds.best:.3f} bits per byte (sample)."
         )
     result = trainer.evaluate(trainer.texts.final)
     with trainer.processes.together():
-        if result is not None:
-            _finish(trainer, report, result)
+        if result is not None and isinstance(report, Report):
+            finish(trainer, report, result)
     return result
 
 
@@ -196,44 +196,28 @@ def _rescue(trainer: Trainer, report: Report | Silence, error: BaseException) ->
         except Exception as another:
             report.say(f"Step {trainer.step} could not be saved: {first_line(another)}")
     if steps := checkpoints(trainer.folder):
-        report.say(f"Step {step_of(steps[0])} is saved. Go on with: {_going_on(trainer)}")
+        report.say(f"Step {step_of(steps[0])} is saved. Go on with: {resume_command(trainer)}")
     else:
         report.say("There is no checkpoint yet: nothing is saved.")
 
 
-def _going_on(trainer: Trainer) -> str:
-    return f"liquidlm train --resume --out {shlex.quote(str(trainer.folder))}"
-
-
-def _introduce(trainer: Trainer, report: Report | Silence) -> None:
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    text, count = trainer.texts.train, trainer.processes.count
-    report.say(
-        f"{parameters:,} parameters, vocabulary {trainer.texts.tokenizer.vocab_size:,}, training on"
-        f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if trainer.bf16 else 'float32'}"
-        f" on {trainer.device.type}{f', {count} processes' if count > 1 else ''}"
-    )
-    for note in trainer.texts.notes:
-        report.say(f"note: {note}")
-
-
 def _loop(trainer: Trainer, report: Report | Silence, stopped: list[int]) -> bool:
-    """Train to the end, or until a signal: then true. A round of evaluation and checkpoint now and then."""
+    """Train to the end, with evaluations and checkpoints on the way; true if a signal has stopped it."""
     settings, begin = trainer.settings, time.perf_counter() - trainer.seconds
-    bits = (
-        trainer.texts.train.size / trainer.texts.train.text_bytes / math.log(2)
-    )  # nats per token ▶ bits per byte
-    first, tokens, round_ = time.perf_counter(), 0, int(trainer.done * ROUNDS)
+    text = trainer.texts.train
+    bits = text.size / text.text_bytes / math.log(2)  # of a nat per token, in bits per byte
+    round_, explained, throughput = int(trainer.done * ROUNDS), False, Throughput(time.perf_counter())
     average: float | None = None
     saved, per_step = trainer.seconds, settings.context * settings.batch_size * settings.accumulate
     while trainer.done < 1 and not trainer.stalled:
         if trainer.processes.total(len(stopped))[0]:
             return True
         outcome = trainer.train_step()
-        (trainer.seconds,) = trainer.processes.of_first(time.perf_counter() - begin)
-        tokens += per_step
+        now = time.perf_counter()
+        (trainer.seconds,) = trainer.processes.of_first(now - begin)
+        rate = throughput.add(now, per_step)
         if outcome is None:
-            report.say(f"step {trainer.step:,}: the loss or its gradient is not finite; the step is left out")
+            report.say(f"step {trainer.step:,}: the loss or its gradient is not finite; the step is skipped")
             if trainer.skipped == ROLL_BACK:
                 report.say(
                     f"{ROLL_BACK} such steps in a row: going back to the weights of {trainer.roll_back()}"
@@ -246,17 +230,22 @@ def _loop(trainer: Trainer, report: Report | Silence, stopped: list[int]) -> boo
             "loss": average,
             "train_bits_per_byte": average * bits,
             "gradient_norm": outcome.norm,
+            "passes": trainer.batches.passes,
+            "tokens_per_second": rate,
         }
         if settings.timestamps:
             entry["time_loss"] = outcome.when
-        report.progress(entry, trainer.done, tokens / (time.perf_counter() - first))
+        report.progress(entry, trainer.done)
         if int(trainer.done * ROUNDS) > round_ or trainer.seconds - saved > ROUND_SECONDS:
             round_ = int(trainer.done * ROUNDS)
             entry["valid_bits_per_byte"] = trainer.try_held_out()
             report.say(
-                f"step {trainer.step:,}: held-out {entry['valid_bits_per_byte']:.3f} bits per byte"
-                f" (training {entry['train_bits_per_byte']:.3f})"
+                f"step {trainer.step:,}: held-out loss {entry['valid_bits_per_byte']:.3f} bits per byte"
+                f" (sample), training loss {entry['train_bits_per_byte']:.3f}"
             )
+            if not explained and entry["train_bits_per_byte"] > entry["valid_bits_per_byte"]:
+                explained = True
+                report.say(why_training_is_higher(settings.dropout, trainer.texts.cuts_at(settings.span)))
             trainer.save()
             if trainer.processes.first:
                 report.watch(trainer.step, {}, time_constants(trainer.whole))
@@ -268,24 +257,3 @@ def _loop(trainer: Trainer, report: Report | Silence, stopped: list[int]) -> boo
         if "valid_bits_per_byte" in entry:
             report.plot()
     return False
-
-
-def _finish(trainer: Trainer, report: Report | Silence, result: Evaluation) -> None:
-    """Export the model and say how it fares."""
-    folder = trainer.folder
-    report.record(
-        {"step": trainer.step, "seconds": trainer.seconds, "final_bits_per_byte": result.bits_per_byte}
-    )
-    merge_into(
-        folder, lambda part: save_model(part, trainer.whole, trainer.texts.tokenizer), seal="config.json"
-    )
-    report.say(
-        f"Held-out text: {result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats"
-        f" per token ({result.bytes:,} bytes, state carried)."
-    )
-    if result.time_nats_per_event is not None:
-        report.say(f"When: {result.time_nats_per_event:.4f} nats per event ({result.events:,}; per second).")
-    report.say(
-        f"Tokens that survive embedding ▶ z ▶ inverse: {trainer.whole.embedding.round_trip_survival():.2%}"
-    )
-    report.say(f'Model in {folder}, curve in {report.plot()}. Write with: liquidlm generate {folder} "…"')

@@ -58,10 +58,19 @@ class Report:
         """One line beside the bar."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def progress(self, entry: dict[str, int | float], done: float, rate: float) -> None:
-        """Show where the run stands; `rate` in tokens per second, `done` from 0 to 1."""
+    def progress(self, entry: dict[str, int | float], done: float) -> None:
+        """Show where the run stands.
+
+        Args:
+            entry: a point of the curve.
+            done: the fraction of the run that is done.
+        """
         left = entry["seconds"] * (1 - done) / done if done > 0 else 0.0
-        text = f"step {entry['step']:,}  {rate:,.0f} tokens/s  loss {entry['loss']:.3f}  {_clock(left)} left"
+        loss, rate = entry["train_bits_per_byte"], entry["tokens_per_second"]
+        text = (
+            f"step {entry['step']:,}  {text_read(entry['passes'])}  {rate:,.0f} tokens/s"
+            f"  training loss {loss:.3f} bits/byte  {_clock(left)} left"
+        )
         if self.console.is_terminal:
             self.bar.update(self.task, completed=done, description=text)
         elif time.monotonic() - self.last_line > QUIET:
@@ -101,7 +110,7 @@ class Silence:
 
     def __exit__(self, *error: object) -> None: ...
     def say(self, text: str) -> None: ...
-    def progress(self, entry: dict[str, int | float], done: float, rate: float) -> None: ...
+    def progress(self, entry: dict[str, int | float], done: float) -> None: ...
     def record(self, entry: dict[str, int | float]) -> None: ...
     def watch(
         self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None
@@ -121,6 +130,15 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
         yield lambda amount: bar.advance(task, amount)
 
 
+def text_read(passes: float) -> str:
+    """How much of the text was read: per cent of the first pass, then the number of passes.
+
+    >>> text_read(0.25), text_read(3.14)
+    ('25 % of the text', '3.1 passes')
+    """
+    return f"{100 * passes:.0f} % of the text" if passes < 1 else f"{passes:.1f} passes"
+
+
 def read_curve(file: Path) -> list[dict[str, int | float]]:
     """The points of a `curve.jsonl`; a last line cut short by an interruption is left out."""
     entries: list[dict[str, int | float]] = []
@@ -134,7 +152,7 @@ def read_curve(file: Path) -> list[dict[str, int | float]]:
 
 
 def plot_curve(entries: list[dict[str, int | float]], file: Path) -> Path:
-    """Training loss and held-out bits per byte against time."""
+    """Draw the training loss and the held-out loss, in bits per byte, against time."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -142,15 +160,15 @@ def plot_curve(entries: list[dict[str, int | float]], file: Path) -> Path:
 
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, label, colour in (
-        ("train_bits_per_byte", "training text", "#9db8d2"),
-        ("valid_bits_per_byte", "held-out text", "#1f4e79"),
+        ("train_bits_per_byte", "training loss (moving average, about 20 steps)", "#9db8d2"),
+        ("valid_bits_per_byte", "held-out loss (sample of the held-out text)", "#1f4e79"),
     ):
         points = [(entry["seconds"] / 60, entry[name]) for entry in entries if name in entry]
         if points:
             axis.plot(
                 *zip(*points, strict=True), label=label, color=colour, marker="o" if len(points) < 40 else ""
             )
-    axis.set(xlabel="minutes of training", ylabel="bits per byte")
+    axis.set(xlabel="minutes of training", ylabel="loss (bits per byte, lower is better)")
     axis.grid(alpha=0.3)
     if axis.lines:
         axis.legend()

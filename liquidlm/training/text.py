@@ -45,8 +45,14 @@ class Texts:
     final: TokenCorpus
     notes: tuple[str, ...] = ()
 
+    def cuts_at(self, span: int) -> bool:
+        """Whether training with spans of this length cuts documents as long as the held-out ones."""
+        lengths = np.diff(np.append(self.final.starts, self.final.size))
+        return 0 < span < int(lengths.max(initial=0))
+
     @property
     def held_out_checksum(self) -> int:
+        """A checksum of the held-out text, by which a resumed run recognizes it."""
         return zlib.crc32(str(self.final.checksum).encode(), self.sample.checksum)
 
 

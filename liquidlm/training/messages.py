@@ -1,0 +1,68 @@
+"""The first and last lines of a run."""
+
+import shlex
+
+from ..inference.evaluate import Evaluation
+from ..inference.saving import save_model
+from ..runtime.folders import merge_into
+from .advice import advice
+from .progress import Report, Silence
+from .trainer import Trainer
+
+
+def introduce(trainer: Trainer, report: Report | Silence) -> None:
+    """Print what is trained, on what, and where."""
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    text, count = trainer.texts.train, trainer.processes.count
+    report.say(
+        f"{parameters:,} parameters, vocabulary {trainer.texts.tokenizer.vocab_size:,}, training on"
+        f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if trainer.bf16 else 'float32'}"
+        f" on {trainer.device.type}{f', {count} processes' if count > 1 else ''}"
+    )
+    for note in trainer.texts.notes:
+        report.say(f"note: {note}")
+
+
+def resume_command(trainer: Trainer) -> str:
+    """The command that continues the run."""
+    return f"liquidlm train --resume --out {shlex.quote(str(trainer.folder))}"
+
+
+def longer_command(trainer: Trainer) -> str:
+    """The command that trains the run for twice as long."""
+    settings = trainer.settings
+    if settings.steps is not None:
+        return f"{resume_command(trainer)} --steps {2 * settings.steps}"
+    return f"{resume_command(trainer)} --minutes {2 * (settings.minutes or 1.0):g}"
+
+
+def finish(trainer: Trainer, report: Report, result: Evaluation) -> None:
+    """Export the model, and print its figures and what to do next."""
+    folder, sample = trainer.folder, trainer.texts.sample
+    tried = [entry for entry in report.entries if "valid_bits_per_byte" in entry]
+    report.record(
+        {"step": trainer.step, "seconds": trainer.seconds, "final_bits_per_byte": result.bits_per_byte}
+    )
+    merge_into(
+        folder, lambda part: save_model(part, trainer.whole, trainer.texts.tokenizer), seal="config.json"
+    )
+    report.say(f"Held-out loss: {result.bits_per_byte:.4f} bits per byte, on all {result.bytes:,} bytes.")
+    if tried and sample.text_bytes < result.bytes:
+        report.say(
+            f"The lines above judge a sample of {sample.text_bytes:,} bytes: the last one"
+            f" {tried[-1]['valid_bits_per_byte']:.4f} bits per byte."
+        )
+    if result.time_nats_per_event is not None:
+        report.say(
+            f"Loss of the times: {result.time_nats_per_event:.4f} nats per event ({result.events:,} events,"
+            " times in seconds)."
+        )
+    report.say(
+        f"Tokens that survive embedding ▶ z ▶ inverse: {trainer.whole.embedding.round_trip_survival():.2%}"
+    )
+    report.say(f"Model in {folder}, curve in {report.plot()}.")
+    if tried:
+        losses = [entry["valid_bits_per_byte"] for entry in tried]
+        training = tried[-1]["train_bits_per_byte"]
+        report.say(advice(losses, training, trainer.batches.passes, longer_command(trainer)))
+    report.say(f'Write with: liquidlm generate {shlex.quote(str(folder))} "…"')
