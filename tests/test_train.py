@@ -32,7 +32,7 @@ from liquidlm.training.loop import resume, train
 from liquidlm.training.optim import clip_gradients
 from liquidlm.training.progress import plot_curve, read_curve
 from liquidlm.training.text import _head, prepare
-from liquidlm.training.trainer import ROLL_BACK, EarlyStopping
+from liquidlm.training.trainer import ROLL_BACK, EarlyStopping, Trainer
 
 
 def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path, drawn) -> None:
@@ -109,7 +109,7 @@ def test_a_resumed_run_by_the_clock_has_used_its_time(text: Path, tmp_path: Path
     seconds = [entry["seconds"] for entry in read_curve(tmp_path / "curve.jsonl")]
     assert seconds == sorted(seconds) and before <= min(t for t in seconds if t >= before) < before + 1
     newest = json.loads((checkpoints(tmp_path)[0] / "run.json").read_text())
-    assert 6 <= newest["seconds"] < 6.5 and newest["step"] < 45  # of 0.1 s or more
+    assert 6 <= newest["seconds"] < 6.5 and newest["step"] < 60  # of 0.1 s or more
 
 
 def test_a_new_best_begins_the_count_of_worse_rounds_anew() -> None:
