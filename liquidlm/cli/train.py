@@ -1,4 +1,4 @@
-"""`liquidlm train`: new runs and resumed runs."""
+"""`liquidlm train`: new runs, resumed runs, and dry runs."""
 
 from typing import Any
 
@@ -22,6 +22,7 @@ def train(
     paths: options.Paths = None,
     out: options.Out = ...,  # pyright: ignore[reportArgumentType]
     config: options.Config = None,
+    source: options.Source = None,
     minutes: options.Minutes = None,
     steps: options.Steps = None,
     tokenizer: options.Tokenizer = "bytes",
@@ -47,6 +48,7 @@ def train(
     device: options.Device = None,
     resume: options.Resume = False,
     tensorboard: options.TensorBoard = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Train a model on text.
 
@@ -68,11 +70,15 @@ def train(
 def _start(context: typer.Context) -> None:
     from ..runtime.precision import chosen_device
     from ..training import loop
+    from ..training.dry_run import dry_run
     from ..training.settings import TrainSettings
 
     given = context.params
     settings, device = TrainSettings(**_settings(context)), chosen_device(given["device"])
-    loop.train(settings, given["out"], device)
+    if given["dry_run"]:
+        dry_run(settings, device)
+    else:
+        loop.train(settings, given["out"], device)
 
 
 def _resume(context: typer.Context) -> None:
@@ -91,7 +97,7 @@ def _resume(context: typer.Context) -> None:
 
 def _settings(context: typer.Context) -> dict[str, Any]:
     """Values of `TrainSettings`: the command line's before those of --config, and these before defaults."""
-    from ..training.settings import SETTINGS, read_config
+    from ..training.settings import SETTINGS, check_source, read_config
 
     values = {name: value for name, value in context.params.items() if name in SETTINGS}
     named = {name for name in values if _on_command_line(context, name)}
@@ -104,6 +110,9 @@ def _settings(context: typer.Context) -> dict[str, Any]:
     sizes = {field: context.params[option] for option, field in SIZES.items()}
     given = {field: value for field, value in sizes.items() if value is not None}
     settings["sizes"] = from_file.get("sizes", {}) | given
+    if settings.get("source") is not None:
+        chosen = {*named, *from_file, *(option for option, field in SIZES.items() if field in given)}
+        check_source(chosen & {"tokenizer", "size", "sizes", *SIZES})
     if settings.get("minutes") is None and settings.get("steps") is None:
         settings["minutes"] = DEFAULT_MINUTES
     return settings
@@ -116,5 +125,5 @@ def _on_command_line(context: typer.Context, name: str) -> bool:
 
 def _option(name: str) -> str:
     """An option as the user types it."""
-    names = {"batch_size": "--batch", "weights": "--weight", "paths": "the PATHs"}
+    names = {"batch_size": "--batch", "weights": "--weight", "source": "--from", "paths": "the PATHs"}
     return names.get(name, "--" + name.replace("_", "-"))

@@ -26,6 +26,15 @@ Config = Annotated[
     Path | None,
     typer.Option(metavar="F", help="Settings from a TOML file. Options on the command line replace them."),
 ]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="DIR",
+        help="Fine-tune a trained model: a folder, hf:USER/NAME, or `stories`, the bundled model. Weights,"
+        " sizes and tokenizer are kept. --out must be another folder.",
+    ),
+]
 Minutes = Annotated[float | None, typer.Option(help="Minutes to train. [default: 5 if --steps is not given]")]
 Steps = Annotated[int | None, typer.Option(help="Steps to train, in place of --minutes.")]
 Tokenizer = Annotated[
@@ -99,3 +108,11 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the run in --out from its newest checkpoint.")
 ]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Measure a few steps, print tokens, parameters, memory and time to expect, and write nothing"
+        " to --out.",
+    ),
+]

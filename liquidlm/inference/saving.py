@@ -15,6 +15,7 @@ from ..pretrained import shipped_models
 from ..runtime.checksums import MANIFEST, verify
 from ..text.tokenizer import LEDTokenizerWrapper
 from .checkpoints import checkpoints, newest_whole
+from .hub_models import HUB_PREFIX, downloaded_model
 
 
 def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
@@ -37,8 +38,8 @@ def load_model(
 
     Args:
         folder: the --out folder of `liquidlm train`, a folder that `save_model` or `save_pretrained` wrote,
-            or the name of a bundled model, such as "stories". Of a run that is not finished, the newest
-            undamaged checkpoint is loaded.
+            the name of a bundled model, such as "stories", or `hf:USER/NAME`, a model on the Hugging Face
+            hub. Of a run that is not finished, the newest undamaged checkpoint is loaded.
         device: where the model computes; None is the CPU.
 
     Returns:
@@ -56,14 +57,9 @@ def load_model(
         Traceback (most recent call last):
             ...
         liquidlm.errors.LiquidError: nowhere is not a folder or a bundled model: give the --out folder of
-        `liquidlm train` or stories
+        `liquidlm train` or stories, or hf:USER/NAME for a model on the hub
     """
-    folder = find_folder(folder)
-    if not (folder / "config.json").exists():
-        steps = checkpoints(folder)
-        if not steps:
-            raise LiquidError(f"{folder} holds no model: give the --out folder of `liquidlm train`")
-        folder = newest_whole(steps)[0]
+    folder = model_folder(folder)
     if (folder / MANIFEST).exists():
         verify(folder)
     try:
@@ -100,16 +96,37 @@ def mask_surplus(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrappe
         config.suppress_tokens = sorted(surplus.union(config.suppress_tokens or ()))
 
 
-def find_folder(name: str | Path) -> Path:
-    """The folder of a model, by its path or by the name of a bundled model.
+def model_folder(name: str | Path) -> Path:
+    """The folder that holds a model's files: `find_folder`'s, or its newest whole checkpoint if the run is
+    unfinished.
 
     Raises:
-        LiquidError: there is neither.
+        LiquidError: there is no such folder, or no model in it.
+    """
+    folder = find_folder(name)
+    if (folder / "config.json").exists():
+        return folder
+    steps = checkpoints(folder)
+    if not steps:
+        raise LiquidError(f"{folder} holds no model: give the --out folder of `liquidlm train`")
+    return newest_whole(steps)[0]
+
+
+def find_folder(name: str | Path) -> Path:
+    """The folder of a model, by its path, by the name of a bundled model, or by `hf:USER/NAME`, a model on
+    the Hugging Face hub, which is downloaded.
+
+    Raises:
+        LiquidError: there is none of these.
     """
     if Path(name).is_dir():
         return Path(name)
+    if str(name).startswith(HUB_PREFIX):
+        return downloaded_model(str(name))
     shipped = shipped_models()
     if str(name) not in shipped:
         names = " or ".join(["the --out folder of `liquidlm train`", *shipped])
-        raise LiquidError(f"{name} is not a folder or a bundled model: give {names}")
+        raise LiquidError(
+            f"{name} is not a folder or a bundled model: give {names}, or hf:USER/NAME for a model on the hub"
+        )
     return shipped[str(name)]

@@ -14,6 +14,7 @@ import torch
 from ..errors import LiquidError, first_line, is_out_of_memory
 from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole, step_of
 from ..inference.evaluate import Evaluation
+from ..inference.saving import find_folder, model_folder
 from ..runtime.signals import stop_signals
 from .advice import why_training_is_higher
 from .messages import finish, introduce, resume_command
@@ -52,6 +53,7 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
             if once and not all_.alone:
                 raise LiquidError("standard input and pipes cannot be read by several processes: give files")
             _check_rows(settings, all_)
+            _check_source(settings, folder)
         if not once:
             settings.paths, settings.valid = lasting(settings.paths, settings.valid, folder)
         (restarts,) = all_.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
@@ -80,10 +82,14 @@ def _is_of(folder: Path, settings: TrainSettings) -> bool:
 
 def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Trainer:
     """The run at its beginning, or as it was at a checkpoint."""
+    source = None
+    if settings.source is not None:  # a resumed run needs the folder it came from no longer
+        with all_.together(), all_.in_turn():
+            source = model_folder(settings.source) if checkpoint is None else checkpoint
     with all_.together(), all_.in_turn():
-        texts = prepare(settings, checkpoint)
+        texts = prepare(settings, checkpoint or source)
     with all_.together():
-        trainer = Trainer(settings, texts, folder, all_)
+        trainer = Trainer(settings, texts, folder, all_, source)
         if checkpoint is not None:
             trainer.load(checkpoint)
     return trainer
@@ -95,6 +101,11 @@ def _check_rows(settings: TrainSettings, all_: Processes) -> None:
             f"{settings.batch_size} rows cannot be divided between {all_.count} processes: let --batch be a"
             " multiple of their number"
         )
+
+
+def _check_source(settings: TrainSettings, folder: Path) -> None:
+    if settings.source is not None and find_folder(settings.source).resolve() == folder.resolve():
+        raise LiquidError(f"--from never changes its model: choose an --out other than {folder}")
 
 
 def resume(

@@ -19,6 +19,10 @@ def introduce(trainer: Trainer, report: Report | Silence) -> None:
         f" {text.text_bytes:,} bytes = {text.size:,} tokens, {'bfloat16' if trainer.bf16 else 'float32'}"
         f" on {trainer.device.type}{f', {count} processes' if count > 1 else ''}"
     )
+    if trainer.settings.source is not None and trainer.step == 0:
+        report.say(f"Fine-tuning {trainer.settings.source}: its weights and tokenizer, a new optimiser.")
+        if trainer.model.config.time_components and not trainer.settings.timestamps:
+            report.say("note: the model can learn times, but this text is read without them (--timestamps)")
     for note in trainer.texts.notes:
         report.say(f"note: {note}")
 

@@ -50,6 +50,8 @@ class TrainSettings:
         span: documents are cut into spans of so many tokens, read in another order in every epoch, so that
             even a short run sees all of a few long texts; 0: whole documents, in their order if unweighted.
         valid: held-out text; none: a part of the training text, set apart before training.
+        source: the model to fine-tune: a folder, "hf:USER/NAME", or the name of a bundled model. Its weights,
+            sizes and tokenizer are kept. None: a new model.
         tokenizer: "bytes", "bpe:N", a folder, or a hub id.
         steps, minutes: how long to train; exactly one of them.
         sizes: fields of LiquidConfig that replace those of `size`.
@@ -88,6 +90,7 @@ class TrainSettings:
     recompute: bool = False
     bf16: bool | None = None
     tensorboard: bool = False
+    source: Name | None = None
 
     def __post_init__(self):
         if (self.steps is None) == (self.minutes is None):
@@ -99,10 +102,27 @@ class TrainSettings:
         if self.size not in SIZES:
             raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
         bpe_size(self.tokenizer)
+        if self.source is not None:
+            usual = {"tokenizer": "bytes", "size": "small", "sizes": {}}
+            check_source({name for name, value in usual.items() if getattr(self, name) != value})
         if names := [name for name in self.sizes if name not in SIZED]:
             raise LiquidError(unknown(f"sizes.{names[0]}", "setting", SIZED))
         sizes: dict[str, Any] = {**SIZES[self.size], **self.sizes}
         LiquidConfig(**sizes)  # which refuses what makes no model
+
+
+def check_source(names: set[str]) -> None:
+    """Refuse settings that a fine-tuned model takes from its source.
+
+    Args:
+        names: settings of sizes and tokenizer that were given beside `source`.
+
+    Raises:
+        LiquidError: there are any.
+    """
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
+        raise LiquidError(f"--from keeps the sizes and the tokenizer of its model: leave {options} out")
 
 
 def bpe_size(tokenizer: str) -> int | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import LiquidError, first_line
 from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole
 from ..inference.evaluate import Evaluation, evaluate
-from ..inference.saving import save_model
+from ..inference.saving import load_model, save_model
 from ..model.config import LiquidConfig
 from ..model.language_model import LiquidTextGenerationModel
 from ..runtime.checksums import is_whole, verify
@@ -48,13 +48,35 @@ def clock(train: TokenCorpus | WeightedCorpus) -> dict[str, int | float]:
     return {"time_components": COMPONENTS, **scales}
 
 
-def build_model(settings: TrainSettings, texts: Texts) -> LiquidTextGenerationModel:
+def build_model(
+    settings: TrainSettings, texts: Texts, source: Path | None = None
+) -> LiquidTextGenerationModel:
+    """A new model of these settings, or the one in the folder `source` with the dropout of these settings.
+
+    Raises:
+        LiquidError: sizes that make no model, or a source that cannot be read or does not fit the settings.
+    """
     torch.manual_seed(settings.seed)
+    if source is not None:
+        return _copy_of(source, settings)
     sizes: dict[str, Any] = {**SIZES[settings.size], "dropout_rate": float(settings.dropout)}
     if settings.timestamps:
         sizes |= clock(texts.train)
     sizes |= settings.sizes
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
+
+
+def _copy_of(source: Path, settings: TrainSettings) -> LiquidTextGenerationModel:
+    found, _ = load_model(source)
+    if settings.timestamps and not found.config.time_components:
+        raise LiquidError(
+            f"the model in {source} was trained without times: leave --timestamps out, or train a new model"
+        )
+    config = copy.deepcopy(found.config)
+    config.dropout_rate = float(settings.dropout)
+    model = LiquidTextGenerationModel(config)
+    model.load_state_dict(found.state_dict())
+    return model
 
 
 class StepResult(NamedTuple):
@@ -71,6 +93,13 @@ class Trainer:
     A batch's rows, with their carried states, are divided between the processes. A checkpoint is the same
     whatever their number was: weights and optimisers whole, states in the order of the rows.
 
+    Args:
+        settings: of the run.
+        texts: its text and tokenizer.
+        folder: where its checkpoints are written.
+        processes: this process among those of the run.
+        source: a model's folder whose sizes and weights the run starts from; None: a new model.
+
     Attributes:
         model: what is trained; its parameters are sharded if there are several processes.
         whole: the same model unsharded, in the first process as new as the last `gather`; with one process
@@ -78,12 +107,19 @@ class Trainer:
         sound: whether weights, state and place in the text belong together and are worth going on from.
     """
 
-    def __init__(self, settings: TrainSettings, texts: Texts, folder: Path, processes: Processes):
+    def __init__(
+        self,
+        settings: TrainSettings,
+        texts: Texts,
+        folder: Path,
+        processes: Processes,
+        source: Path | None = None,
+    ):
         self.settings, self.texts, self.folder, self.processes = settings, texts, folder, processes
         self.device = processes.device
         if processes.of_first(texts.train.checksum)[0] != texts.train.checksum:
             raise LiquidError("the processes have found different text: give all of them the same")
-        model = build_model(settings, texts)
+        model = build_model(settings, texts, source)
         model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         self.whole = model if processes.alone or not processes.first else copy.deepcopy(model)
         if settings.recompute:
