@@ -123,7 +123,7 @@ def test_a_new_best_begins_the_count_of_worse_rounds_anew() -> None:
 def dies_after(steps: int):
     """A training loop that saves after so many steps and ends as if killed."""
 
-    def loop(run: Trainer, *_: object) -> None:
+    def loop(run: Trainer, report: object, stopped: object) -> None:
         for _ in range(steps):
             run.train_step()
         run.save()
@@ -180,7 +180,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
     def poisoned(self, *given, **named):
         output = forward(self, *given, **named)
         if self.training and next(count) in calls:
-            output.loss = output.loss * float("nan")
+            output.loss = output.loss * float("nan")  # pyright: ignore[reportOptionalOperand]
         return output
 
     monkeypatch.setattr(LiquidTextGenerationModel, "forward", poisoned)
@@ -266,6 +266,7 @@ def test_a_run_that_gets_no_better_stops_and_keeps_its_best(
 
     def scripted(run: Trainer, corpus):
         result = evaluate(run, corpus)
+        assert result is not None
         return (
             replace(result, nats=next(scores) * math.log(2) * result.bytes)
             if corpus is run.texts.sample
