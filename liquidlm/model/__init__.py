@@ -1,1 +1,1 @@
-"""Configuration and language model, as transformers has them, and its step of one token."""
+"""The model: its configuration, its forward pass, transformers' hooks, and its step of one token."""
