@@ -19,12 +19,12 @@ from ..runtime.signals import stop_signals
 from .advice import why_training_is_higher
 from .messages import finish, introduce, resume_command
 from .processes import Processes, processes
-from .progress import Report, Silence
+from .progress import Report, SilentReport
 from .run_folder import run_folder
 from .settings import TrainSettings
 from .telemetry import time_constants
 from .text import prepare
-from .text_sources import is_read_once, lasting
+from .text_sources import is_read_once, rereadable_paths
 from .throughput import Throughput
 from .trainer import ROLL_BACK, Trainer
 from .trainer_state import TrainerState
@@ -55,7 +55,7 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
             _check_rows(settings, all_)
             _check_source(settings, folder)
         if not once:
-            settings.paths, settings.valid = lasting(settings.paths, settings.valid, folder)
+            settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
         (restarts,) = all_.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
         with all_.together():
             if all_.first:
@@ -65,7 +65,7 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
                         f"{folder} already holds a run: go on with --resume, or choose another --out"
                     )
         if once:
-            settings.paths, settings.valid = lasting(settings.paths, settings.valid, folder)
+            settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
         if all_.of_first(bool(checkpoints(folder)))[0]:
             return _go_on(folder, all_, {})
         return _execute(_run(settings, folder, all_))
@@ -158,7 +158,7 @@ def _execute(trainer: Trainer, warnings: Sequence[str] = ()) -> Evaluation | Non
         report = (
             Report(folder, trainer.step, trainer.settings.tensorboard)
             if trainer.processes.first
-            else Silence()
+            else SilentReport()
         )
     with report, stop_signals(insistent=trainer.processes.alone) as stopped:
         for warning in warnings:
@@ -176,7 +176,7 @@ def _execute(trainer: Trainer, warnings: Sequence[str] = ()) -> Evaluation | Non
             raise
 
 
-def _to_the_end(trainer: Trainer, report: Report | Silence, stopped: list[int]) -> Evaluation | None:
+def _to_the_end(trainer: Trainer, report: Report | SilentReport, stopped: list[int]) -> Evaluation | None:
     """Train and export, or save where a signal asks to stop."""
     if _loop(trainer, report, stopped):
         trainer.save()
@@ -196,7 +196,7 @@ def _to_the_end(trainer: Trainer, report: Report | Silence, stopped: list[int]) 
     return result
 
 
-def _rescue(trainer: Trainer, report: Report | Silence, error: BaseException) -> None:
+def _rescue(trainer: Trainer, report: Report | SilentReport, error: BaseException) -> None:
     """Save what there is of a run that an error ends, and say where it can be gone on with.
 
     Several processes do not save: the others may be elsewhere. Nor does a second Ctrl-C wait for it.
@@ -212,7 +212,7 @@ def _rescue(trainer: Trainer, report: Report | Silence, error: BaseException) ->
         report.say("There is no checkpoint yet: nothing is saved.")
 
 
-def _loop(trainer: Trainer, report: Report | Silence, stopped: list[int]) -> bool:
+def _loop(trainer: Trainer, report: Report | SilentReport, stopped: list[int]) -> bool:
     """Train to the end, with evaluations and checkpoints on the way; true if a signal has stopped it."""
     settings, begin = trainer.settings, time.perf_counter() - trainer.seconds
     text = trainer.texts.train

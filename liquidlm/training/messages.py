@@ -6,11 +6,11 @@ from ..inference.evaluate import Evaluation
 from ..inference.saving import save_model
 from ..runtime.folders import merge_into
 from .advice import advice
-from .progress import Report, Silence
+from .progress import Report, SilentReport
 from .trainer import Trainer
 
 
-def introduce(trainer: Trainer, report: Report | Silence) -> None:
+def introduce(trainer: Trainer, report: Report | SilentReport) -> None:
     """Print what is trained, on what, and where."""
     parameters = sum(p.numel() for p in trainer.model.parameters())
     text, count = trainer.texts.train, trainer.processes.count

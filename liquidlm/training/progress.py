@@ -102,10 +102,10 @@ class Report:
         return plot_curve(self.entries, self.folder / "curve.png")
 
 
-class Silence:
-    """The report of a process that is not the one to speak."""
+class SilentReport:
+    """The report of a process that prints nothing: all but the first of several."""
 
-    def __enter__(self) -> "Silence":
+    def __enter__(self) -> "SilentReport":
         return self
 
     def __exit__(self, *error: object) -> None: ...

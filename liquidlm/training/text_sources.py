@@ -39,7 +39,7 @@ def is_read_once(path: str) -> bool:
     return stat.S_ISFIFO(mode) or os.path.abspath(path).startswith(OF_A_PROCESS)
 
 
-def lasting(paths: list[str], valid: list[str], folder: Path) -> tuple[list[str], list[str]]:
+def rereadable_paths(paths: list[str], valid: list[str], folder: Path) -> tuple[list[str], list[str]]:
     """Absolute paths of text and held-out text; what can be read once only is kept in `folder`.
 
     Raises:

@@ -12,7 +12,7 @@ from training import settings
 
 from liquidlm.errors import LiquidError
 from liquidlm.training.text import prepare
-from liquidlm.training.text_sources import lasting
+from liquidlm.training.text_sources import rereadable_paths
 
 TEXT = "Ein Wort, año über año. " * 40
 
@@ -34,7 +34,9 @@ def pipe(tmp_path: Path):
 
 
 def test_a_pipe_is_read_once_and_kept(pipe, tmp_path: Path) -> None:
-    paths, valid = lasting([pipe("p", TEXT.encode())], [pipe("v.jsonl", b'{"text": "held out"}')], tmp_path)
+    paths, valid = rereadable_paths(
+        [pipe("p", TEXT.encode())], [pipe("v.jsonl", b'{"text": "held out"}')], tmp_path
+    )
     assert Path(paths[0]).read_text(encoding="utf-8") == TEXT
     assert Path(valid[0]).name == "input-1.jsonl"
     texts = prepare(settings(Path(paths[0]), valid=valid, batch_size=1))
@@ -44,7 +46,7 @@ def test_a_pipe_is_read_once_and_kept(pipe, tmp_path: Path) -> None:
 def test_a_descriptor_of_this_process_is_kept_too(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(TEXT, encoding="utf-8")
     with (tmp_path / "a.txt").open("rb") as stream:  # what /dev/stdin is to `train /dev/stdin < a.txt`
-        (path,), _ = lasting([f"/dev/fd/{stream.fileno()}"], [], tmp_path)
+        (path,), _ = rereadable_paths([f"/dev/fd/{stream.fileno()}"], [], tmp_path)
     assert path != str(tmp_path / "a.txt")
     assert Path(path).read_text(encoding="utf-8") == TEXT
 
@@ -54,13 +56,13 @@ def test_what_cannot_be_kept_is_one_clear_error(pipe, tmp_path: Path, monkeypatc
     for data, said in ((b"", "empty"), (b"\xff\xfea\0b\0", "UTF-16 text, not UTF-8"), (b"a\0", "NUL byte")):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         with pytest.raises(LiquidError, match=f"standard input: .*{said}"):
-            lasting(["-"], [], tmp_path / "run")
+            rereadable_paths(["-"], [], tmp_path / "run")
     with pytest.raises(LiquidError, match="given as text and as held-out text"):
-        lasting(["-"], ["-"], tmp_path)
+        rereadable_paths(["-"], ["-"], tmp_path)
     with pytest.raises(LiquidError, match="no file or pipe"):
-        lasting(["/dev/zero"], [], tmp_path)
+        rereadable_paths(["/dev/zero"], [], tmp_path)
     with socket.socket(socket.AF_UNIX) as own:
         own.bind(str(tmp_path / "s"))
         with pytest.raises(LiquidError, match="no file or pipe"):
-            lasting([str(tmp_path / "s")], [], tmp_path)
+            rereadable_paths([str(tmp_path / "s")], [], tmp_path)
     assert not any((tmp_path / "run").glob("*"))
