@@ -6,7 +6,7 @@ from unittest import TestCase
 import torch
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.model.body import LiquidModel
+from liquidlm.model.pretrained import LiquidModel
 
 from .source import PACKAGE, install
 

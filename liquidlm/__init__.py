@@ -16,10 +16,9 @@ from .runtime import startup as startup
 
 if TYPE_CHECKING:
     from .errors import LiquidError
-    from .model.body import LiquidModel
     from .model.config import LiquidConfig
-    from .model.language_model import LiquidTextGenerationModel
     from .model.output import LiquidModelOutput, LiquidOutput
+    from .model.pretrained import LiquidModel, LiquidTextGenerationModel
     from .nn.cells import (
         AdaptiveLiquidNeuron,
         AsyncLiquidCell,
@@ -62,10 +61,9 @@ __all__ = [
 
 _MODULES = {
     "errors": ("LiquidError",),
-    "model.body": ("LiquidModel",),
     "model.config": ("LiquidConfig",),
-    "model.language_model": ("LiquidTextGenerationModel",),
     "model.output": ("LiquidModelOutput", "LiquidOutput"),
+    "model.pretrained": ("LiquidModel", "LiquidTextGenerationModel"),
     "nn.cells": (
         "AdaptiveLiquidNeuron",
         "AsyncLiquidCell",

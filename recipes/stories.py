@@ -22,7 +22,7 @@ from liquidlm.inference.checkpoints import checkpoints, newest_whole
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.inference.generate import Sampling, read, write
 from liquidlm.inference.saving import load_model, save_model
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.pretrained import STORIES
 from liquidlm.runtime.folders import write_folder
 from liquidlm.text.corpus import read_documents

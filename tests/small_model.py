@@ -3,7 +3,7 @@
 import torch
 from helpers import randomise, state_error
 
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 
 VOCAB = 64
 SIZES = {"vocab_size": VOCAB, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}

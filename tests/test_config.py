@@ -9,7 +9,7 @@ from transformers_model import SIZES, SMALL
 
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 
 
 @pytest.mark.parametrize(("vocabulary", "rows", "width"), [(261, 16384, 96), (512, 16384, 96), (513, 0, 192)])

@@ -10,7 +10,7 @@ from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
 
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.model.step import LiquidStep
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}

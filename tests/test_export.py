@@ -14,7 +14,7 @@ from liquidlm.errors import LiquidError
 from liquidlm.inference.export import CHECKED_STEPS, ExportedStep, export_onnx, write_graph
 from liquidlm.inference.saving import load_model
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 SIZES = {"vocab_size": 261, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}

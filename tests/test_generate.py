@@ -8,7 +8,7 @@ from liquidlm.errors import LiquidError
 from liquidlm.inference.generate import PENALISED, Sampler, Sampling, read, write
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.folded import FoldedEmbedding
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 
 SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "eos_token_id": None}
 SMALL = {

@@ -10,7 +10,7 @@ from helpers import randomise
 
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.text.corpus import Document
 from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 
 SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "ngram_rows": 40, "num_hidden_layers": 2}

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from helpers import error, event_times, randomise
 from small_model import SMALL, parameter_gradients, states_error, tiny, tokens
 
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 
 # ---- loss
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from helpers import error, randomise, state_error
 
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
 from liquidlm.model.mixers import MIXERS
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.model.step import LiquidStep
 from liquidlm.nn.cells import TimeMixer
 

@@ -8,7 +8,7 @@ from small_model import SIZES, SMALL, VOCAB, parameter_gradients, states_error, 
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.folded import FoldedEmbedding
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.nn.embedding import OptimizedLiquidEmbeddingMFR
 from liquidlm.nn.timestamps import generate_timestamps
 

@@ -8,7 +8,7 @@ from helpers import error, randomise
 
 from liquidlm.inference.generate import read
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.model.step import LiquidStep
 
 accelerate = pytest.importorskip("accelerate", reason="the extra 'dev' is not installed")

@@ -12,7 +12,7 @@ from test_processes import python
 import liquidlm.model.segments
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.training.sequence_parallel import sequence_parallel
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built without gloo")

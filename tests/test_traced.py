@@ -9,7 +9,7 @@ import torch
 from helpers import error, randomise
 
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 
 SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 2}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "ngram_rows": 40}

@@ -22,7 +22,7 @@ from liquidlm.errors import LiquidError
 from liquidlm.inference.checkpoints import checkpoints
 from liquidlm.inference.saving import load_model
 from liquidlm.model.block import LiquidBlock
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.runtime.checksums import verify
 from liquidlm.runtime.folders import remove_folder
 from liquidlm.text.builtin import builtin_documents

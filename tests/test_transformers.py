@@ -21,7 +21,7 @@ from transformers import (
 from transformers_model import SIZES, SMALL
 
 from liquidlm.model.config import LiquidConfig
-from liquidlm.model.language_model import LiquidTextGenerationModel
+from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.nn.events import Events
 from liquidlm.nn.state import LiquidCache, fresh_time
 from liquidlm.text.tokenizer import LEDTokenizerWrapper

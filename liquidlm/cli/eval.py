@@ -53,14 +53,14 @@ def _figures(folder: str, paths: list[str], chunk: int, timestamps: bool | None)
     from rich.console import Console
 
     from ..inference.evaluate import evaluate
-    from ..inference.saving import load_model
+    from ..inference.saving import load_language_model
     from ..inference.timed_text import check_times
     from ..runtime.memory import peak_memory
     from ..runtime.precision import best_device, bf16_is_faster
     from ..text.corpus import read_documents
     from ..text.tokenization import tokenize_documents
 
-    model, tokenizer = load_model(folder, best_device())
+    model, tokenizer = load_language_model(folder, best_device())
     if timestamps:
         check_times(model, folder)
     try:

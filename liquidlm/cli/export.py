@@ -22,8 +22,8 @@ def export(folder: Folder, out: Out) -> None:
         liquidlm export stories --out stories-onnx
     """
     from ..inference.export import export_onnx
-    from ..inference.saving import load_model
+    from ..inference.saving import load_language_model
 
-    model, tokenizer = load_model(folder)
+    model, tokenizer = load_language_model(folder)
     worst = export_onnx(model, tokenizer, out)
     print(f"{out / 'step.onnx'}: over 64 steps its logits are torch's to {worst:.0e} of the largest")

@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import LiquidError
 from ..inference.checkpoints import checkpoints, newest_whole
 from ..inference.generate import read
-from ..inference.saving import find_folder, load_model
+from ..inference.saving import find_folder, load_language_model
 from ..runtime.precision import best_device, bf16_is_faster
 from ..text.tokenizer_training import MIN_VOCAB_SIZE
 from ..training.progress import read_curve
@@ -61,7 +61,7 @@ def model_facts(folder: str) -> dict[str, Any]:
         LiquidError: there is no readable model in the folder.
     """
     path = find_folder(folder)
-    model, tokenizer = load_model(folder)
+    model, tokenizer = load_language_model(folder)
     state = model.new_state()
     read(model, torch.tensor([[tokenizer.bos_token_id]]), state)
     return {

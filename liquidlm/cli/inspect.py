@@ -28,13 +28,13 @@ def inspect(
         liquidlm inspect runs/apollo flight.jsonl --from 200
     """
     from ..inference.inspection import draw, examine
-    from ..inference.saving import load_model
+    from ..inference.saving import load_language_model
     from ..inference.timed_text import check_times
     from ..text.corpus import read_documents
 
     if first < 0 or events < 2:
         raise LiquidError("--from must be at least 0 and --events at least 2")
-    model, tokenizer = load_model(folder)
+    model, tokenizer = load_language_model(folder)
     check_times(model, folder)
     document = next(read_documents(file, timestamps=True))
     print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))

@@ -10,7 +10,7 @@ from ..errors import LiquidError
 from ..inference.generate import PENALISED
 from ..inference.state_files import GENERATE, load, save
 from ..inference.timed_text import TimedToken
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from ..text.tokenizer import LEDTokenizerWrapper
 
@@ -62,7 +62,7 @@ class TextSoFar:
         self.read = 0
 
     def save(
-        self, path: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, timed: bool
+        self, path: Path, model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, timed: bool
     ) -> None:
         """Write the state and the unread tokens to a file that `begin_text` reads."""
         if self.state.get_seq_length() == 0:
@@ -83,7 +83,7 @@ class TextSoFar:
 
 
 def begin_text(
-    model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
+    model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
 ) -> TextSoFar:
     """An empty text, or the text of a state file, with the tokens that are still to be read."""
     if load_state is None:

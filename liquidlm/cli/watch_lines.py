@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ..inference.saving import load_model
+from ..inference.saving import load_language_model
 from ..inference.state_files import WATCH, alone, check_place
 from ..inference.surprise import Line, SurpriseReader
 from ..runtime.memory import peak_memory
@@ -44,7 +44,7 @@ def watch_lines(
     if state is not None:
         check_place(state, WATCH)
     with nullcontext() if state is None else alone(state):
-        model, tokenizer = load_model(folder, best_device())
+        model, tokenizer = load_language_model(folder, best_device())
         if state is not None and state.is_file() and state.stat().st_size:
             reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
         else:

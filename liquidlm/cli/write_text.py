@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..inference.generate import Sampling
-from ..inference.saving import load_model
+from ..inference.saving import load_language_model
 from ..inference.state_files import GENERATE, check_place
 from ..inference.timed_text import check_times
 from ..runtime.precision import best_device
@@ -59,7 +59,7 @@ def open_writer(
     folder: str, sampling: Sampling, max_new_tokens: int, timestamps: bool, verbose: bool
 ) -> Writer:
     """A writer with the model in `folder`; LiquidError if it is to write times and its model has none."""
-    model, tokenizer = load_model(folder, best_device())
+    model, tokenizer = load_language_model(folder, best_device())
     if timestamps:
         check_times(model, folder)
     elif model.time_head is not None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from ..inference.generate import Sampling, read_output, write, write_timed
 from ..inference.timed_text import Prompt, TimedLines, TimedToken, timed_prompt
 from ..model.folded import FoldedEmbedding
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from ..runtime.memory import peak_memory
@@ -39,7 +39,7 @@ class Writer:
         texts: number of texts written so far.
     """
 
-    model: LiquidTextGenerationModel
+    model: LiquidLanguageModel
     tokenizer: LEDTokenizerWrapper
     sampling: Sampling
     max_new_tokens: int

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from ..model.folded import FoldedEmbedding
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..runtime.precision import autocast
 from ..text.batches import IGNORED
 from ..text.token_corpus import TokenCorpus
@@ -81,7 +81,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     corpus: TokenCorpus,
     *,
     eos_token_id: int,
@@ -128,7 +128,7 @@ def evaluate(
 class _Pass:
     """One pass over a corpus: the state, and the sums so far."""
 
-    def __init__(self, model: LiquidTextGenerationModel, corpus: TokenCorpus, eos_token_id: int, bf16: bool):
+    def __init__(self, model: LiquidLanguageModel, corpus: TokenCorpus, eos_token_id: int, bf16: bool):
         self.model, self.corpus, self.eos_token_id, self.bf16 = model, corpus, eos_token_id, bf16
         self.state, self.table = model.new_state(), FoldedEmbedding(model)
         self.nats, self.time_nats, self.tokens, self.positive_gaps = 0.0, 0.0, 0, 0

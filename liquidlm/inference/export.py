@@ -14,7 +14,7 @@ from jaxtyping import Int, Num
 from torch import Tensor, nn
 
 from ..errors import LiquidError
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.events import LONGEST
 from ..runtime.folders import write_folder
@@ -45,7 +45,7 @@ class ExportedStep(nn.Module):
         names: of the parts of the state, such as "0.h".
     """
 
-    def __init__(self, model: LiquidTextGenerationModel):
+    def __init__(self, model: LiquidLanguageModel):
         super().__init__()
         model = copy.deepcopy(model).cpu().eval()
         if model.time_head is not None:
@@ -71,7 +71,7 @@ class ExportedStep(nn.Module):
         return logits, *(part for state in after for part in state.moving().values())
 
 
-def export_onnx(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, out: str | Path) -> float:
+def export_onnx(model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, out: str | Path) -> float:
     """Write the graph of a model, its tokenizer and a description into a folder, and check the graph.
 
     The graph takes any number of rows. `step.json` has the names and shapes of its inputs and outputs.

@@ -18,7 +18,7 @@ from transformers.generation import logits_process as warpers
 
 from ..errors import LiquidError
 from ..model.folded import FoldedEmbedding
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 
@@ -98,7 +98,7 @@ class Sampling:
 
 @torch.no_grad()
 def read(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     input_ids: Int[Tensor, "b t"],
     state: LiquidCache,
     timestamps: Num[Tensor, "b t"] | None = None,
@@ -132,7 +132,7 @@ def read(
 
 @torch.no_grad()
 def read_output(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     input_ids: Int[Tensor, "b t"],
     state: LiquidCache,
     timestamps: Num[Tensor, "b t"] | None = None,
@@ -166,7 +166,7 @@ def read_output(
 
 
 def write(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     logits: Float[Tensor, "b v"],
     state: LiquidCache,
     sampling: Sampling,
@@ -217,7 +217,7 @@ def write(
 
 
 def write_timed(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     output: Any,
     state: LiquidCache,
     sampling: Sampling,
@@ -262,7 +262,7 @@ def write_timed(
         logits = logits.float()
 
 
-def suppressed(model: LiquidTextGenerationModel) -> Collection[int]:
+def suppressed(model: LiquidLanguageModel) -> Collection[int]:
     """Ids of tokens that a model must not write (`generation_config.suppress_tokens`)."""
     return getattr(model.generation_config, "suppress_tokens", None) or ()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import LiquidError
 from ..model.block import LiquidBlock, products_in
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..model.segments import SEGMENT
 from ..nn.cells import AsyncLiquidCell, TimeMixer
 from ..nn.cells.decay import time_constant
@@ -57,7 +57,7 @@ class Anatomy:
 
 @torch.inference_mode()
 def examine(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     tokenizer: LEDTokenizerWrapper,
     document: Document,
     first: int = 0,
@@ -114,9 +114,7 @@ def examine(
 
 
 @torch.inference_mode()
-def token_time_constants(
-    model: LiquidTextGenerationModel, ids: Int[Tensor, "1 t"]
-) -> Float[Tensor, "blocks t 3"]:
+def token_time_constants(model: LiquidLanguageModel, ids: Int[Tensor, "1 t"]) -> Float[Tensor, "blocks t 3"]:
     """Time constants of the state of each block after each token: quartiles over the units, in the unit of
     the times. The tokens are one unit apart, and the state before them is empty."""
     _, seen = _seen(model, ids, None, model.new_state(), logits_to_keep=1)
@@ -132,7 +130,7 @@ def token_time_constants(
 
 
 def _seen(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     ids: Int[Tensor, "1 t"],
     times: Float64[Tensor, "1 t"] | None,
     state: LiquidCache,

@@ -1,24 +1,34 @@
 """Models in folders: save them, load them, find them by name."""
 
 import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from ..errors import LiquidError, first_line
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.config import LiquidConfig
+from ..model.language_model import LiquidLanguageModel
 from ..pretrained import shipped_models
 from ..runtime.checksums import MANIFEST, verify
 from ..text.tokenizer import LEDTokenizerWrapper
 from .checkpoints import checkpoints, newest_whole
 from .hub_models import HUB_PREFIX, downloaded_model
 
+if TYPE_CHECKING:
+    from ..model.pretrained import LiquidTextGenerationModel
 
-def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
+Model = TypeVar("Model", bound=LiquidLanguageModel)
+
+
+def save_model(folder: Path, model: "LiquidTextGenerationModel", tokenizer: LEDTokenizerWrapper) -> None:
     """Write weights, configuration and tokenizer into a folder, in the format of transformers.
 
     Args:
@@ -33,7 +43,7 @@ def save_model(folder: Path, model: LiquidTextGenerationModel, tokenizer: LEDTok
 
 def load_model(
     folder: str | Path, device: torch.device | None = None
-) -> tuple[LiquidTextGenerationModel, LEDTokenizerWrapper]:
+) -> tuple["LiquidTextGenerationModel", LEDTokenizerWrapper]:
     """Load a model and its tokenizer, in float32 and in evaluation mode.
 
     Args:
@@ -59,22 +69,64 @@ def load_model(
         liquidlm.errors.LiquidError: nowhere is not a folder or a bundled model: give the --out folder of
         `liquidlm train` or stories, or hf:USER/NAME for a model on the hub
     """
+    from ..model.pretrained import LiquidTextGenerationModel
+
     folder = model_folder(folder)
+    with _readable(folder), warnings.catch_warnings(action="ignore"):  # of new weights: an error, below
+        model, info = LiquidTextGenerationModel.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True
+        )
+    _check_complete(folder, info["missing_keys"], info["unexpected_keys"])
+    return _with_tokenizer(folder, model, device)
+
+
+def load_language_model(
+    folder: str | Path, device: torch.device | None = None
+) -> tuple[LiquidLanguageModel, LEDTokenizerWrapper]:
+    """As `load_model`, but without what only transformers needs, whose import takes seconds.
+
+    >>> model, tokenizer = load_language_model("stories")
+    >>> model(tokenizer.tokenize("Once upon a time")[0]).logits.shape[-1] == tokenizer.vocab_size
+    True
+    """
+    folder = model_folder(folder)
+    with _readable(folder):
+        model = LiquidLanguageModel.of(LiquidConfig.from_pretrained(folder))
+        if (folder / GENERATION_CONFIG_NAME).exists():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        weights: dict[str, torch.Tensor] = {}
+        for file in sorted(folder.glob("model*.safetensors")):
+            weights |= load_file(file)
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    tied = {"output_proj.weight"} if model.config.tie_word_embeddings else set()
+    _check_complete(folder, set(missing) - tied, unexpected)
+    return _with_tokenizer(folder, model, device)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Checks the checksums of a folder; what cannot be read there is one LiquidError."""
     if (folder / MANIFEST).exists():
         verify(folder)
     try:
-        with warnings.catch_warnings(action="ignore"):  # about missing weights: an error, below
-            model, info = LiquidTextGenerationModel.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True
-            )
+        yield
+    except LiquidError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        if isinstance(error, LiquidError):
-            raise
         raise LiquidError(f"the model in {folder} cannot be read: {first_line(error)}") from error
-    if names := info["missing_keys"]:
-        raise LiquidError(f"the model in {folder} lacks weights: {sorted(names)[0]}, …")
-    if names := info["unexpected_keys"]:
-        raise LiquidError(f"the model in {folder} has weights of another model: {sorted(names)[0]}, …")
+
+
+def _check_complete(folder: Path, missing: Collection[str], unexpected: Collection[str]) -> None:
+    if missing:
+        raise LiquidError(f"the model in {folder} lacks weights: {min(missing)}, …")
+    if unexpected:
+        raise LiquidError(f"the model in {folder} has weights of another model: {min(unexpected)}, …")
+
+
+def _with_tokenizer(
+    folder: Path, model: Model, device: torch.device | None
+) -> tuple[Model, LEDTokenizerWrapper]:
+    """The model in evaluation mode on its device, and the tokenizer of the folder."""
     tokenizer = LEDTokenizerWrapper(str(folder))
     if tokenizer.vocab_size > model.config.vocab_size:
         raise LiquidError(
@@ -82,16 +134,16 @@ def load_model(
             f" {model.config.vocab_size}: they do not belong together"
         )
     mask_surplus(model, tokenizer)
-    return model.eval().to(device or torch.device("cpu")), tokenizer  # pyright: ignore[reportArgumentType]
+    return cast(Model, model.eval().to(device or torch.device("cpu"))), tokenizer
 
 
-def mask_surplus(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> None:
+def mask_surplus(model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper) -> None:
     """Keep a model from writing ids that are not in its tokenizer (its table may have more rows).
 
     The ids are in `generation_config.suppress_tokens`, which `generate()` and this package respect.
     """
     surplus = set(range(tokenizer.vocab_size, model.config.vocab_size))
-    config = cast(GenerationConfig, model.generation_config)
+    config = model.generation_config
     if surplus:
         config.suppress_tokens = sorted(surplus.union(config.suppress_tokens or ()))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import LiquidError
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from ..runtime.files import probe
 from ..text.tokenizer import LEDTokenizerWrapper
@@ -34,7 +34,7 @@ def save(
     path: str | Path,
     state: LiquidCache,
     writer: str,
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     tokenizer: LEDTokenizerWrapper,
     **more: str,
 ) -> None:
@@ -56,7 +56,7 @@ def save(
 
 
 def load(
-    path: str | Path, writer: str, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper
+    path: str | Path, writer: str, model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper
 ) -> tuple[LiquidCache, dict[str, str]]:
     """Read a state file.
 
@@ -142,7 +142,7 @@ def alone(path: Path) -> Iterator[None]:
                 lock.unlink(missing_ok=True)
 
 
-def fingerprint(model: LiquidTextGenerationModel) -> str:
+def fingerprint(model: LiquidLanguageModel) -> str:
     """CRC-32 of the weights, so that a state is not read into another model."""
     total = 0
     for parameter in model.parameters():

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 
 from ..errors import LiquidError
 from ..model.folded import FoldedEmbedding
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from ..text.tokenizer import LEDTokenizerWrapper
 from .defaults import THRESHOLD
@@ -91,7 +91,7 @@ class SurpriseReader:
 
     def __init__(
         self,
-        model: LiquidTextGenerationModel,
+        model: LiquidLanguageModel,
         tokenizer: LEDTokenizerWrapper,
         state: LiquidCache | None = None,
         position: LogPosition | None = None,
@@ -146,7 +146,7 @@ class SurpriseReader:
     def load(
         cls,
         path: str | Path,
-        model: LiquidTextGenerationModel,
+        model: LiquidLanguageModel,
         tokenizer: LEDTokenizerWrapper,
         *,
         threshold: float = THRESHOLD,

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from ..errors import LiquidError
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from ..text.clocks import LARGEST_TIME, LAST_DATE, find_stamp, format_stamp, is_dated
 from ..text.event_files import TextEvent, read_events
@@ -79,7 +79,7 @@ def timed_prompt(
     return Prompt(torch.tensor([ids]), torch.tensor([times], dtype=torch.float64), shown, lines)
 
 
-def check_times(model: LiquidTextGenerationModel, folder: str | Path) -> None:
+def check_times(model: LiquidLanguageModel, folder: str | Path) -> None:
     """Check that a model was trained with times.
 
     Raises:

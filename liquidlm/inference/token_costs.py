@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from ..model.folded import FoldedEmbedding
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from ..nn.timestamps import next_gaps
 
@@ -39,7 +39,7 @@ class TokenCosts(NamedTuple):
 
 
 def read_costs(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     ids: Int64[np.ndarray, " n_plus_1"],
     times: Float64[np.ndarray, " n_plus_1"] | None,
     state: LiquidCache,
@@ -65,7 +65,7 @@ def read_costs(
 
 
 def _one_pass(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     ids: Int64[Tensor, " n_plus_1"],
     times: Float64[Tensor, " n_plus_1"] | None,
     state: LiquidCache,
@@ -97,7 +97,7 @@ def _token_costs(logits: Float[Tensor, "n v"], targets: Int64[Tensor, " n"]) -> 
 
 
 def _gap_costs(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     features: Float[Tensor, "n h"],
     targets: Int64[Tensor, " n"],
     times: Float64[Tensor, " n_plus_1"],

@@ -19,7 +19,7 @@ from .inputs import Inputs
 from .labels import document_starts
 
 if TYPE_CHECKING:
-    from .body import LiquidModel
+    from .body import LiquidBody
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ class PreparedBatch:
         return self.ids.shape[1]
 
 
-def prepare(
-    model: "LiquidModel", inputs: Inputs, vectors: TokenVectors, cache: Cache | None
-) -> PreparedBatch:
+def prepare(model: "LiquidBody", inputs: Inputs, vectors: TokenVectors, cache: Cache | None) -> PreparedBatch:
     """The batch for the blocks of a model.
 
     Args:
@@ -91,7 +89,7 @@ def prepare(
     )
 
 
-def first_states(model: "LiquidModel", cache: Cache | None, batch: int, like: Tensor) -> list[CellState]:
+def first_states(model: "LiquidBody", cache: Cache | None, batch: int, like: Tensor) -> list[CellState]:
     """The state that each block starts from: the cache's, or a fresh one.
 
     Args:

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..nn.events import Events
 from ..nn.norm import Norm
@@ -82,12 +81,8 @@ class LiquidBlock(nn.Module):
         return x + self.dropout(self.mlp(self.mlp_norm(x))), state
 
 
-class LiquidBlocks(GradientCheckpointingLayer, nn.ModuleList):
-    """All blocks, one after the other, over one segment of time.
-
-    With activation checkpointing, the activations of a segment are computed again in the backward pass, and
-    only x is kept for it. A checkpoint per block would keep one x per block.
-    """
+class LiquidBlocks(nn.ModuleList):
+    """All blocks, one after the other, over one segment of time."""
 
     def forward(
         self,

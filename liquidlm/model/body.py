@@ -5,16 +5,14 @@ The stages of a forward pass are listed in `language_model.py`.
 Symbols: B batch, T tokens, V vocabulary, E embedding, Z latent, H hidden, N heads.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-from transformers import Cache, PreTrainedModel
+from transformers import Cache
 from transformers.utils.generic import can_return_tuple
 
 from ..nn import state_tree  # noqa: F401 - torch.export learns of states
@@ -30,18 +28,19 @@ from .block import LiquidBlock, LiquidBlocks
 from .config import LiquidConfig
 from .folded import FoldedEmbedding
 from .inputs import Inputs
-from .loading import LoadingMixin
 from .output import LiquidModelOutput
 from .segments import Hidden, run
 
+Model = TypeVar("Model", bound="LiquidBody")
 
-class LiquidModel(LoadingMixin, PreTrainedModel):
+
+class LiquidBody(nn.Module):
     """Tokens ▶ a hidden state after each: the language model without its output layer and time head.
 
     A model with a time head has one more block, for the time head alone. It reads the output of the other
     blocks, and its gradient stops there: the other blocks learn as in a model without a time head.
 
-        >>> body = LiquidModel(LiquidConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2)).eval()
+        >>> body = LiquidBody.of(LiquidConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2)).eval()
         >>> body(torch.tensor([[5, 6, 7]])).last_hidden_state.shape
         torch.Size([1, 3, 16])
 
@@ -49,20 +48,20 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         config: all sizes and choices.
     """
 
-    config: LiquidConfig  # pyright: ignore[reportIncompatibleVariableOverride]
-    config_class = LiquidConfig
-    base_model_prefix = "model"
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
-    gradient_checkpointing = False
-    _is_stateful = True
-    _no_split_modules = ["LiquidBlock", "OptimizedLiquidEmbeddingMFR"]  # noqa: RUF012 - transformers' declaration
+    config: LiquidConfig
+    blocks_class: type[LiquidBlocks] = LiquidBlocks
     _parts = ("embedding", "ngrams", "blocks", "norm", "time_norm")
 
-    def __init__(self, config: LiquidConfig):
-        super().__init__(config)
-        self._build(config)
-        self.post_init()
+    @classmethod
+    def of(cls: "type[Model]", config: LiquidConfig) -> "Model":
+        """A model with random weights.
+
+        The classes of transformers are built by their own constructors.
+        """
+        model = cls()
+        model.config = config
+        model._build(config)
+        return model
 
     def _build(self, config: LiquidConfig) -> None:
         self.embedding = OptimizedLiquidEmbeddingMFR(
@@ -78,15 +77,14 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         )
         ngrams = (cast(int, config.ngram_rows), cast(int, config.ngram_dim), config.ngram_max)
         self.ngrams = NGramEmbedding(config.hidden_size, *ngrams) if config.ngram_rows else None
-        self.blocks = LiquidBlocks(LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types))
+        self.blocks = self.blocks_class(
+            LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types)
+        )
         self.norm = Norm(config.hidden_size, config.norm_eps)
         self.time_norm = None
         if config.time_components:
             self.blocks.append(LiquidBlock(config, "time"))
             self.time_norm = Norm(config.hidden_size, config.norm_eps)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Does nothing: every part initialises itself when it is built."""
 
     @property
     def device(self) -> torch.device:
@@ -94,25 +92,10 @@ class LiquidModel(LoadingMixin, PreTrainedModel):
         own = next(self.parameters()).device
         return (execution_device(self) or own) if own.type == "meta" else own
 
-    def get_input_embeddings(self) -> nn.Module:
-        """The embedding's table."""
-        return self.embedding.embedding
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the embedding's table."""
-        self.embedding.embedding = cast(nn.Embedding, value)
-
-    def recompute_activations(self) -> None:
-        """Turn on activation checkpointing, under the name that the installed transformers has for it."""
-        enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable
-        enable()
-
-    def _set_gradient_checkpointing(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **kwargs: Any
-    ) -> None:
-        """As in transformers, but never reentrant: that form loses gradients of tensors in lists."""
-        newer = partial(gradient_checkpointing_func, use_reentrant=False)
-        super()._set_gradient_checkpointing(enable, newer, **kwargs)
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(weight.dtype for weight in self.parameters() if weight.is_floating_point())
 
     def new_state(self) -> LiquidCache:
         """An empty state, to give as `past_key_values` with the first tokens."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..nn.embedding import TokenVectors
 
 if TYPE_CHECKING:
-    from .body import LiquidModel
+    from .body import LiquidBody
 
 
 class FoldedEmbedding:
@@ -28,7 +28,7 @@ class FoldedEmbedding:
         model: the model whose embedding stage is folded.
     """
 
-    def __init__(self, model: "LiquidModel"):
+    def __init__(self, model: "LiquidBody"):
         self._model = model
         self._rows: Tensor | None = None
         self._of: tuple[Any, ...] = ()

@@ -16,7 +16,7 @@ from .folded import FoldedEmbedding
 from .inputs import refuse_embeddings
 
 if TYPE_CHECKING:
-    from .language_model import LiquidTextGenerationModel
+    from .pretrained import LiquidTextGenerationModel
 
 
 class LiquidGenerationMixin(GenerationMixin):

@@ -12,21 +12,20 @@ A forward pass has five stages, each in a file of its own:
 Symbols: B batch, T tokens, V vocabulary, H hidden.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
-from transformers import Cache
+from transformers import Cache, GenerationConfig
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import LiquidError
 from ..nn.time_head import GapDistribution, TimeHead
 from .batch import PreparedBatch, prepare
-from .body import LiquidModel
+from .body import LiquidBody
 from .config import LiquidConfig
 from .folded import FoldedEmbedding
-from .generation import LiquidGenerationMixin
 from .kept import Kept
 from .losses import Losses
 from .output import LiquidOutput, SkippedLogits
@@ -34,58 +33,30 @@ from .segments import Hidden, run
 from .targets import Labels, with_targets
 
 
-class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
-    """A causal language model in continuous time: every token is an event with a time.
+class LiquidLanguageModel(LiquidBody):
+    """Tokens ▶ logits of the next token, in plain PyTorch.
 
-        p(token_{i+1}, Δ_{i+1} | past) = p(token_{i+1} | past) · p(Δ_{i+1} | token_{i+1}, past)
+    `LiquidTextGenerationModel` is this and a model of transformers. The command line reads and writes with
+    this class, because transformers' models take seconds to import.
 
-    The second factor is the distribution of the gap Δ before the next token. It comes from the time head,
-    which a model has if `time_components` is more than 0.
-
-        >>> model = LiquidTextGenerationModel(64, 16, 8, 16, num_hidden_layers=2).eval()
-        >>> ids = torch.tensor([[5, 6, 7]])
-        >>> model(ids, timestamps=torch.tensor([[0.0, 0.5, 9.0]])).logits.shape
+        >>> config = LiquidConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2)
+        >>> LiquidLanguageModel.of(config).eval()(torch.tensor([[5, 6, 7]])).logits.shape
         torch.Size([1, 3, 64])
-        >>> first = model(ids[:, :2])  # the same text in two parts
-        >>> rest = model(ids[:, 2:], past_key_values=first.state)
-        >>> torch.allclose(rest.logits, model(ids).logits[:, 2:], atol=1e-5)
-        True
-
-    Args:
-        vocab_size: V, or a `LiquidConfig`, which then has all other sizes.
-        embedding_dim: E, width of the embedding's table.
-        latent_dim: Z ≤ E, width that the embedding's flow reduces E to.
-        hidden_size: H, width of the blocks.
-        options: other fields of `LiquidConfig`.
-
-    Raises:
-        LiquidError: sizes that are out of range, or sizes beside a config.
     """
 
-    _tied_weights_keys = {"output_proj.weight": "embedding.embedding.weight"}  # noqa: RUF012 - a declaration
+    body_class: type[LiquidBody] = LiquidBody
+    generation_config: GenerationConfig
+    """As in transformers; `suppress_tokens` are never written."""
 
-    def __init__(
-        self,
-        vocab_size: int | LiquidConfig = 32000,
-        embedding_dim: int = 512,
-        latent_dim: int = 128,
-        hidden_size: int = 256,
-        **options: Any,
-    ):
-        if isinstance(vocab_size, LiquidConfig):
-            config = vocab_size
-            beside = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
-            if options or tuple(beside.values()) != (512, 128, 256):
-                names = ", ".join(options or beside)
-                raise LiquidError(f"{names} given beside a config: set them in the config")
-        else:
-            sizes = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
-            config = LiquidConfig(vocab_size=vocab_size, **sizes, **options)
-        super().__init__(config)
+    @classmethod
+    def of(cls, config: LiquidConfig) -> "LiquidLanguageModel":
+        """A model with random weights."""
+        model = super().of(config)
+        model.generation_config = GenerationConfig()
+        return model
 
     def _build(self, config: LiquidConfig) -> None:
         super()._build(config)
-        self.loss_type = "ForCausalLM"  # Trainer counts labels as those of a model that shifts them
         self.output_proj = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.time_head = None
         if config.time_components:
@@ -100,37 +71,19 @@ class LiquidTextGenerationModel(LiquidModel, LiquidGenerationMixin):
                 self.output_proj.weight.mul_(0.3)
 
     @property
-    def model(self) -> LiquidModel:
-        """The model without its output layer and time head: transformers reads it as `base_model`.
-
-        It shares its parts with this model.
-        """
-        body = LiquidModel.__new__(LiquidModel)
+    def model(self) -> LiquidBody:
+        """The model without its output layer and time head. It shares its parts with this model."""
+        body = self.body_class.__new__(self.body_class)
         nn.Module.__init__(body)
         body.config, body.training = self.config, self.training
-        body.gradient_checkpointing = self.gradient_checkpointing
         for name in self._parts:
             setattr(body, name, getattr(self, name))
         return body
 
-    def get_output_embeddings(self) -> nn.Module:
-        """The output layer."""
-        return self.output_proj
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        """Replace the output layer."""
-        self.output_proj = new_embeddings
-
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """As in transformers; the time head's table is resized too."""
-        resized = super().resize_token_embeddings(*args, **kwargs)
-        if self.time_head is not None:
-            self.time_head.resize(self.embedding.vocab_size)
-        return cast(nn.Embedding, resized)
-
     def next_gap(self, features: Float[Tensor, "*b h"], following: Int[Tensor, "*b"]) -> GapDistribution:
         """The distribution of the gap, in units of time_scale, between each token and the one after it.
 
+            >>> from liquidlm import LiquidTextGenerationModel
             >>> model = LiquidTextGenerationModel(64, 16, 8, 16, time_components=2).eval()
             >>> output = model(torch.tensor([[5, 6]]), timestamps=torch.tensor([[0.0, 2.0]]))
             >>> model.next_gap(output.features[:, -1], torch.tensor([7])).quantile(0.5).shape

@@ -9,7 +9,7 @@ import torch
 from ..errors import LiquidError
 
 if TYPE_CHECKING:
-    from .body import LiquidModel
+    from .pretrained import LiquidModel
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from ..ops import IGNORED, linear_cross_entropy
 
 if TYPE_CHECKING:
-    from .language_model import LiquidTextGenerationModel
+    from .language_model import LiquidLanguageModel
     from .segments import Hidden
 
 
@@ -32,7 +32,7 @@ class Losses:
 
     def __init__(
         self,
-        model: "LiquidTextGenerationModel",
+        model: "LiquidLanguageModel",
         targets: Int[Tensor, "b t"],
         gaps: Float[Tensor, "b t"] | None,
     ):

@@ -12,14 +12,12 @@ from typing import Any
 
 CONFIGS = "transformers.models.auto.configuration_auto"
 MODELS = "transformers.models.auto.modeling_auto"
-BLOCK, BODY, LANGUAGE_MODEL = (f"liquidlm.model.{name}" for name in ("block", "body", "language_model"))
+OURS = "liquidlm.model.pretrained"
 
 NEEDED = {
     "transformers.modeling_utils": "PreTrainedModel",
     "transformers.generation.utils": "GenerationMixin",
-    BLOCK: "products_in",
-    BODY: "LiquidModel",
-    LANGUAGE_MODEL: "LiquidTextGenerationModel",
+    OURS: "LiquidTextGenerationModel",
 }
 """Modules that the models need, each with the name that it has once its import is complete."""
 
@@ -40,8 +38,8 @@ def register_models() -> None:
         return
     register_config()
     auto, config = sys.modules[MODELS], import_module("liquidlm.model.config").LiquidConfig
-    body = import_module(BODY).LiquidModel
-    model = import_module(LANGUAGE_MODEL).LiquidTextGenerationModel
+    ours = import_module(OURS)
+    body, model = ours.LiquidModel, ours.LiquidTextGenerationModel
     auto.AutoModel.register(config, body, exist_ok=True)
     auto.AutoModelForCausalLM.register(config, model, exist_ok=True)
     # Trainer knows by these names which models shift the labels.

@@ -17,7 +17,7 @@ from ..nn.state import CellState, liquid_layers
 from .batch import PreparedBatch
 
 if TYPE_CHECKING:
-    from .body import LiquidModel
+    from .body import LiquidBody
 
 SEGMENT = 4096
 """Tokens of all rows together that go through the blocks at a time; on a GPU 16 times as many."""
@@ -27,7 +27,7 @@ Hidden = list[Float[Tensor, "b t h"]]
 
 
 def run(
-    model: "LiquidModel",
+    model: "LiquidBody",
     batch: PreparedBatch,
     *,
     first_kept: int = 0,
@@ -38,7 +38,7 @@ def run(
 
     Args:
         first_kept: hidden states are returned from this position on.
-        all_hidden: return the hidden states of every block, not only those that `LiquidModel.features` takes.
+        all_hidden: return the hidden states of every block, not only those that `LiquidBody.features` takes.
         each: called after every segment, with its positions and its hidden states.
 
     Returns:
@@ -61,7 +61,7 @@ def run(
 
 
 def run_segment(
-    model: "LiquidModel", batch: PreparedBatch, part: slice, states: list[CellState]
+    model: "LiquidBody", batch: PreparedBatch, part: slice, states: list[CellState]
 ) -> tuple[Hidden, list[CellState]]:
     """The hidden states of one segment, and the states after it."""
     x, events = batch.vectors.x(part), batch.events.part(part)

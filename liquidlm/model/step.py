@@ -20,7 +20,7 @@ from ..nn.norm import Norm
 from ..nn.state import CellState, LiquidCache, LiquidStateLayer
 from ..runtime.offload import at_hand
 from .block import LiquidBlock
-from .language_model import LiquidTextGenerationModel
+from .language_model import LiquidLanguageModel
 from .step_blocks import NGramStep, NormStep, StepTime, block_step, matrix, plain_weight
 
 
@@ -47,7 +47,7 @@ class LiquidStep:
     """
 
     @torch.no_grad()
-    def __init__(self, model: LiquidTextGenerationModel, table: Float[Tensor, "v h"] | None = None):
+    def __init__(self, model: LiquidLanguageModel, table: Float[Tensor, "v h"] | None = None):
         wide = torch.promote_types(model.dtype, torch.float32)
         self.table = (model.fold() if table is None else table).to(wide)
         self.time_scale, self.gap_weight = model.config.time_scale, model.config.gap_weight

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..text.tokenizer import LEDTokenizerWrapper
 from .error_handlers import add_error_handlers
 from .limits import BodyLimit, KeyCheck, Limits
@@ -21,7 +21,7 @@ from .writer import Writer
 
 
 def create_app(
-    model: LiquidTextGenerationModel,
+    model: LiquidLanguageModel,
     tokenizer: LEDTokenizerWrapper,
     name: str,
     *,

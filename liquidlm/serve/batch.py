@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import LiquidError
 from ..inference.generate import Sampler
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from .jobs import Job, Token
@@ -39,7 +39,7 @@ class Row:
 
     def draw(
         self,
-        model: LiquidTextGenerationModel,
+        model: LiquidLanguageModel,
         logits: Float[Tensor, "1 v"],
         features: Float[Tensor, "1 h"] | None,
         last_time: float,

@@ -18,7 +18,7 @@ import torch
 from ..errors import LiquidError, first_line
 from ..inference.generate import suppressed
 from ..model.folded import FoldedEmbedding
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from .batch import Batch, Row
 from .jobs import Finished, Job, JobUpdate, PromptRead
@@ -54,7 +54,7 @@ class Engine:
 
     def __init__(
         self,
-        model: LiquidTextGenerationModel,
+        model: LiquidLanguageModel,
         deliver: Callable[[list[tuple[Job, JobUpdate]]], object],
         *,
         rows: int = 32,

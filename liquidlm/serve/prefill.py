@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.folded import FoldedEmbedding
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from .jobs import Job
 from .prefixes import BLOCK, PrefixCache, Snapshot
@@ -29,7 +29,7 @@ class Prefill:
     def __init__(
         self,
         job: Job,
-        model: LiquidTextGenerationModel,
+        model: LiquidLanguageModel,
         prefixes: PrefixCache,
         table: FoldedEmbedding,
     ):

@@ -10,7 +10,7 @@ import torch
 import uvicorn
 
 from ..errors import LiquidError
-from ..inference.saving import load_model
+from ..inference.saving import load_language_model
 from ..runtime.precision import best_device
 from .app import create_app
 from .limits import Limits
@@ -27,7 +27,7 @@ def serve(
     """Serve a model until SIGINT or SIGTERM. Completions then have `limits.shutdown_seconds` to end.
 
     Args:
-        folder: folder or name of the model (see `load_model`).
+        folder: folder or name of the model (see `load_language_model`).
         host: address to listen on.
         port: to listen on; 0 takes a free one.
         name: the model's name in requests; None takes the folder's.
@@ -40,7 +40,7 @@ def serve(
     if "OMP_NUM_THREADS" not in os.environ:  # one core for requests: the model waits for its slowest thread
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     with _listen(host, port) as listening:
-        model, tokenizer = load_model(folder, best_device())
+        model, tokenizer = load_language_model(folder, best_device())
         if host not in LOOPBACK and api_key is None:
             print(
                 f"anyone who can reach {host} can use this server: protect it with --api-key", file=sys.stderr

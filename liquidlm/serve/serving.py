@@ -19,7 +19,7 @@ from ..errors import LiquidError
 from ..inference.inspection import token_time_constants
 from ..inference.saving import mask_surplus
 from ..inference.timed_text import TimedLines, timed_prompt
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from ..model.segments import SEGMENT
 from ..nn.state import LiquidCache
 from ..text.tokenizer import LEDTokenizerWrapper
@@ -59,9 +59,7 @@ class Serving:
 
     writer: Writer
 
-    def __init__(
-        self, model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, name: str, limits: Limits
-    ):
+    def __init__(self, model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, name: str, limits: Limits):
         mask_surplus(model, tokenizer)
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
         self._one_analysis, self._analysing = asyncio.Semaphore(1), 0

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.language_model import LiquidLanguageModel
 from .completion_text import CompletionText, TextDelta
 from .engine import Busy, Engine
 from .jobs import Finished, Job, JobUpdate, PromptRead, Token
@@ -48,7 +48,7 @@ class Writer:
         engine: writes the jobs in its own thread.
     """
 
-    def __init__(self, model: LiquidTextGenerationModel, limits: Limits):
+    def __init__(self, model: LiquidLanguageModel, limits: Limits):
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[Job, asyncio.Queue[tuple[Job, JobUpdate]]] = {}
         self.engine = Engine(

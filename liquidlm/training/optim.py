@@ -10,7 +10,7 @@ from torch.optim import AdamW, Optimizer
 
 from ..errors import LiquidError
 from ..model.config import LETTERS
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.pretrained import LiquidTextGenerationModel
 from ..runtime.precision import bf16_is_faster
 from .muon import Muon
 from .processes import sharded_like, whole

@@ -27,7 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..errors import LiquidError
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.pretrained import LiquidTextGenerationModel
 from ..runtime.precision import best_device
 
 PATIENCE = timedelta(days=1)

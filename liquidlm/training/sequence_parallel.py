@@ -21,8 +21,8 @@ from torch.distributed.tensor import DTensor
 
 from ..errors import LiquidError
 from ..model.labels import next_labels, next_times
-from ..model.language_model import LiquidTextGenerationModel
 from ..model.output import LiquidOutput
+from ..model.pretrained import LiquidTextGenerationModel
 from ..nn.events import Events
 from ..nn.state import CellState, LiquidCache, LiquidStateLayer, fresh_time
 from ..nn.timestamps import in_float64

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.pretrained import LiquidTextGenerationModel
 from ..nn.cells.neuron import LiquidNeuron
 from .processes import whole
 

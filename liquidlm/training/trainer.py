@@ -16,7 +16,7 @@ from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole
 from ..inference.evaluate import Evaluation, evaluate
 from ..inference.saving import load_model, save_model
 from ..model.config import LiquidConfig
-from ..model.language_model import LiquidTextGenerationModel
+from ..model.pretrained import LiquidTextGenerationModel
 from ..runtime.checksums import is_whole, verify
 from ..runtime.folders import remove_folder, write_folder
 from ..runtime.precision import autocast, bf16_is_faster
