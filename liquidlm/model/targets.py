@@ -18,7 +18,7 @@ from .inputs import Inputs, check_shapes
 from .labels import next_labels, next_times
 
 if TYPE_CHECKING:
-    from .language_model import LiquidTextGenerationModel
+    from .language_model import LiquidLanguageModel
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Labels:
 
 
 def with_targets(
-    model: "LiquidTextGenerationModel",
+    model: "LiquidLanguageModel",
     batch: PreparedBatch,
     times: Float64[Tensor, "b t"] | None,
     labels: Labels,
