@@ -204,7 +204,7 @@ def test_two_watches_do_not_share_a_state(command, model: Path, tmp_path: Path) 
     state = tmp_path / "log.state"
     with alone(state):
         code, _, err = command("watch", model, "--state", state, stdin=Unread())
-        assert code == 2 and "in use: another `watch` writes it" in err
+        assert code == 2 and "in use by another `watch`" in err
     with alone(state):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -17,13 +17,10 @@ from logs import SIZES, reader, tiny
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.cli import main as cli
 from liquidlm.cli.watch_lines import printer
+from liquidlm.inference.log_lines import MAX_CHARACTERS
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.state_files import fingerprint
-from liquidlm.inference.surprise import (
-    LONGEST,
-    Line,
-    SurpriseReader,
-)
+from liquidlm.inference.surprise import Line, SurpriseReader
 from liquidlm.runtime.folders import write_folder
 from liquidlm.training.loop import train
 from liquidlm.training.settings import TrainSettings
@@ -223,7 +220,7 @@ def test_memory_is_the_same_after_much_as_after_little_and_a_closed_pipe_is_quie
             """The memory after the last line of `data` has come back."""
             writing = threading.Thread(target=lambda: (child.stdin.write(data.encode()), child.stdin.flush()))
             writing.start()
-            for _ in range(sum(-(-len(one) // LONGEST) for one in data.splitlines())):
+            for _ in range(sum(-(-len(one) // MAX_CHARACTERS) for one in data.splitlines())):
                 assert child.stdout.readline()
             writing.join()
             return resident(child.pid)
