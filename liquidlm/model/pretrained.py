@@ -33,6 +33,7 @@ class CheckpointedBlocks(GradientCheckpointingLayer, LiquidBlocks):
 class LiquidModel(LoadingMixin, LiquidBody, PreTrainedModel):
     """Tokens ▶ a hidden state after each: the language model without its output layer and time head.
 
+        >>> import torch
         >>> body = LiquidModel(LiquidConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2)).eval()
         >>> body(torch.tensor([[5, 6, 7]])).last_hidden_state.shape
         torch.Size([1, 3, 16])
@@ -90,6 +91,7 @@ class LiquidTextGenerationModel(  # pyright: ignore[reportIncompatibleMethodOver
     The second factor is the distribution of the gap Δ before the next token. It comes from the time head,
     which a model has if `time_components` is more than 0.
 
+        >>> import torch
         >>> model = LiquidTextGenerationModel(64, 16, 8, 16, num_hidden_layers=2).eval()
         >>> ids = torch.tensor([[5, 6, 7]])
         >>> model(ids, timestamps=torch.tensor([[0.0, 0.5, 9.0]])).logits.shape
