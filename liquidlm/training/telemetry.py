@@ -1,4 +1,4 @@
-"""What is worth watching in a training beside its loss: gradients by part, and where time constants go."""
+"""Figures of a training run besides its loss: gradient norms and time constants."""
 
 import torch
 from jaxtyping import Float
@@ -10,8 +10,10 @@ from .processes import whole
 
 
 def gradient_norms(model: LiquidTextGenerationModel) -> dict[str, float]:
-    """The norm of each part's gradient: embedding stage, blocks, last norm, output layer (a tied table's
-    in both)."""
+    """The gradient norm of each part of the model: embedding, each block, last norm, output layer.
+
+    The gradient of a tied embedding counts in two parts: embedding and output layer.
+    """
     return {
         f"gradient/{name}": whole(
             torch.nn.utils.get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
@@ -21,7 +23,7 @@ def gradient_norms(model: LiquidTextGenerationModel) -> dict[str, float]:
 
 
 def time_constants(model: LiquidTextGenerationModel) -> dict[str, Float[Tensor, " h"]]:
-    """Per block log₁₀ of `LiquidNeuron.resting_time_constants`, in gaps."""
+    """For each block: log₁₀ of `LiquidNeuron.resting_time_constants`, with time constants in gaps."""
     found = {}
     for name, part in _parts(model):
         for neuron in part.modules():
@@ -32,6 +34,6 @@ def time_constants(model: LiquidTextGenerationModel) -> dict[str, Float[Tensor, 
 
 
 def _parts(model: LiquidTextGenerationModel) -> list[tuple[str, nn.Module]]:
-    """The model's children, its blocks one by one."""
+    """The children of the model, with each block as one part."""
     blocks = [(f"block {number}", block) for number, block in enumerate(model.blocks)]
     return [*blocks, *((name, part) for name, part in model.named_children() if name != "blocks")]

@@ -1,4 +1,17 @@
-"""One training run: what changes from step to step, saved and restored together."""
+"""The trainer: training steps, evaluation, and checkpoints.
+
+`Trainer.save` writes a checkpoint, `Trainer.load` restores it. A checkpoint is the folder
+`OUT/checkpoints/step-NNNNNNNN`, with these files:
+
+    model.safetensors           the weights, unsharded; config.json and generation_config.json beside them
+    tokenizer.json, …           the tokenizer
+    optimisers.safetensors      the state of the optimisers, such as momenta
+    state.safetensors           the carried states of the model, one per row of a batch, and the random states
+    run.json                    step, seconds, place in the text, evaluations, settings (`TrainerState`)
+    checksums.json              the checksum of each file
+
+The training loop (loop.py) decides when to save.
+"""
 
 import copy
 import math
@@ -31,18 +44,18 @@ from .text import Texts
 from .trainer_state import EarlyStopping, TrainerState
 
 KEPT = 2
-"""Checkpoints kept beside the best."""
+"""Number of newest checkpoints to keep, in addition to the best one."""
 ROLL_BACK = 5
-"""Steps in a row whose loss or gradient is not finite, after which the run goes back to its last checkpoint;
-after as many times in a row it ends."""
+"""After this many non-finite steps in a row the run goes back to its last checkpoint. After this many such
+returns in a row the run ends with an error."""
 COMPONENTS = 8
-"""Log-normals of the next gap's distribution, where the text has times."""
+"""Number of log-normal components in the distribution of the next gap, for text with times."""
 MEMORY_GAPS = 30
-"""Typical gaps in which the text's memories forget as much as over one token."""
+"""Number of typical gaps over which the memories decay as much as they do over one token."""
 
 
 def clock(train: TokenCorpus | WeightedCorpus) -> dict[str, int | float]:
-    """The fields of `LiquidConfig` that a model needs for text with times."""
+    """The fields of `LiquidConfig` for text with times: scales from the typical gap of the corpus."""
     gap = train.typical_gap
     scales = {"time_scale": gap, "memory_scale": MEMORY_GAPS * gap, "time_resolution": train.resolution}
     return {"time_components": COMPONENTS, **scales}
@@ -51,10 +64,15 @@ def clock(train: TokenCorpus | WeightedCorpus) -> dict[str, int | float]:
 def build_model(
     settings: TrainSettings, texts: Texts, source: Path | None = None
 ) -> LiquidTextGenerationModel:
-    """A new model of these settings, or the one in the folder `source` with the dropout of these settings.
+    """Build a new model, or copy the model in `source`.
+
+    Args:
+        settings: size, dropout and seed of the model. A copy takes only the dropout.
+        texts: the tokenizer sets the vocabulary, the training corpus sets the time scales.
+        source: the folder of a saved model.
 
     Raises:
-        LiquidError: sizes that make no model, or a source that cannot be read or does not fit the settings.
+        LiquidError: the sizes are not valid, or the source cannot be read or does not fit the settings.
     """
     torch.manual_seed(settings.seed)
     if source is not None:
@@ -80,7 +98,13 @@ def _copy_of(source: Path, settings: TrainSettings) -> LiquidTextGenerationModel
 
 
 class StepResult(NamedTuple):
-    """Figures of a step: nats per token of what comes and of when (0 without times), gradient norm."""
+    """The figures of one training step.
+
+    Attributes:
+        what: loss of the next token, in nats per token.
+        when: loss of the next gap, in nats per token; 0 for text without times.
+        norm: norm of the gradient before clipping.
+    """
 
     what: float
     when: float
@@ -88,23 +112,28 @@ class StepResult(NamedTuple):
 
 
 class Trainer:
-    """One training run, in one process or as one of several; these call its methods alike.
+    """One training run, in one process or in several.
 
-    A batch's rows, with their carried states, are divided between the processes. A checkpoint is the same
-    whatever their number was: weights and optimisers whole, states in the order of the rows.
+    Several processes divide the rows of each batch, and the carried states of these rows. All processes call
+    the same methods in the same order. A checkpoint does not depend on the number of processes: it holds
+    unsharded weights and optimiser states, and the carried states in the order of the rows.
 
     Args:
-        settings: of the run.
-        texts: its text and tokenizer.
-        folder: where its checkpoints are written.
-        processes: this process among those of the run.
-        source: a model's folder whose sizes and weights the run starts from; None: a new model.
+        settings: settings of the run.
+        texts: text and tokenizer of the run.
+        folder: folder of the run; the checkpoints are in `folder/checkpoints`.
+        processes: this process and the number of processes in the run.
+        source: folder of a model to start from, with its sizes and weights; None: a new model.
 
     Attributes:
-        model: what is trained; its parameters are sharded if there are several processes.
-        whole: the same model unsharded, in the first process as new as the last `gather`; with one process
-            `model` itself.
-        sound: whether weights, state and place in the text belong together and are worth going on from.
+        model: the model in training; its parameters are sharded if there are several processes.
+        whole: the unsharded model. With one process it is `model`. With several, the first process has a
+            copy, which `gather` updates.
+        sound: whether weights, carried state and place in the text belong to the same step. If not, the run
+            must not be saved.
+
+    Raises:
+        LiquidError: the processes have read different text, or the model cannot be built.
     """
 
     def __init__(
@@ -118,16 +147,16 @@ class Trainer:
         self.settings, self.texts, self.folder, self.processes = settings, texts, folder, processes
         self.device = processes.device
         if processes.of_first(texts.train.checksum)[0] != texts.train.checksum:
-            raise LiquidError("the processes have found different text: give all of them the same")
+            raise LiquidError("the processes have read different text: give the same text to all of them")
         model = build_model(settings, texts, source)
         model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         self.whole = model if processes.alone or not processes.first else copy.deepcopy(model)
         if settings.recompute:
             model.recompute_activations()
         self.model = processes.shard(model)
-        if processes.rank:  # the weights are the same, dropout is not
+        if processes.rank:  # each process draws its own dropout
             torch.manual_seed(settings.seed + processes.rank)
-        if settings.bf16 is None:  # measured once, and kept with the run
+        if settings.bf16 is None:  # measured once, then saved with the settings
             settings.bf16 = bool(processes.of_first(bf16_is_faster(self.device))[0])
         self.bf16 = settings.bf16
         self.optimisers = liquid_optimisers(
@@ -143,20 +172,22 @@ class Trainer:
 
     @property
     def done(self) -> float:
-        """The part of the run that is done, 0…1."""
+        """The fraction of the run that is done, from 0 to 1."""
         if self.settings.steps is not None:
             return min(1.0, self.step / self.settings.steps)
         return min(1.0, self.seconds / 60 / (self.settings.minutes or 1.0))
 
     @property
     def stalled(self) -> bool:
-        """The held-out text has not got better for as long as `patience` says."""
+        """Whether the held-out loss has not improved for `patience` evaluations."""
         return self.settings.patience is not None and self.rounds.worse >= self.settings.patience
 
     def train_step(self) -> "StepResult | None":
-        """One step over `accumulate` batches.
+        """Train one step on `accumulate` batches.
 
-        None if a figure of it is not finite: then the model and its carried state are left as they were.
+        Returns:
+            the figures of the step. None if the loss or the gradient is not finite: then the weights and the
+            carried state stay as they were.
         """
         before, parts = self.state.detach_().copy(), self.settings.accumulate
         with self._as_it_was_after_an_error():
@@ -177,8 +208,8 @@ class Trainer:
 
     @contextmanager
     def _as_it_was_after_an_error(self) -> Iterator[None]:
-        """What is inside moves state, place in the text and random state, or if it fails nothing: the run can
-        still be saved."""
+        """After an error inside, restore carried state, place in the text and random states, so that the run
+        can still be saved."""
         state, place, random = self.state.copy(), self.batches.state_dict(), torch.get_rng_state()
         on_gpu = torch.cuda.get_rng_state() if self.device.type == "cuda" else None
         try:
@@ -193,13 +224,13 @@ class Trainer:
             raise
 
     def _backward(self, parts: int) -> tuple[float, float]:
-        """Gradients of the next batch, as one of so many parts of a step; nats per token of what and when."""
+        """Add the gradients of the next batch, divided by `parts`; returns its losses, in nats per token."""
         batch, own = self.batches.next_batch(), self.processes.rows
         together: dict[str, Any] = {}
         if batch.times is not None and batch.next_times is not None:
             together["timestamps"] = own(batch.times).to(self.device)
             together["shift_timestamps"] = own(batch.next_times).to(self.device)
-        if not self.processes.alone:  # gradients are averaged, so that a share counts `count` times
+        if not self.processes.alone:  # FSDP averages gradients over processes: the loss is scaled up
             labels = int((batch.targets != IGNORED).sum()) / self.processes.count
             together |= {"num_items_in_batch": labels, "flow_ids": batch.input_ids.to(self.device)}
         with autocast(self.device, self.bf16):
@@ -220,10 +251,12 @@ class Trainer:
         return what, when
 
     def roll_back(self) -> str:
-        """Weights and optimisers of the newest whole checkpoint, and an empty state; the text goes on.
+        """Load weights and optimisers of the newest undamaged checkpoint, and empty the carried state.
+
+        The place in the text does not change. Returns the name of the checkpoint.
 
         Raises:
-            LiquidError: there is none, or going back did not help.
+            LiquidError: there is no checkpoint, or `ROLL_BACK` returns in a row did not help.
         """
         self.skipped, self.rolled_back = 0, self.rolled_back + 1
         steps = checkpoints(self.folder)
@@ -242,11 +275,11 @@ class Trainer:
         return checkpoint.name
 
     def gather(self) -> None:
-        """Bring `whole` up to date in the first process."""
+        """Copy the current weights into `whole`, in the first process."""
         self.processes.copy_to_first(self.model, self.whole)
 
     def evaluate(self, corpus: TokenCorpus) -> Evaluation | None:
-        """Figures of held-out text, in the first process."""
+        """Evaluate the model on held-out text, in the first process; None in the others."""
         self.gather()
         if not self.processes.first:
             return None
@@ -254,14 +287,23 @@ class Trainer:
         return evaluate(self.whole, corpus, eos_token_id=eos, bf16=self.bf16)
 
     def try_held_out(self) -> float:
-        """A round: bits per byte of the held-out sample, noted."""
+        """Evaluate on the held-out sample and record the result for early stopping; returns bits per byte."""
         result = self.evaluate(self.texts.sample)
         (bits,) = self.processes.of_first(result.bits_per_byte if result is not None else 0.0)
         self.rounds.add(bits, self.step)
         return bits
 
     def save(self) -> None:
-        """Write a checkpoint with all there is to go on from exactly here; keep the newest few."""
+        """Write a checkpoint, from which `load` continues the run exactly.
+
+        The first process writes the folder `OUT/checkpoints/step-NNNNNNNN`: model and tokenizer,
+        `optimisers.safetensors`, `state.safetensors`, `run.json` and `checksums.json` (see the top of this
+        module). The folder appears only when it is complete. Then old checkpoints are deleted: the newest
+        `KEPT` and the best one remain.
+
+        Raises:
+            LiquidError: the folder cannot be written.
+        """
         self.gather()
         optimisers, state = self.optimisers.tensors(), self._changing()
         with self.processes.together():
@@ -269,7 +311,7 @@ class Trainer:
                 self._write(optimisers, state)
 
     def _changing(self) -> dict[str, Tensor]:
-        """Carried states and random states of all processes, in the first."""
+        """The carried states and random states of all processes, gathered in the first process."""
         found = self.state.tensors() | {"rng": torch.get_rng_state()[None]}
         if self.device.type == "cuda":
             found["cuda_rng"] = torch.cuda.get_rng_state()[None]
@@ -291,7 +333,7 @@ class Trainer:
                 remove_folder(old)
 
     def trainer_state(self) -> TrainerState:
-        """Where the run stands."""
+        """The numbers that a checkpoint keeps in `run.json`."""
         return TrainerState(
             self.step,
             self.seconds,
@@ -304,13 +346,20 @@ class Trainer:
         )
 
     def load(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint that `save` wrote.
+
+        Args:
+            checkpoint: its folder.
+
+        Raises:
+            LiquidError: the checkpoint cannot be read, does not fit the model, or was made with other text.
+        """
         saved = TrainerState.read(checkpoint)
         self.batches.load_state_dict(saved.batches)
         if saved.held_out not in (None, self.texts.held_out_checksum):
             raise LiquidError(
-                "cannot resume: the held-out text is not what it was when the run was saved; resume with the"
-                " same, or start a new run"
+                "cannot resume: the held-out text has changed since the run was saved; resume with the same"
+                " text, or start a new run"
             )
         tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
         random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
@@ -324,12 +373,12 @@ class Trainer:
             raise LiquidError(
                 f"{checkpoint} does not fit the model of this version ({first_line(error)}): start a new run"
             ) from error
-        if rank < len(random):  # a process more than there were has a random state of its own already
+        if rank < len(random):  # additional processes keep their new random states
             torch.set_rng_state(random[rank].clone())
             if cuda_random is not None and self.device.type == "cuda":
                 torch.cuda.set_rng_state(cuda_random[rank].clone())
         own = {name: self.processes.rows(value).clone() for name, value in tensors.items()}
-        if own:  # else nothing had been read yet
+        if own:  # empty before the first step
             self.state.load_tensors(own, self.step * self.settings.accumulate * self.settings.context)
 
     def _load_weights(self, checkpoint: Path) -> None:
@@ -337,8 +386,8 @@ class Trainer:
         self.optimisers.load_tensors(load_file(checkpoint / "optimisers.safetensors"))
 
     def take_the_best(self) -> None:
-        """The weights of the step whose held-out text was best."""
+        """Load the weights of the checkpoint with the lowest held-out loss."""
         best = checkpoint_folder(self.folder, self.rounds.best_step)
         verify(best)
-        self.sound = False  # the place in the text is another's
+        self.sound = False  # the place in the text belongs to a later step
         self._load_weights(best)

@@ -1,4 +1,4 @@
-"""How far a run has come: the numbers that a checkpoint keeps beside its tensors, in `run.json`."""
+"""The progress of a run: numbers that a checkpoint keeps in `run.json`, next to its tensors."""
 
 import json
 import math
@@ -17,13 +17,27 @@ FILE = "run.json"
 @plain_errors
 @dataclass(config=STRICT)
 class EarlyStopping:
-    """How the held-out text has fared: its best bits per byte, when, and the rounds since."""
+    """The best held-out loss so far, for early stopping.
+
+    Attributes:
+        best: lowest loss so far, in bits per byte.
+        best_step: step of that loss.
+        worse: number of evaluations since then.
+
+    Example:
+        >>> rounds = EarlyStopping()
+        >>> rounds.add(2.0, step=10)
+        >>> rounds.add(2.1, step=20)
+        >>> rounds.best, rounds.best_step, rounds.worse
+        (2.0, 10, 1)
+    """
 
     best: float = math.inf
     best_step: int = 0
     worse: int = 0
 
     def add(self, bits: float, step: int) -> None:
+        """Record the result of an evaluation, in bits per byte, at a training step."""
         if bits < self.best:
             self.best, self.best_step, self.worse = bits, step, 0
         else:
@@ -33,15 +47,17 @@ class EarlyStopping:
 @plain_errors
 @dataclass(config=STRICT)
 class TrainerState:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        step, seconds: taken so far.
-        skipped, rolled_back: steps in a row that were not finite, and returns to a checkpoint in a row.
-        rounds: of held-out text.
-        batches: where in the text; see `StreamBatches.state_dict`.
-        settings: of the run.
-        held_out: a checksum of the held-out text; earlier versions kept none.
+        step: number of training steps so far.
+        seconds: training time so far.
+        skipped: non-finite steps in a row.
+        rolled_back: returns to a checkpoint in a row.
+        rounds: best held-out loss, for early stopping.
+        batches: place in the text; see `StreamBatches.state_dict`.
+        settings: settings of the run.
+        held_out: checksum of the held-out text; None in checkpoints of earlier versions.
     """
 
     step: int
@@ -54,11 +70,16 @@ class TrainerState:
     held_out: int | None = None
 
     def write(self, folder: Path) -> None:
+        """Write `run.json` into the folder of a checkpoint."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def read(cls, checkpoint: Path) -> "TrainerState":
-        """That of a checkpoint; LiquidError if it cannot be read, or is not as this version writes it."""
+        """Read `run.json` from the folder of a checkpoint.
+
+        Raises:
+            LiquidError: the file cannot be read, or another version of liquidlm wrote it.
+        """
         file = checkpoint / FILE
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
