@@ -3,7 +3,6 @@
 import queue
 import threading
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +22,10 @@ from liquidlm.serve.prefixes import BLOCK, HashedPrompt, PrefixCache, Snapshot
 TOKENIZER = LEDTokenizerWrapper.bytes()
 
 
-def tiny(**options: Any) -> LiquidTextGenerationModel:
+def tiny(**options) -> LiquidTextGenerationModel:
     torch.manual_seed(0)
     sizes = {"embedding_dim": 8, "latent_dim": 4, "hidden_size": 16, "num_hidden_layers": 3, "ngram_rows": 40}
-    config = LiquidConfig(vocab_size=TOKENIZER.vocab_size, **{**sizes, **options})
+    config = LiquidConfig(vocab_size=TOKENIZER.vocab_size, **(sizes | options))
     return randomise(LiquidTextGenerationModel(config), scale=0.1).eval()
 
 
@@ -193,7 +192,7 @@ def test_limits() -> None:
 def test_a_model_that_breaks_fails_its_texts_and_nothing_else() -> None:
     model = tiny()
     with torch.no_grad():
-        model.output_proj.weight[5] = float("nan")  # pyright: ignore[reportIndexIssue]
+        model.output_proj.weight[5] = float("nan")
     with Desk(model) as desk:
         (found,) = desk.run(job(ids(5), 5, seed=0))
         assert found[-1].reason == "failed" and found[-1].why

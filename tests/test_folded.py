@@ -69,7 +69,7 @@ def in_full(model, state):
 @more
 def test_a_state_that_generate_has_read_into_goes_on_with_the_weights_of_now(change):
     model = tiny()
-    state = model.generate(IDS, max_new_tokens=3, return_dict_in_generate=True).past_key_values  # pyright: ignore[reportAttributeAccessIssue]
+    state = model.generate(IDS, max_new_tokens=3, return_dict_in_generate=True).past_key_values
     before = logits(model, state)
     change(model)
     assert error(logits(model, state), in_full(model, state)) < 1e-6
@@ -131,11 +131,11 @@ def test_it_is_folded_once_for_a_whole_generation(monkeypatch):
     model, folds = tiny(), []
     fold = model.embedding.fold
     monkeypatch.setattr(model.embedding, "fold", lambda *a: folds.append(1) or fold(*a))
-    model.generate(IDS, max_new_tokens=10)  # pyright: ignore[reportAttributeAccessIssue]
+    model.generate(IDS, max_new_tokens=10)
     assert len(folds) == 1
-    model.generate(IDS, max_new_tokens=10, use_cache=False)  # pyright: ignore[reportAttributeAccessIssue]
+    model.generate(IDS, max_new_tokens=10, use_cache=False)
     assert len(folds) == 2
-    model.generate(IDS, max_new_tokens=10, num_beams=2)  # pyright: ignore[reportAttributeAccessIssue]
+    model.generate(IDS, max_new_tokens=10, num_beams=2)
     assert len(folds) == 3
     list(write(model, torch.zeros(1, model.config.vocab_size), read_state(model), Sampling(), 10))
     assert len(folds) == 4

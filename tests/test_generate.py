@@ -127,7 +127,7 @@ def test_a_text_may_be_left_at_any_token(model):
     state = model.new_state()
     drawing = write(model, read(model, tokens(), state), state, GREEDY, 100)
     first = [next(drawing) for _ in range(3)]
-    drawing.close()  # pyright: ignore[reportAttributeAccessIssue]
+    drawing.close()
     assert state.get_seq_length() == 22
     later = list(write(model, read(model, first[-1][:, None], state), state, GREEDY, 4))
     assert torch.equal(torch.stack(first + later, 1), written(model, GREEDY, 7)[0])
@@ -201,7 +201,7 @@ def test_nothing_to_write_is_named(model):
 
 def test_top_k_comes_before_top_p():
     logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
-    scores = Sampling(temperature=1.0, top_k=3, top_p=0.75).processors()(torch.zeros(1, 0).long(), logits)  # pyright: ignore[reportArgumentType]
+    scores = Sampling(temperature=1.0, top_k=3, top_p=0.75).processors()(torch.zeros(1, 0).long(), logits)
     assert scores.isfinite().tolist() == [[True, True, False, False]]  # 0.7 of all, but 0.78 of three
 
 

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     model = LiquidTextGenerationModel(LiquidConfig(vocab_size=KNOWN + SURPLUS, **sizes, **more))
     randomise(model)
     with torch.no_grad():
-        model.output_proj.weight[KNOWN:] *= 100  # pyright: ignore[reportIndexIssue]
+        model.output_proj.weight[KNOWN:] *= 100
     assert int(model.eval()(IDS).logits[0, -1].argmax()) >= KNOWN
     out = tmp_path_factory.mktemp("surplus") / "model"
     out.mkdir()
@@ -44,7 +44,7 @@ def test_generate_writes_what_can_be_decoded(folder, how, load):
     model = load_model(folder)[0]
     if load == "by_transformers":
         model = LiquidTextGenerationModel.from_pretrained(folder)
-    written = model.generate(IDS, max_new_tokens=NEW, **how)  # pyright: ignore[reportAttributeAccessIssue]
+    written = model.generate(IDS, max_new_tokens=NEW, **how)
     assert written.max() < KNOWN
     TOKENIZER.decode(written[0])
 
@@ -119,4 +119,4 @@ def test_settings_that_cannot_be_are_refused(name, wrong, as_users_run):
 
 
 def test_numbers_of_other_packages_are_numbers(as_users_run):
-    Sampling(np.float32(0.5), np.int64(3), np.float64(0.9), np.float32(1.1), np.int64(4))  # pyright: ignore[reportArgumentType]
+    Sampling(np.float32(0.5), np.int64(3), np.float64(0.9), np.float32(1.1), np.int64(4))

@@ -319,12 +319,12 @@ def test_memory_stays_flat(port) -> None:
 def test_whatever_is_asked_is_answered_as_described(port, mode) -> None:
     """Requests that fit the OpenAPI description, and some that do not quite."""
     description = schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
-    operations = [found.ok() for found in description.get_all_operations()]  # pyright: ignore[reportAttributeAccessIssue]
+    operations = [found.ok() for found in description.get_all_operations()]
     assert len(operations) == 6
     for operation in operations:
 
         @given(operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=25, suppress_health_check=list(HealthCheck))  # pyright: ignore[reportArgumentType]
+        @settings(max_examples=25, suppress_health_check=list(HealthCheck))
         def check(case) -> None:
             response = case.call(timeout=60)
             # 413, a body over the server's limit, is a refusal too; schemathesis does not count it as one.

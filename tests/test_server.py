@@ -52,7 +52,7 @@ def test_too_many_wait() -> None:
 def test_a_model_that_breaks() -> None:
     model = tiny()
     with torch.no_grad():
-        model.output_proj.weight[5] = float("nan")  # pyright: ignore[reportIndexIssue]
+        model.output_proj.weight[5] = float("nan")
     with served(model) as port:
         status, answer = ask(port, "/v1/completions", ASKED)
         assert status == 500 and "the model failed" in answer["error"]["message"]
@@ -94,7 +94,7 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         assert process.wait(30) == code
     finally:
         process.kill()
-        process.stderr.close()  # pyright: ignore[reportOptionalMemberAccess]
+        process.stderr.close()
         process.wait()
 
 

@@ -215,9 +215,9 @@ def test_documents_whose_times_are_whole_numbers(of, as_users_run):
         for shift in (0, TODAY)
     )
     made = tokenize_documents([late], TOKENIZER)
-    assert made.times.dtype == np.float64 and made.times[-1] == TODAY + 3  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue, reportOptionalMemberAccess, reportOptionalSubscript]
+    assert made.times.dtype == np.float64 and made.times[-1] == TODAY + 3
     ours, theirs = (examine(model, TOKENIZER, one) for one in (late, early))
-    assert ours.gaps.tolist() == [1, 2] and np.array_equal(ours.quantiles, theirs.quantiles)  # pyright: ignore[reportArgumentType]
+    assert ours.gaps.tolist() == [1, 2] and np.array_equal(ours.quantiles, theirs.quantiles)
 
 
 def test_lines_that_are_watched():
@@ -231,15 +231,15 @@ def test_lines_that_are_watched():
 
 def test_a_text_over_several_processes(clock):
     model = clock.model()
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         ours, theirs = (
             sequence_parallel(model, IDS, times, labels=IDS) for times in (clock.times, clock.early)
         )
     finally:
         dist.destroy_process_group()
-    assert torch.equal(ours.loss, theirs.loss) and torch.equal(ours.time_loss, theirs.time_loss)  # pyright: ignore[reportArgumentType]
-    assert ours.state.last_time.item() == TODAY + 44 * clock.unit  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    assert torch.equal(ours.loss, theirs.loss) and torch.equal(ours.time_loss, theirs.time_loss)
+    assert ours.state.last_time.item() == TODAY + 44 * clock.unit
 
 
 def test_what_was_lost_before_is_said(caplog):
