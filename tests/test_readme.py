@@ -49,6 +49,19 @@ def test_files_that_are_named_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READMES)
+def test_names_are_where_the_readme_says(name: str) -> None:
+    """A name and a file in one cell of the table of questions: the file defines the name."""
+    rows = [line for line in text(name).splitlines() if re.match(r"\| .*\?`? \|", line)]
+    assert len(rows) >= 5
+    pairs = [pair for row in rows for pair in re.findall(r"`([\w.]+)` (?:in|en) `([\w/]+\.py)`", row)]
+    assert len(pairs) >= 5
+    for symbol, file in pairs:
+        last = symbol.rpartition(".")[2]
+        source = (ROOT / "liquidlm" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(?:def|class) {last}\b|^{last}\b.* = ", source, re.MULTILINE), (symbol, file)
+
+
+@pytest.mark.parametrize("name", READMES)
 def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (block,) = blocks(name, "python")
