@@ -1,4 +1,4 @@
-"""Muon, on any processor: matrices of one shape together, in the type that products are fast in."""
+"""Muon on CPU and GPU: matrices of the same shape in one batch, in the number type that is fast there."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -9,20 +9,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 TOGETHER = 2**22
-"""Matrices are iterated together up to so many numbers: enough to keep cores busy, little beside a model."""
+"""Largest number of elements in one batch of matrices. It keeps all cores busy, and takes little memory
+compared with a model."""
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon (Jordan et al. 2024), with a choice of type for its Newton–Schulz iteration.
+    """Muon: momentum, orthogonalized by a Newton–Schulz iteration in a chosen number type.
 
         m ← μ m + (1 − μ) g,   W ← (1 − γλ) W − γ √max(1, rows/columns) · NS(μ m + (1 − μ) g)
 
-    torch iterates in bfloat16, matrix by matrix. A processor without bfloat16 products does them some fifty
-    times slower than float32's: on such a CPU most of a training step was Muon's.
+    m is the momentum, g the gradient, NS the iteration (see `orthogonalized`).
+    torch's Muon iterates in bfloat16, one matrix after the other. A CPU without bfloat16 products is about
+    fifty times slower with bfloat16 than with float32; there Muon took most of a training step.
+
+    Source: Keller Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
+    https://kellerjordan.github.io/posts/muon/.
 
     Args:
-        lr, weight_decay, momentum: γ, λ, μ.
-        bf16: iterate in bfloat16; else in float32 (float64 matrices in float64).
+        matrices: two-dimensional parameters.
+        lr: learning rate γ.
+        weight_decay: λ.
+        momentum: μ.
+        bf16: iterate in bfloat16; else in float32 (float64 for float64 matrices).
+
+    Example:
+        >>> matrix = torch.nn.Parameter(torch.zeros(2, 2))
+        >>> muon = Muon([matrix], lr=0.1, weight_decay=0.0, momentum=0.95, bf16=False)
+        >>> matrix.grad = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
+        >>> muon.step()
+        >>> matrix[0, 0].item() < 0 and matrix[0, 1].item() == 0
+        True
     """
 
     def __init__(
@@ -33,7 +49,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all matrices that have a gradient. A closure makes the gradients and returns the loss."""
+        """Update all matrices that have a gradient. `closure` computes the gradients and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -49,7 +65,7 @@ class Muon(torch.optim.Muon):
         return loss
 
     def _update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        """One step of matrices of one shape."""
+        """Update matrices of the same shape."""
         wanted, weight = [], group["momentum"]
         for matrix in matrices:
             grad, momentum = matrix.grad, self._momentum(matrix)
@@ -74,7 +90,16 @@ class Muon(torch.optim.Muon):
 def orthogonalized(
     x: Float[Tensor, "n a b"], coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> Float[Tensor, "n a b"]:
-    """Near U Vᵀ of each X = U S Vᵀ, by X ← aX + (bG + cG²)X with G = XXᵀ (Newton–Schulz, of fifth order)."""
+    """Orthogonalize matrices approximately: X = U S Vᵀ becomes U Vᵀ (quintic Newton–Schulz iteration).
+
+        X ← X / ‖X‖,   then `steps` times  X ← aX + (bG + cG²)X  with  G = XXᵀ
+
+    Args:
+        x: n matrices.
+        coefficients: a, b, c.
+        steps: number of iterations.
+        eps: smallest norm to divide by.
+    """
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
@@ -87,6 +112,6 @@ def orthogonalized(
 
 
 def _portions(matrices: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Some of the matrices at a time."""
+    """Split the matrices into batches of at most `TOGETHER` elements."""
     count = max(1, TOGETHER // matrices[0].numel())
     return (matrices[first : first + count] for first in range(0, len(matrices), count))

@@ -1,4 +1,4 @@
-"""Optimisers and their schedule: Muon for the blocks' matrices, AdamW for the rest."""
+"""Optimisers and their learning-rate schedule: Muon for the matrices of the blocks, AdamW for the rest."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,33 +18,54 @@ from .sharded_muon import ShardedMuon
 
 ADAM_BETAS = (0.9, 0.98)
 RATES = ("rates", "warp")
-"""Linear layers that set time constants: AdamW's."""
+"""Names of linear layers that set time constants. AdamW trains them."""
 TIME_HEAD = ("of_state.weight", "of_state.bias", "of_next.weight")
 FAST = ("log_tau", "synapse.bias", "ngrams.table.weight", *TIME_HEAD)
-"""What sets time constants, on a logarithmic scale; tables of which a step sees few rows; and the time head,
-to which few tokens of a step have a gap to show: AdamW's, at a rate of their own."""
+"""Names of parameters that AdamW trains at a higher rate: time constants (on a logarithmic scale), n-gram
+tables (a step sees few of their rows), and the time head (few tokens of a step have a gap)."""
 FAST_SHARE = 10.0
-"""That rate over the others': slow units have five decades to go, and what is rare few steps."""
+"""Learning rate of `FAST` parameters, as a multiple of AdamW's. Slow units have to move by five decades, and
+rare rows get few steps."""
 TABLE_SHARE = 40.0
-"""The same of the embedding's table where tokens are words or parts of them, and a step sees few of its rows,
-or where it is the output layer too: its rows are N(0, 1), larger than other vectors."""
+"""Learning rate of the embedding table, as a multiple of AdamW's, if the vocabulary is large or the table is
+also the output layer. A step sees few rows of a large table, and the rows start as N(0, 1), larger than other
+vectors."""
 OUTPUT_SHARE = 4.0
-"""The same of an output layer of its own for such a vocabulary. Of bytes, untied, both learn as the rest."""
+"""Learning rate of an untied output layer with a large vocabulary, as a multiple of AdamW's. For an untied
+byte vocabulary, table and output layer use AdamW's rate."""
 
 
 class Optimisers:
-    """Several optimisers on one schedule: learning rate × min(1, step/warmup) × (1 − progress), where
-    `progress` is the part of the run, in steps or in time, that is done.
+    """Several optimisers with one learning-rate schedule: linear warm-up, linear decay.
+
+        factor = min(1, (step + 1) / warmup) · (1 − progress)
+
+    `progress` is the fraction of the run that is done, in steps or in time.
 
     Args:
-        parts: optimisers, each with its peak learning rate.
+        parts: pairs of an optimiser and its peak learning rate.
+        warmup: number of steps over which the learning rates rise.
+
+    Example:
+        >>> sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> optimisers = Optimisers([(sgd, 1.0)], warmup=4)
+        >>> [optimisers.step(step, progress=0.0) for step in range(5)]
+        [0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
     def __init__(self, parts: list[tuple[Optimizer, float]], warmup: int = 30):
         self.parts, self.warmup = parts, warmup
 
     def step(self, step: int, progress: float) -> float:
-        """Update all parameters and drop the gradients; returns the schedule's factor."""
+        """Update all parameters and delete their gradients.
+
+        Args:
+            step: number of steps so far.
+            progress: fraction of the run that is done, from 0 to 1.
+
+        Returns:
+            the factor of the schedule.
+        """
         factor = min(1.0, (step + 1) / self.warmup) * max(0.0, 1.0 - progress)
         for optimiser, peak in self.parts:
             for group in optimiser.param_groups:
@@ -54,11 +75,12 @@ class Optimisers:
         return factor
 
     def drop_gradients(self) -> None:
+        """Delete the gradients of all parameters."""
         for optimiser, _ in self.parts:
             optimiser.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The optimisers' state by name, whole, for safetensors."""
+        """The state of all optimisers as unsharded tensors by name, for safetensors."""
         return {
             f"{number}.{index}.{name}": whole(value).contiguous()
             for number, (optimiser, _) in enumerate(self.parts)
@@ -67,10 +89,16 @@ class Optimisers:
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave; an IndexError or ValueError where that has more parameters or other
-        shapes."""
+        """Restore a state that `tensors` returned.
+
+        Raises:
+            IndexError: the state has more parameters than the optimisers.
+            ValueError: a tensor has another shape than its parameter.
+        """
         for number, (optimiser, _) in enumerate(self.parts):
-            sharded = isinstance(optimiser, ShardedMuon)  # its groups hold but what this process updates
+            sharded = isinstance(
+                optimiser, ShardedMuon
+            )  # its groups hold only the matrices that this process updates
             groups = [optimiser.matrices] if sharded else [g["params"] for g in optimiser.param_groups]
             trained = [parameter for group in groups for parameter in group]
             state: dict[int, dict[str, Tensor]] = {}
@@ -94,16 +122,23 @@ def muon_and_adamw(
     warmup: int = 30,
     bf16: bool | None = None,
 ) -> Optimisers:
-    """Muon (Jordan et al. 2024) for `matrices`, AdamW for the rest.
+    """Muon (Keller Jordan et al. 2024) for `matrices`, AdamW (arXiv 1711.05101) for the other parameters.
 
     Args:
-        lr: Muon's peak learning rate; AdamW's is `adam_share` of it.
-        weight_decay: of the matrices; the others have none.
-        warmup: steps over which the learning rates rise.
-        bf16: whether Muon iterates in bfloat16; None: where the machine is faster with it (measured, 0.1 s).
+        matrices: two-dimensional parameters, all of them sharded or none.
+        others: the other parameters.
+        lr: peak learning rate of Muon.
+        weight_decay: weight decay of the matrices; the others have none.
+        adam_share: peak learning rate of AdamW, as a fraction of `lr`.
+        warmup: number of steps over which the learning rates rise.
+        bf16: whether Muon iterates in bfloat16. None: only if bfloat16 is faster on this machine, which is
+            measured in about 0.1 s.
+
+    Raises:
+        LiquidError: the learning rate is not between 0 and 10.
     """
     if not 0 < lr < 10:
-        raise LiquidError(f"the learning rate must be over 0 and sensible, not {lr}; 0.02 is a good start")
+        raise LiquidError(f"the learning rate {lr} is not between 0 and 10: start with 0.02")
     matrices = list(matrices)
     sharded = [matrix for matrix in matrices if isinstance(matrix, DTensor)]
     if bf16 is None:
@@ -121,9 +156,16 @@ def liquid_optimisers(
     warmup: int = 30,
     bf16: bool | None = None,
 ) -> Optimisers:
-    """Muon for the linear layers of the blocks; AdamW for vectors, embedding, output layer and rates, and at
-    higher rates for the neurons' time constants, the n-grams' tables and the time head, and of a large
-    vocabulary the embedding's table and the output layer."""
+    """The optimisers of a language model.
+
+    Muon trains the linear layers of the blocks. AdamW trains the other parameters: vectors, embedding, output
+    layer, and the layers that set time constants. Its learning rate is higher for the parameters in `FAST`, and
+    for the embedding table and the output layer of a large vocabulary.
+
+    Args:
+        model: the model, sharded or not.
+        lr, weight_decay, warmup, bf16: see `muon_and_adamw`.
+    """
     matrices = [
         module.weight
         for name, module in model.blocks.named_modules()
@@ -146,5 +188,11 @@ def liquid_optimisers(
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float = 1.0) -> float:
-    """Scale the gradient down to norm `limit`; returns the norm it had."""
+    """Scale the gradients down so that their total norm is at most `limit`; returns the norm before.
+
+    >>> parameter = nn.Parameter(torch.zeros(2))
+    >>> parameter.grad = torch.tensor([3.0, 4.0])
+    >>> clip_gradients([parameter]), parameter.grad.norm().round(decimals=3).item()
+    (5.0, 1.0)
+    """
     return whole(torch.nn.utils.clip_grad_norm_(parameters, limit)).item()

@@ -1,7 +1,7 @@
-"""Several processes that train one model together: started by torchrun, on one machine or on many.
+"""Training of one model in several processes, which torchrun starts on one machine or on several.
 
-The rows of every batch are divided between them; weights, gradients and optimisers are sharded (FSDP2).
-Everything here must be called by all of them alike.
+The processes divide the rows of each batch. Weights, gradients and optimiser states are sharded (FSDP2; Zhao
+et al. 2023, arXiv 2304.11277). All processes must call these functions in the same order.
 """
 
 import os
@@ -31,18 +31,26 @@ from ..model.pretrained import LiquidTextGenerationModel
 from ..runtime.precision import best_device
 
 PATIENCE = timedelta(days=1)
-"""How long the others wait while the first process tokenizes, evaluates or saves. torchrun itself ends those
-of a machine when one of them dies."""
+"""Longest time that processes wait while the first one tokenizes, evaluates or saves. If a process dies,
+torchrun ends the others on its machine."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run.
+    """This process and its communication with the other processes of a run.
+
+    A run without torchrun has one process; then nothing is communicated.
 
     Attributes:
-        device: where it computes.
-        rank, count: its number, and how many there are; one process alone has nothing to agree on.
-        local_rank: its number among those of its machine.
+        device: device of this process.
+        rank: number of this process, from 0.
+        count: number of processes in the run (the world size).
+        local_rank: number of this process on its machine, from 0.
+
+    Example:
+        >>> one = Processes(torch.device("cpu"))
+        >>> one.first, one.alone, one.total(2, 3)
+        (True, True, [2, 3])
     """
 
     device: torch.device
@@ -52,19 +60,20 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that evaluates, writes files and speaks."""
+        """Whether this process evaluates, writes files and prints."""
         return self.rank == 0
 
     @property
     def alone(self) -> bool:
+        """Whether the run has only this process."""
         return self.count == 1
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes have called this (a barrier)."""
         self.total(0.0)
 
     def total(self, *numbers: int | float) -> list[int | float]:
-        """The sum over all processes of each of the numbers."""
+        """Each number summed over all processes."""
         if self.alone:
             return list(numbers)
         summed = torch.tensor(numbers, dtype=torch.float64)
@@ -72,13 +81,17 @@ class Processes:
         return summed.tolist()
 
     def of_first(self, *numbers: int | float) -> list[int | float]:
-        """The first process's numbers."""
+        """The numbers of the first process, in all processes."""
         return self.total(*(number if self.first else 0.0 for number in numbers))
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is inside succeeds in all processes, or all end: the first that cannot says why (LiquidError),
-        the others end quietly."""
+        """If the code inside raises LiquidError in one process, all processes end.
+
+        Raises:
+            LiquidError: in the failed process with the lowest rank.
+            SystemExit: in all other processes, with code 2.
+        """
         error: LiquidError | None = None
         try:
             yield
@@ -93,8 +106,10 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """What is inside is done by the first process, then by one of every machine, then by the others: they
-        find what those have put into the caches, whether the machines share them or not."""
+        """Run the code inside in the first process, then in one process per machine, then in the others.
+
+        So the later processes find the files in the caches, whether the machines share them or not.
+        """
         turn = 0 if self.first else 1 if self.local_rank == 0 else 2
         for _ in range(turn):
             self.wait()
@@ -105,12 +120,12 @@ class Processes:
                 self.wait()
 
     def rows(self, batch: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "own ..."]:
-        """This process's rows of a batch."""
+        """The rows of a batch that belong to this process."""
         size = len(batch) // self.count
         return batch[self.rank * size : (self.rank + 1) * size]
 
     def all_rows(self, own: Shaped[Tensor, "own ..."]) -> Shaped[Tensor, "b ..."]:
-        """What `rows` has taken apart, in the first process; the others get their own back."""
+        """Gather the rows of all processes in the first (the inverse of `rows`); the others get their own."""
         if self.alone:
             return own
         own = own.detach().cpu().contiguous()
@@ -119,7 +134,7 @@ class Processes:
         return own if parts is None else torch.cat(parts)
 
     def shard(self, model: LiquidTextGenerationModel) -> LiquidTextGenerationModel:
-        """The model with its parameters sharded, block by block; itself, if there is nobody to share with."""
+        """Shard the parameters of a model, block by block. With one process the model stays as it is."""
         if self.alone:
             return model
         mesh = init_device_mesh(self.device.type, (self.count,))
@@ -130,7 +145,7 @@ class Processes:
         return model
 
     def copy_to_first(self, model: LiquidTextGenerationModel, whole: LiquidTextGenerationModel) -> None:
-        """Bring an unsharded copy, which the first process has, up to date."""
+        """Copy the weights of a sharded model into `whole`, the unsharded model of the first process."""
         if not self.alone:
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             weights = get_model_state_dict(model, options=options)
@@ -139,17 +154,20 @@ class Processes:
 
 
 def load_weights(model: LiquidTextGenerationModel, weights: dict[str, Tensor]) -> None:
-    """Take over whole weights into a model, sharded or not."""
+    """Load unsharded weights into a model, which may be sharded."""
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))  # pyright: ignore[reportArgumentType]
 
 
 def whole(value: Tensor) -> Tensor:
-    """A sharded tensor put together again; any other as it is."""
+    """The unsharded value of a sharded tensor; any other tensor as it is.
+
+    All processes must call it together.
+    """
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def sharded_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor of the parameter's shape, sharded as that is; any other as it is."""
+    """Shard a tensor like a parameter of the same shape; any other tensor is returned as it is."""
     if isinstance(parameter, DTensor) and value.shape == parameter.shape:
         value = value.to(parameter.device)
         return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
@@ -158,13 +176,14 @@ def sharded_like(value: Tensor, parameter: Tensor) -> Tensor:
 
 @contextmanager
 def processes(device: torch.device | None = None) -> Iterator[Processes]:
-    """The processes that torchrun has started, joined; or this one alone.
+    """Connect the processes that torchrun has started, or return this process alone; a context manager.
 
     Args:
-        device: where to compute. None: the GPU if there is one; under torchrun each process its own GPU.
+        device: device to compute on. None: the GPU if there is one. With torchrun each process has its
+            own GPU.
 
     Raises:
-        LiquidError: there are fewer GPUs than processes, or torchrun's processes are given one GPU.
+        LiquidError: a machine has fewer GPUs than processes, or `device` names one GPU for several processes.
     """
     device = best_device() if device is None else device
     if "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -185,13 +204,13 @@ def processes(device: torch.device | None = None) -> Iterator[Processes]:
         torch.cuda.set_device(device)
     backend, how = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", {}
     if count == int(os.environ["LOCAL_WORLD_SIZE"]):
-        # On one machine torchrun restarts with the same store, where the addresses of the dead still stand.
+        # On one machine torchrun restarts with the same store: it still has the addresses of dead processes.
         store, *_ = next(rendezvous("env://", timeout=PATIENCE))
         attempt = PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
         how = {"store": attempt, "rank": rank, "world_size": count}
     dist.init_process_group(backend, timeout=PATIENCE, **how)
     with warnings.catch_warnings():
-        # States are views here and there; nothing is done to them in place, of which FSDP2 warns.
+        # FSDP2 warns of views that are changed in place. Some states are views, but none is changed in place.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module")
         yield Processes(device, rank, count, local_rank)
-    dist.destroy_process_group()  # not after an error: the others would have to take part
+    dist.destroy_process_group()  # not after an error: all processes would have to take part

@@ -12,14 +12,16 @@ from .muon import Muon
 
 
 class ShardedMuon(Muon):
-    """Muon, each matrix in the care of one process.
+    """Muon (Keller Jordan et al. 2024) for sharded matrices; one process updates each matrix.
 
-    Muon's Newton–Schulz iteration needs whole matrices. Of W processes, number i mod W owns matrix i and its
-    momentum: in a step every owner is given its matrices and their gradients whole, updates them, and hands
-    out the shards. So the result is exactly that of one process, and both work and momenta are divided by W.
+    The Newton–Schulz iteration of Muon needs unsharded matrices. With W processes, process i mod W owns
+    matrix i and its momentum. In a step each owner receives the unsharded matrix and its gradient, updates the
+    matrix, and sends the shards to all processes. The result is the same as with one process. Each process does
+    1/W of the work and keeps 1/W of the momenta.
 
     Args:
         matrices: two-dimensional parameters, all sharded over the same processes.
+        options: arguments of `Muon`: lr, weight_decay, momentum, bf16.
     """
 
     def __init__(self, matrices: list[DTensor], **options: Any):
@@ -30,12 +32,12 @@ class ShardedMuon(Muon):
             for number, matrix in enumerate(matrices)
             if self._owner(number) == self.rank
         }
-        nothing = nn.Parameter(torch.zeros(1, 1))  # an optimiser must have something
+        nothing = nn.Parameter(torch.zeros(1, 1))  # torch refuses an optimiser without parameters
         super().__init__([*self.owned.values()] or [nothing], **options)
 
     @staticmethod
     def _empty(matrix: DTensor) -> torch.Tensor:
-        """Room for the whole of a matrix."""
+        """An uninitialized tensor of the unsharded shape."""
         return torch.empty(matrix.shape, dtype=matrix.dtype, device=matrix.to_local().device)
 
     def _owner(self, number: int) -> int:
@@ -43,6 +45,7 @@ class ShardedMuon(Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """Update all matrices; all processes call it together."""
         for number, matrix in enumerate(self.matrices):
             value, grad = matrix.full_tensor(), matrix.grad.full_tensor()  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
             if number in self.owned:
@@ -55,15 +58,16 @@ class ShardedMuon(Muon):
             matrix.copy_(distribute_tensor(new, matrix.device_mesh, matrix.placements, src_data_rank=source))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Delete the gradients of the sharded matrices and of their unsharded copies."""
         super().zero_grad(set_to_none)
         for matrix in self.matrices:
             matrix.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """As one process has it, with the momenta of all; called by all processes alike."""
+        """The state of one unsharded Muon, with the momenta of all matrices; all processes call it together."""
         momenta: dict[int, dict[str, torch.Tensor]] = {}
         started = torch.tensor(float(any(self.state[parameter] for parameter in self.owned.values())))
-        dist.all_reduce(started, dist.ReduceOp.MAX)  # a process that owns nothing cannot tell
+        dist.all_reduce(started, dist.ReduceOp.MAX)  # a process without matrices does not know
         if not started:
             return {**super().state_dict(), "state": {}}
         for number, matrix in enumerate(self.matrices):
@@ -76,7 +80,7 @@ class ShardedMuon(Muon):
         return {**super().state_dict(), "state": momenta}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the momenta of this process's matrices out of those of all."""
+        """Load the momenta of the matrices that this process owns, from a state with the momenta of all."""
         for number, parameter in self.owned.items():
             if number in state_dict["state"]:
                 momentum = state_dict["state"][number]["momentum_buffer"]
