@@ -159,8 +159,8 @@ def liquid_optimisers(
     """The optimisers of a language model.
 
     Muon trains the linear layers of the blocks. AdamW trains the other parameters: vectors, embedding, output
-    layer, and the layers that set time constants. Its learning rate is higher for the parameters in `FAST`, and
-    for the embedding table and the output layer of a large vocabulary.
+    layer, and the layers that set time constants. Its learning rate is higher for the parameters in `FAST`,
+    and for the embedding table and the output layer of a large vocabulary.
 
     Args:
         model: the model, sharded or not.

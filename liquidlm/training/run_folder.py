@@ -1,4 +1,4 @@
-"""The folder of a run: one training at a time writes there, and nothing of anybody else's is lost."""
+"""The folder of a run: only one training writes there, and it does not overwrite files of others."""
 
 import json
 import os
@@ -18,27 +18,30 @@ from ..runtime.folders import make_folder, recover, recover_all
 from ..runtime.write_errors import cannot_write
 
 LOCK = ".liquidlm.lock"
-"""In a folder without checkpoints it says beside that what is there is a run's."""
+"""Lock file of a run. In a folder without checkpoints it also marks the files as files of a run."""
 INPUT = "standard-input.txt"
 CURVE = "curve.jsonl"
 WRITTEN = (
     *("*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.*", f"{STUB}.py", "checkpoints"),
     *("curve.*", "tensorboard", INPUT, "input-*"),
-    *("*.bin", "*.pt", "*.pth", "*.gguf"),  # not by us, but then the folder is another model's
+    *("*.bin", "*.pt", "*.pth", "*.gguf"),  # not written by liquidlm: the folder is another model's
 )
-"""What a run writes into its folder, or may write in the versions of transformers to come."""
+"""Patterns of the files that a run writes into its folder, now or with later versions of transformers."""
 
 
 @contextmanager
 def run_folder(folder: Path) -> Iterator[None]:
-    """Have the folder for this process alone, until it ends, however it does; made if there is none.
+    """Lock the folder of a run for this process; a context manager.
 
-    What a run that was killed has left half written is put right. A folder that is made, and that nothing is
-    written to, goes again.
+    The folder is created if it does not exist. Files that a killed run left incomplete are repaired. A new
+    folder that is still empty at the end is deleted.
+
+    Args:
+        folder: folder of the run.
 
     Raises:
-        LiquidError: another process has it, it cannot be written, or it holds files that a run would
-            overwrite, and is no run's.
+        LiquidError: another process has the lock, the folder cannot be written, or it has files that are not
+            of a run and that a run would overwrite.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
@@ -81,7 +84,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _sign(file: Path) -> None:
-    """Say in the lock who holds it."""
+    """Write process, host and time into the lock file."""
     since = time.strftime("%Y-%m-%d %H:%M")
     with suppress(OSError):  # Windows does not let a locked file be written
         file.write_text(
@@ -91,7 +94,7 @@ def _sign(file: Path) -> None:
 
 
 def _holder(file: Path) -> str:
-    """Who holds a lock, as far as that is known."""
+    """The process that holds a lock, if the lock file names it."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         return f" (process {said['process']} on {said['host']}, since {said['since']})"
@@ -100,10 +103,10 @@ def _holder(file: Path) -> str:
 
 
 def _check_foreign(folder: Path) -> None:
-    """LiquidError if a run would overwrite what is there; text and notes may lie beside it."""
+    """Raise LiquidError if a run would overwrite a file in the folder; it may have text and notes."""
     for name in sorted(os.listdir(folder)):
         if any(fnmatch(name, pattern) for pattern in WRITTEN):
             raise LiquidError(
-                f"{folder} already holds {name}, which is of no run that is known: choose another --out, or a"
-                " new folder in it"
+                f"{folder} already holds {name}, which is not from a liquidlm run: choose another --out, or"
+                " a new folder in it"
             )

@@ -1,4 +1,4 @@
-"""What defines a training run, and reading it from a file."""
+"""The settings of a training run, and how they are read from a TOML file."""
 
 import difflib
 import math
@@ -18,8 +18,8 @@ from ..runtime.validation import STRICT, explain, plain_errors, unknown
 Count = Annotated[int, Field(gt=0, lt=2**63)]
 CountOrNone = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0, lt=math.inf)]
-Name = InstanceOf[str]  # a file's name need not be of characters
-Paths = Annotated[list[Name], Field(strict=False)]  # a tuple will do
+Name = InstanceOf[str]  # a file name may have bytes that are not valid text
+Paths = Annotated[list[Name], Field(strict=False)]  # accepts a tuple
 NotNegative = Annotated[float, Field(ge=0, lt=math.inf)]
 
 SIZES: dict[str, dict[str, int]] = {
@@ -27,45 +27,60 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 256, "num_hidden_layers": 5, "embedding_dim": 256, "latent_dim": 128},
     "base": {"hidden_size": 512, "num_hidden_layers": 9, "embedding_dim": 512, "latent_dim": 256},
 }
-"""About 1, 5 and 25 million parameters beside the vocabulary's; "base" without n-grams 33."""
+"""Named sizes: about 1, 5 and 25 million parameters without those of the vocabulary ("base" without n-grams:
+33 million)."""
 
 LARGEST_BPE = 1_000_000
-"""Tokens that a vocabulary learned here may have; the largest in use have a quarter of that."""
+"""Largest vocabulary that a run may learn. The largest vocabularies in use are a quarter of it."""
 SIZED = tuple(
     name
     for name in LiquidConfig.__annotations__
     if not name.endswith("token_id") and name not in ("vocab_size", "use_cache", "model_type")
 )
-"""Fields of LiquidConfig that `sizes` may give; the others are the tokenizer's, or no sizes."""
+"""Fields of LiquidConfig that `sizes` may set. The other fields come from the tokenizer, or are not sizes."""
 
 
 @plain_errors
 @dataclass(config=STRICT)
 class TrainSettings:
-    """Everything that defines a run.
+    """All settings of a training run.
 
     Attributes:
-        paths: training text; none: the text that every Python carries.
-        weights: one per path: how often its documents are told in an epoch; none: once.
-        span: documents are cut into spans of so many tokens, read in another order in every epoch, so that
-            even a short run sees all of a few long texts; 0: whole documents, in their order if unweighted.
-        valid: held-out text; none: a part of the training text, set apart before training.
-        source: the model to fine-tune: a folder, "hf:USER/NAME", or the name of a bundled model. Its weights,
-            sizes and tokenizer are kept. None: a new model.
+        paths: training text; empty: the text that comes with Python.
+        weights: one per path: how often its documents are read in an epoch; empty: once.
+        span: length in tokens of the spans that documents are cut into. Each epoch reads the spans in another
+            order, so that a short run sees parts of all long texts. 0: whole documents, in their order if
+            there are no weights.
+        valid: held-out text; empty: a part of the training text, which is set apart before training.
         tokenizer: "bytes", "bpe:N", a folder, or a hub id.
-        steps, minutes: how long to train; exactly one of them.
+        steps: length of the run in steps. Give either `steps` or `minutes`.
+        minutes: length of the run in minutes.
+        size: a name in `SIZES`.
         sizes: fields of LiquidConfig that replace those of `size`.
-        timestamps: the text has times, which the model is to live in and to foretell (see `timed`).
-        context, batch_size: tokens per row and rows per batch; the state is carried from batch to batch.
-        accumulate: batches per step, one after the other.
-        warmup: steps over which the learning rate rises; then it falls to 0 at the end of the run.
-        patience: stop when the held-out text has not got better for so many rounds, and keep the best.
-        recompute: activations are computed anew in the backward pass (activation checkpointing).
-        bf16: None where the machine is faster with it.
+        timestamps: the text has times; the model uses and predicts them.
+        context: tokens per row of a batch; the state is carried from batch to batch.
+        batch_size: rows per batch.
+        accumulate: batches per step, one after the other (gradient accumulation).
+        warmup: steps over which the learning rate rises; after them it falls, to 0 at the end of the run.
+        patience: stop after this many evaluations without a lower held-out loss, and keep the best model.
+        lr: peak learning rate.
+        weight_decay: weight decay of the matrices.
+        dropout: dropout rate.
+        seed: seed of weights, order of the text, and dropout.
+        recompute: compute activations again in the backward pass (activation checkpointing).
+        bf16: use bfloat16. None: only if it is faster on this machine.
+        tensorboard: also write logs for TensorBoard.
+        source: model to fine-tune: a folder, "hf:USER/NAME", or the name of a bundled model. The run keeps
+            its weights, sizes and tokenizer. None: a new model.
 
     Raises:
-        LiquidError: a value of the wrong type or size, settings that contradict one another, or a name that
-            is none of these.
+        LiquidError: a value has the wrong type or size, two settings contradict each other, or a name is
+            unknown.
+
+    Example:
+        >>> settings = TrainSettings(paths=["notes.txt"], minutes=10, size="tiny")
+        >>> settings.lr, settings.context
+        (0.02, 256)
     """
 
     paths: Paths = field(default_factory=list)
@@ -94,11 +109,11 @@ class TrainSettings:
 
     def __post_init__(self):
         if (self.steps is None) == (self.minutes is None):
-            raise LiquidError("say how long to train: either steps or minutes")
+            raise LiquidError("give the length of the run: either steps or minutes")
         if self.weights and len(self.weights) != len(self.paths):
             raise LiquidError(f"{len(self.weights)} weights for {len(self.paths)} paths: give one for each")
         if self.weights and not any(self.weights):
-            raise LiquidError("weights must not all be 0: nothing would be told")
+            raise LiquidError("weights must not all be 0: give at least one path a weight above 0")
         if self.size not in SIZES:
             raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
         bpe_size(self.tokenizer)
@@ -108,17 +123,17 @@ class TrainSettings:
         if names := [name for name in self.sizes if name not in SIZED]:
             raise LiquidError(unknown(f"sizes.{names[0]}", "setting", SIZED))
         sizes: dict[str, Any] = {**SIZES[self.size], **self.sizes}
-        LiquidConfig(**sizes)  # which refuses what makes no model
+        LiquidConfig(**sizes)  # raises LiquidError if the sizes are not valid
 
 
 def check_source(names: set[str]) -> None:
-    """Refuse settings that a fine-tuned model takes from its source.
+    """Check that no setting is given that a fine-tuned model takes from its source.
 
     Args:
-        names: settings of sizes and tokenizer that were given beside `source`.
+        names: settings of size and tokenizer that were given together with `source`.
 
     Raises:
-        LiquidError: there are any.
+        LiquidError: `names` is not empty.
     """
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
@@ -126,10 +141,15 @@ def check_source(names: set[str]) -> None:
 
 
 def bpe_size(tokenizer: str) -> int | None:
-    """N of "bpe:N"; None for another tokenizer.
+    """The vocabulary size N of "bpe:N"; None for another tokenizer.
 
     Raises:
-        LiquidError: N is no number or too large, or a name that is nearly "bytes" or "bpe:N".
+        LiquidError: N is not a number or is too large, or the name looks like a typing error of "bytes" or
+            "bpe:N".
+
+    Example:
+        >>> bpe_size("bpe:4000"), bpe_size("bytes")
+        (4000, None)
     """
     if tokenizer == "bytes" or Path(tokenizer).exists():
         return None
@@ -154,15 +174,21 @@ def bpe_size(tokenizer: str) -> int | None:
 
 
 SETTINGS: dict[str, Any] = {field.name: field.type for field in fields(TrainSettings)}
-"""Name and type of each."""
+"""Name and type of each setting."""
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Settings from a TOML file: names of `TrainSettings`, and under [sizes] fields of LiquidConfig.
+    """Read settings from a TOML file: names of `TrainSettings`, and under [sizes] fields of LiquidConfig.
+
+    Args:
+        file: the TOML file.
+
+    Returns:
+        the settings in the file by name, for `TrainSettings`.
 
     Raises:
-        LiquidError: a file that cannot be read or is not TOML, a name that is none of these, or a value of
-            the wrong type or size.
+        LiquidError: the file cannot be read or is not TOML, a name is unknown, or a value has the wrong type
+            or size.
     """
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8-sig"))

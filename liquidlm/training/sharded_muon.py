@@ -15,9 +15,9 @@ class ShardedMuon(Muon):
     """Muon (Keller Jordan et al. 2024) for sharded matrices; one process updates each matrix.
 
     The Newton–Schulz iteration of Muon needs unsharded matrices. With W processes, process i mod W owns
-    matrix i and its momentum. In a step each owner receives the unsharded matrix and its gradient, updates the
-    matrix, and sends the shards to all processes. The result is the same as with one process. Each process does
-    1/W of the work and keeps 1/W of the momenta.
+    matrix i and its momentum. In a step each owner receives the unsharded matrix and its gradient, updates
+    the matrix, and sends the shards to all processes. The result is the same as with one process. Each
+    process does 1/W of the work and keeps 1/W of the momenta.
 
     Args:
         matrices: two-dimensional parameters, all sharded over the same processes.
@@ -64,7 +64,7 @@ class ShardedMuon(Muon):
             matrix.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of one unsharded Muon, with the momenta of all matrices; all processes call it together."""
+        """The state of Muon without sharding: momenta of all matrices. All processes call it together."""
         momenta: dict[int, dict[str, torch.Tensor]] = {}
         started = torch.tensor(float(any(self.state[parameter] for parameter in self.owned.values())))
         dist.all_reduce(started, dist.ReduceOp.MAX)  # a process without matrices does not know

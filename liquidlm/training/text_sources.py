@@ -1,7 +1,7 @@
-"""Paths of a run's text ▶ paths under which a resumed run finds the same text.
+"""Paths of a run's text become paths where a resumed run finds the same text.
 
-A run reads its text several times. What gives it only once, standard input and pipes, is kept in the run's
-folder.
+A run reads its text several times. Standard input and pipes can be read only once, so a copy of their text is
+kept in the folder of the run.
 """
 
 import os
@@ -18,14 +18,18 @@ from ..text.paths import STANDARD_INPUT, TEXT_SUFFIXES, TIMED_SUFFIXES
 from ..text.utf8 import decoded
 
 OF_A_PROCESS = ("/dev/", "/proc/")
-"""Where names are that mean another file in another process."""
+"""Folders where the same path names another file in another process."""
 
 
 def is_read_once(path: str) -> bool:
-    """Whether a path gives its text only once, or only to this process.
+    """Whether a path can be read only once, or only in this process.
 
     Raises:
-        LiquidError: it is a device or a socket.
+        LiquidError: the path is a device or a socket.
+
+    Example:
+        >>> is_read_once("-"), is_read_once("hf:roneneldan/TinyStories")
+        (True, False)
     """
     if path == str(STANDARD_INPUT):
         return True
@@ -40,10 +44,19 @@ def is_read_once(path: str) -> bool:
 
 
 def rereadable_paths(paths: list[str], valid: list[str], folder: Path) -> tuple[list[str], list[str]]:
-    """Absolute paths of text and held-out text; what can be read once only is kept in `folder`.
+    """Absolute paths of text and held-out text; text that can be read only once is copied first.
+
+    Args:
+        paths: training text.
+        valid: held-out text.
+        folder: folder of the run, for the copies.
+
+    Returns:
+        the new `paths` and `valid`.
 
     Raises:
-        LiquidError: one of these is given as both, is empty or no text, or cannot be read or kept.
+        LiquidError: standard input or a pipe is given as both, is empty, is not text, or cannot be read or
+            copied.
     """
     kept: dict[str, str] = {}
     for path in {*paths, *valid}:
