@@ -1,12 +1,12 @@
-"""The model of stories that comes with the package, from its text to its card.
+"""The bundled model "stories": its text, its training, its card.
 
-    python -m recipes.stories prepare                 # the text, from a folder of data sets
+    python -m recipes.stories prepare                 # write the text, from a folder of data sets
     liquidlm train --config recipes/stories.toml --out runs/stories
-    python -m recipes.stories ship runs/stories       # into liquidlm/pretrained/stories
+    python -m recipes.stories ship runs/stories       # write the model to liquidlm/pretrained/stories
 
-Its text: two samples of TinyStories (Eldan & Li 2023; CDLA-Sharing 1.0), of which every twentieth story is
-held out to choose by and the next to judge by, and English novels in the public domain that are told
-simply. A story that comes twice is taken once; then all are told three times as often as the novels.
+The text has two parts: two samples of TinyStories (Eldan & Li 2023, arXiv 2305.07759; CDLA-Sharing 1.0), and
+English novels in the public domain with simple language. Of every twenty stories, one is validation text and
+the next is test text. Duplicate stories are removed. Then each story has three times the weight of a novel.
 """
 
 import json
@@ -33,7 +33,7 @@ from liquidlm.training.trainer_state import TrainerState
 CARD = Path(__file__).with_name("stories-card.md")
 TEXT = Path("runs/stories-text")
 TIMES = 3
-"""How often a story is told for each time that a novel is."""
+"""Number of copies of each story in the training text; each novel has one."""
 SHIPPED = Path(__file__).parents[1] / "liquidlm" / "pretrained" / STORIES
 NOVELS = {
     "Barclay_Postern_1911": "Barclay, Through the Postern Gate",
@@ -47,7 +47,7 @@ NOVELS = {
     "Stevenson_Catriona_1893": "Stevenson, Catriona",
     "Stevenson_Treasure_1883": "Stevenson, Treasure Island",
 }
-"""Files of novels-en, and what they are."""
+"""Files of novels-en, with author and title."""
 HELD_OUT_NOVEL = "Doyle_Hound_1902.txt"
 PROMPTS = ["Once upon a time", "Tom and his dog went to the park.", "The old man looked at the sea"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -55,7 +55,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 @app.command()
 def prepare(out: Path = TEXT) -> None:
-    """Write train.jsonl, valid.jsonl and test.jsonl, a document per line."""
+    """Write train.jsonl, valid.jsonl and test.jsonl, with one document per line."""
     parts = stories()
     novels = read_documents([FOLDER / "novels-en" / "train" / f"{name}.txt" for name in NOVELS])
     parts["train"] = [*parts["train"] * TIMES, *novels]
@@ -69,9 +69,9 @@ def prepare(out: Path = TEXT) -> None:
 
 @app.command()
 def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
-    """Write the trained model in float16, with a card of its figures and samples."""
+    """Write the trained model in float16, with a model card of figures and samples."""
     model, tokenizer = load_model(run)
-    model.half().float()  # what is shipped is what is judged
+    model.half().float()  # the figures are those of the float16 weights
     card = CARD.read_text(encoding="utf-8").format(
         novels="; ".join(NOVELS.values()),
         **_facts(run),
@@ -88,7 +88,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
 
 
 def _facts(run: Path) -> dict[str, str]:
-    """How the run went, from its newest checkpoint and its curve."""
+    """Steps, tokens, hours and dropout of a run, from its newest checkpoint."""
     last = TrainerState.read(newest_whole(checkpoints(run))[0])
     tokens = last.step * last.settings.batch_size * last.settings.context
     return {
@@ -100,7 +100,7 @@ def _facts(run: Path) -> dict[str, str]:
 
 
 def _figures(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -> dict[str, str]:
-    """Parameters, bits per byte of the held-out texts, tokens that survive the flow."""
+    """Number of parameters, bits per byte of the test texts, and share of tokens that survive the flow."""
     documents = {
         "stories": list(read_documents(TEXT / "test.jsonl")),
         "novel": list(read_documents(FOLDER / "novels-en" / "valid" / HELD_OUT_NOVEL)),
@@ -119,7 +119,7 @@ def _figures(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper) -
 
 
 def sample(model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, prompt: str) -> str:
-    """What the command line writes with seed 1, up to 200 tokens."""
+    """Text that the model writes after a prompt: seed 1, at most 200 tokens, as on the command line."""
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(prompt).tolist()]])
     state = model.new_state()
     logits, stop = read(model, ids, state), [tokenizer.eos_token_id]

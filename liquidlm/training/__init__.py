@@ -1,1 +1,1 @@
-"""Text and settings ▶ a trained model: optimisers, processes, checkpoints, loop, progress."""
+"""Training: text and settings become a trained model (optimisers, processes, checkpoints, loop, progress)."""

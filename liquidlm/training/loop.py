@@ -1,4 +1,7 @@
-"""Training: text becomes a folder with model, tokenizer and curve; an interrupted run can be resumed."""
+"""The training loop: start or resume a run, train, evaluate, save checkpoints, export the model.
+
+`Trainer.save` (trainer.py) writes the checkpoints, into `OUT/checkpoints`.
+"""
 
 import math
 import os
@@ -31,19 +34,27 @@ from .trainer_state import TrainerState
 
 ROUNDS = 10
 ROUND_SECONDS = 600.0
-"""A run evaluates and saves a checkpoint ROUNDS times, and at least every ROUND_SECONDS."""
+"""A run evaluates and saves a checkpoint ROUNDS times, and at least once in ROUND_SECONDS."""
 
 
 def train(settings: TrainSettings, out: str | Path, device: torch.device | None = None) -> Evaluation | None:
-    """Train a model into the folder `out`; the held-out figures at the end, or None if interrupted.
+    """Train a model and write it into a folder.
 
-    Interrupted (Ctrl-C, SIGTERM) it finishes the step, saves, and says how to go on. Under torchrun all
-    processes train one model; the first of them reports, and the others return None. If torchrun starts them
-    anew after a failure, they go on with the same run.
+    After Ctrl-C or SIGTERM the run finishes its step, saves a checkpoint, and prints how to resume. With
+    torchrun all processes train one model, and the first process prints. If torchrun restarts the processes
+    after a failure, they resume the same run.
+
+    Args:
+        settings: settings of the run.
+        out: folder of the run, for checkpoints, curve and model.
+        device: device to compute on. None: the GPU if there is one.
+
+    Returns:
+        the figures on the held-out text. None if the run was interrupted, and in all processes but the first.
 
     Raises:
-        LiquidError: text that cannot be used, settings that make no sense, a folder that is taken or cannot
-            be written.
+        LiquidError: the text or the settings cannot be used, or the folder already has a run or cannot be
+            written.
     """
     folder = Path(out)
     with processes(device) as all_, ExitStack() as alone:
@@ -72,7 +83,7 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
 
 
 def _is_of(folder: Path, settings: TrainSettings) -> bool:
-    """Whether the run in `folder` is of these settings: that which torchrun starts again."""
+    """Whether the run in `folder` has these settings: then torchrun has restarted it."""
     steps = checkpoints(folder)
     if not steps:
         return False
@@ -81,9 +92,9 @@ def _is_of(folder: Path, settings: TrainSettings) -> bool:
 
 
 def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Trainer:
-    """The run at its beginning, or as it was at a checkpoint."""
+    """A trainer for a new run, or for the run of a checkpoint."""
     source = None
-    if settings.source is not None:  # a resumed run needs the folder it came from no longer
+    if settings.source is not None:  # a resumed run does not need its source
         with all_.together(), all_.in_turn():
             source = model_folder(settings.source) if checkpoint is None else checkpoint
     with all_.together(), all_.in_turn():
@@ -111,10 +122,20 @@ def _check_source(settings: TrainSettings, folder: Path) -> None:
 def resume(
     out: str | Path, device: torch.device | None = None, **changes: int | float | None
 ) -> Evaluation | None:
-    """Go on with the run in `out` from its newest whole checkpoint, exactly where that was taken; in as many
-    processes as there are now.
+    """Resume a run from its newest undamaged checkpoint, exactly where it was saved.
 
-    `changes` (steps, minutes, lr, tensorboard) replace settings of the run where they are not None.
+    The number of processes may differ from before.
+
+    Args:
+        out: folder of the run.
+        device: device to compute on. None: the GPU if there is one.
+        changes: settings to replace (steps, minutes, lr, tensorboard); None keeps a setting.
+
+    Returns:
+        see `train`.
+
+    Raises:
+        LiquidError: the folder has no checkpoint that fits, or another training writes to it.
     """
     folder = Path(out)
     with processes(device) as all_, ExitStack() as alone:
@@ -148,7 +169,9 @@ def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]
         _check_rows(settings, all_)
     trainer = _run(settings, folder, all_, checkpoint)
     if all_.first:
-        (folder / "config.json").unlink(missing_ok=True)  # a finished run goes on: its export is old now
+        (folder / "config.json").unlink(
+            missing_ok=True
+        )  # the exported model of a finished run is out of date
     return _execute(trainer, warnings)
 
 
@@ -177,7 +200,7 @@ def _execute(trainer: Trainer, warnings: Sequence[str] = ()) -> Evaluation | Non
 
 
 def _to_the_end(trainer: Trainer, report: Report | SilentReport, stopped: list[int]) -> Evaluation | None:
-    """Train and export, or save where a signal asks to stop."""
+    """Train to the end and export the model; after a signal, save a checkpoint instead."""
     if _loop(trainer, report, stopped):
         trainer.save()
         report.plot()
@@ -197,9 +220,10 @@ def _to_the_end(trainer: Trainer, report: Report | SilentReport, stopped: list[i
 
 
 def _rescue(trainer: Trainer, report: Report | SilentReport, error: BaseException) -> None:
-    """Save what there is of a run that an error ends, and say where it can be gone on with.
+    """After an error, save a checkpoint if possible, and print how to resume.
 
-    Several processes do not save: the others may be elsewhere. Nor does a second Ctrl-C wait for it.
+    Several processes do not save, because the others may be at another step. After a second Ctrl-C nothing is
+    saved.
     """
     if isinstance(error, Exception) and trainer.processes.alone and trainer.sound and trainer.step:
         try:
@@ -213,10 +237,10 @@ def _rescue(trainer: Trainer, report: Report | SilentReport, error: BaseExceptio
 
 
 def _loop(trainer: Trainer, report: Report | SilentReport, stopped: list[int]) -> bool:
-    """Train to the end, with evaluations and checkpoints on the way; true if a signal has stopped it."""
+    """Train to the end, with evaluations and checkpoints in between; True if a signal has stopped the run."""
     settings, begin = trainer.settings, time.perf_counter() - trainer.seconds
     text = trainer.texts.train
-    bits = text.size / text.text_bytes / math.log(2)  # of a nat per token, in bits per byte
+    bits = text.size / text.text_bytes / math.log(2)  # factor from nats per token to bits per byte
     round_, explained, throughput = int(trainer.done * ROUNDS), False, Throughput(time.perf_counter())
     average: float | None = None
     saved, per_step = trainer.seconds, settings.context * settings.batch_size * settings.accumulate

@@ -1,4 +1,4 @@
-"""What a training run shows: a line or a bar, the curve as JSONL and PNG, TensorBoard on request."""
+"""Progress of a training run: lines or a bar, the curve as JSONL and PNG, and TensorBoard if asked for."""
 
 import json
 import time
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 QUIET = 10.0
-"""Seconds between lines where there is no terminal to draw a bar on."""
+"""Seconds between two lines of progress, if the output is not a terminal."""
 
 
 class Report:
-    """Progress of one run; a context manager.
+    """Prints and records the progress of one run; a context manager.
 
     Args:
-        folder: where `curve.jsonl` and `curve.png` go; entries after `step` (of a run resumed from there)
-            are dropped.
+        folder: folder for `curve.jsonl` and `curve.png`.
+        step: step that a resumed run starts from; later points of the curve are deleted.
         tensorboard: also write `folder/tensorboard`.
+
+    Raises:
+        LiquidError: the folder cannot be written, or TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, step: int = 0, tensorboard: bool = False):
@@ -55,11 +58,11 @@ class Report:
             self.writer.close()
 
     def say(self, text: str) -> None:
-        """One line beside the bar."""
+        """Print one line above the bar."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def progress(self, entry: dict[str, int | float], done: float) -> None:
-        """Show where the run stands.
+        """Show the progress of the run.
 
         Args:
             entry: a point of the curve.
@@ -78,7 +81,7 @@ class Report:
             self.say(f"{100 * done:3.0f} %  {text}")
 
     def record(self, entry: dict[str, int | float]) -> None:
-        """Add a point to the curve."""
+        """Add a point to the curve, in `curve.jsonl` and in TensorBoard."""
         self.entries.append(entry)
         try:
             with self.file.open("a", encoding="utf-8", newline="") as stream:
@@ -90,7 +93,7 @@ class Report:
                 self.writer.add_scalar(name, value, int(entry["step"]))
 
     def watch(self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None) -> None:
-        """For TensorBoard alone: numbers, and histograms of what is `spread`."""
+        """Write figures for TensorBoard: `numbers` as curves, `spread` as histograms."""
         if self.writer is not None:
             for name, value in numbers.items():
                 self.writer.add_scalar(name, value, step)
@@ -98,30 +101,45 @@ class Report:
                 self.writer.add_histogram(name, values, step)
 
     def plot(self) -> Path:
-        """Draw the curve so far to `curve.png`."""
+        """Draw the curve so far into `curve.png`."""
         return plot_curve(self.entries, self.folder / "curve.png")
 
 
 class SilentReport:
-    """The report of a process that prints nothing: all but the first of several."""
+    """A report that does nothing, for all processes but the first."""
 
     def __enter__(self) -> "SilentReport":
         return self
 
     def __exit__(self, *error: object) -> None: ...
-    def say(self, text: str) -> None: ...
-    def progress(self, entry: dict[str, int | float], done: float) -> None: ...
-    def record(self, entry: dict[str, int | float]) -> None: ...
-    def watch(
-        self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None
-    ) -> None: ...
-    def plot(self) -> None: ...
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+    def progress(self, entry: dict[str, int | float], done: float) -> None:
+        """Show nothing."""
+
+    def record(self, entry: dict[str, int | float]) -> None:
+        """Record nothing."""
+
+    def watch(self, step: int, numbers: dict[str, float], spread: dict[str, Tensor] | None = None) -> None:
+        """Write nothing."""
+
+    def plot(self) -> None:
+        """Draw nothing."""
 
 
 @contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar over the characters of work before the run, or their number where nobody knows the total; gives
-    what to call with each amount done. It goes when the work is done."""
+    """A progress bar for work before the run; a context manager. The bar disappears at the end.
+
+    Args:
+        what: name of the work.
+        total: number of characters. None: unknown; the bar shows the number so far.
+
+    Yields:
+        a function to call with each number of characters done.
+    """
     known = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     columns = known if total is not None else (TextColumn("{task.completed:,} characters"),)
     columns, console = (TextColumn("{task.description}"), *columns), Console(stderr=True)
@@ -131,7 +149,7 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
 
 
 def text_read(passes: float) -> str:
-    """How much of the text was read: per cent of the first pass, then the number of passes.
+    """How much of the text was read: a percentage in the first pass, then the number of passes.
 
     >>> text_read(0.25), text_read(3.14)
     ('25 % of the text', '3.1 passes')
@@ -140,7 +158,7 @@ def text_read(passes: float) -> str:
 
 
 def read_curve(file: Path) -> list[dict[str, int | float]]:
-    """The points of a `curve.jsonl`; a last line cut short by an interruption is left out."""
+    """The points of a `curve.jsonl`, without a last line that an interruption left incomplete."""
     entries: list[dict[str, int | float]] = []
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -152,7 +170,7 @@ def read_curve(file: Path) -> list[dict[str, int | float]]:
 
 
 def plot_curve(entries: list[dict[str, int | float]], file: Path) -> Path:
-    """Draw the training loss and the held-out loss, in bits per byte, against time."""
+    """Draw training loss and held-out loss, in bits per byte, against time, into a PNG file."""
     import matplotlib as mpl
 
     mpl.use("Agg")

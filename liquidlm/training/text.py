@@ -1,4 +1,4 @@
-"""The text of a training run: read, split, tokenized."""
+"""The text of a training run: read it, set held-out text apart, tokenize it."""
 
 import functools
 import hashlib
@@ -23,20 +23,25 @@ from .progress import progress_bar
 from .settings import TrainSettings, bpe_size
 
 SAMPLE_BYTES = 30_000
-"""Held-out text for the rounds; the end of the run takes FINAL_BYTES of it."""
+"""Bytes of held-out text for the evaluations during a run."""
 FINAL_BYTES = 1_000_000
+"""Bytes of held-out text for the evaluation at the end."""
 IN_MEMORY = 1 << 26
-"""Characters of training text whose tokens are kept in memory; those of more are kept in a file."""
+"""Largest training text, in characters, whose tokens are kept in memory. Otherwise they are in a file."""
 BPE_CHARACTERS = 100_000_000
-"""Characters of training text from which a BPE is learned."""
+"""Number of characters of the training text that a BPE is learned from."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """A run's tokenizer and its text: to train on, to try in every round, to judge the end by.
+    """Tokenizer and text of a run.
 
     Attributes:
-        notes: what its user should know about them.
+        tokenizer: the tokenizer.
+        train: training text.
+        sample: held-out text for the evaluations during the run.
+        final: held-out text for the evaluation at the end; it contains the sample.
+        notes: notes to the user about text and tokenizer.
     """
 
     tokenizer: LEDTokenizerWrapper
@@ -46,20 +51,28 @@ class Texts:
     notes: tuple[str, ...] = ()
 
     def cuts_at(self, span: int) -> bool:
-        """Whether training with spans of this length cuts documents as long as the held-out ones."""
+        """Whether spans of this many tokens are shorter than the longest held-out document."""
         lengths = np.diff(np.append(self.final.starts, self.final.size))
         return 0 < span < int(lengths.max(initial=0))
 
     @property
     def held_out_checksum(self) -> int:
-        """A checksum of the held-out text, by which a resumed run recognizes it."""
+        """Checksum of the held-out text. A resumed run compares it with that of its checkpoint."""
         return zlib.crc32(str(self.final.checksum).encode(), self.sample.checksum)
 
 
 def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Texts:
-    """Read and split the text, make the tokenizer (from the training part only) and apply it.
+    """Read the text, set held-out text apart, learn or load the tokenizer, and tokenize.
 
-    The text is read in parts, twice or three times; over IN_MEMORY characters its tokens are kept in a file.
+    A tokenizer is learned from the training text only. The text is read in parts, two or three times. The
+    tokens of more than IN_MEMORY characters are kept in a file.
+
+    Args:
+        settings: settings of the run.
+        tokenizer_folder: folder of a tokenizer to load. None: the tokenizer of the settings.
+
+    Raises:
+        LiquidError: the text or the tokenizer cannot be used.
     """
     read = functools.partial(_documents, timestamps=settings.timestamps)
     empty: list[str] = []
@@ -92,21 +105,21 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
 
 
 def _notes(name: str, tokenizer: LEDTokenizerWrapper, empty: list[str]) -> Iterator[str]:
-    """What its user should know about a run's text and tokenizer."""
+    """Notes to the user about text and tokenizer."""
     if empty:
         names = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
         yield f"{counted(len(empty), 'empty file')} left out: {names}"
     if (asked := bpe_size(name)) and tokenizer.vocab_size < asked:
         yield (
-            f"the text gives a vocabulary of {tokenizer.vocab_size:,} tokens only, not of {asked:,}: no other"
-            " pair of neighbours occurs twice"
+            f"the vocabulary has {tokenizer.vocab_size:,} tokens, not {asked:,}: no other pair of tokens"
+            " occurs twice in the text"
         )
 
 
 def _in_an_order_of_its_own(
     corpus: TokenCorpus, paths: list[int], settings: TrainSettings
 ) -> TokenCorpus | WeightedCorpus:
-    """The corpus in spans and weighted, `paths` being the number of the path each document is from."""
+    """The corpus, cut into spans and weighted; `paths` has the number of the path of each document."""
     document = np.arange(len(corpus.starts))
     if settings.span:
         corpus, document = cut_into_spans(corpus, settings.span)
@@ -140,14 +153,14 @@ def _tokenizer(
 
 
 def _counted(documents: Iterable[Document], advance: Callable[[int], object]) -> Iterator[Document]:
-    """The documents, `advance` told the characters of each."""
+    """The documents; `advance` is called with the number of characters of each."""
     for document in documents:
         yield document
         advance(len(document.text))
 
 
 def _texts(documents: Iterable[Document], limit: int) -> Iterator[str]:
-    """The texts of documents until there are `limit` characters."""
+    """The texts of the first documents, until they have `limit` characters."""
     for document in documents:
         yield document.text
         limit -= len(document.text)
@@ -156,7 +169,7 @@ def _texts(documents: Iterable[Document], limit: int) -> Iterator[str]:
 
 
 def _head(documents: Iterable[Document], count: int, size: int) -> Iterator[Document]:
-    """The first `size` bytes of `count` documents; of each an equal share if they are few and long."""
+    """The first `size` bytes of `count` documents. If there are few documents, each gives an equal share."""
     left = size
     room = share = size // count if count < FEW_DOCUMENTS else size
     for document in documents:

@@ -358,8 +358,8 @@ class Trainer:
         self.batches.load_state_dict(saved.batches)
         if saved.held_out not in (None, self.texts.held_out_checksum):
             raise LiquidError(
-                "cannot resume: the held-out text has changed since the run was saved; resume with the same"
-                " text, or start a new run"
+                "cannot resume: the held-out text is not what it was when the run was saved; resume with the"
+                " same text, or start a new run"
             )
         tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
         random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
