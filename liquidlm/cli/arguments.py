@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-FOLDER_HELP = "Folder of a trained model (the --out of `train`), or `stories`, the bundled model."
+FOLDER_HELP = (
+    "Folder of a trained model (the --out of `train`), `stories`, the bundled model, or hf:USER/NAME, a model"
+    " on the Hugging Face hub."
+)
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)]
 """A model that has to be named."""

@@ -66,10 +66,10 @@ def timed_prompt(
     """
     pending, now = pending or [TimedToken(tokenizer.bos_token_id, None)], None
     if goes_on is not None:
-        now = max([float(goes_on.last_time[0]), *(told.time for told in pending if told.time is not None)])
+        now = max([float(goes_on.last_time[0]), *(each.time for each in pending if each.time is not None)])
     events = prompt_events(prompt, now, after)
     begins = now if now is not None else events[0].time if events else 0.0
-    every = [(told.token, begins) for told in pending]
+    every = [(each.token, begins) for each in pending]
     encoded = tokenizer.encode_all([event.text for event in events])
     for event, run in zip(events, encoded, strict=True):
         every += [(token, event.time) for token in run.tolist()]

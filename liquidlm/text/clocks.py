@@ -49,7 +49,7 @@ CLOCK_UNITS = (1.0, 60.0, 3600.0, 86400.0)
 LARGEST_TIME = 1e16
 """The largest time in seconds: in float64, larger numbers are more than a second apart."""
 DATED_FROM = 1e8
-"""Times of at least so many seconds count as seconds since 1970."""
+"""Times from this number of seconds on count as seconds since 1970."""
 FIRST_DATE, LAST_DATE = -62_135_596_800.0, 253_402_300_799.0
 """The first and the last second that can be shown as a date: the years 1 to 9999."""
 
