@@ -16,6 +16,9 @@ HOW_TO = """\
 Type the beginning of a text and press Enter: the model continues it. Your next line goes on from there.
 An empty line continues the text as it is. Ctrl-C stops the writing. Ctrl-D ends the session."""
 
+WAKE_UP = 0.2
+"""Seconds between two looks at signals, while the session waits for a line."""
+
 
 class Ended(Exception):
     """A signal that ends the session came while it waited for a line."""
@@ -68,16 +71,24 @@ def _read_line() -> str | None:
 
 @contextmanager
 def _ending_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Ended`, so that the state is saved."""
+    """SIGTERM and SIGHUP raise `Ended`, so that the state is saved.
+
+    readline misses a signal that comes just before it waits for a key. A timer wakes it up to look again.
+    """
 
     def end(number: int, frame: object) -> None:
         raise Ended(number)
 
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {number: signal.signal(number, end) for number in numbers}
+    if hasattr(signal, "setitimer"):
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda number, frame: None)
+        signal.setitimer(signal.ITIMER_REAL, WAKE_UP, WAKE_UP)
     try:
         yield
     finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
