@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -11,6 +12,12 @@ from types import TracebackType
 
 PATIENCE = 120.0
 """Seconds after which what does not come is missed."""
+
+
+def own_terminal() -> None:
+    """In the child: ^C is a signal, and a hang-up is not ignored, as it is in tests started by nohup."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Terminal:
@@ -30,7 +37,7 @@ class Terminal:
             stderr=slave,
             env={**os.environ, "TERM": "dumb"},
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that ^C is a signal
+            preexec_fn=own_terminal,
         )
         os.close(slave)
 
