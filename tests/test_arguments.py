@@ -152,5 +152,5 @@ def test_an_unknown_solver_is_refused_at_once(call):
 
 def test_a_device_without_float64_is_refused():
     check_float64(torch.device("cpu"))
-    with pytest.raises(LiquidError, match="has no float64, in which times are kept: use the CPU"):
+    with pytest.raises(LiquidError, match="has no float64, and times are kept in float64: use the CPU"):
         check_float64(torch.device("mps"))
