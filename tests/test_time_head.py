@@ -270,11 +270,11 @@ def test_mistakes() -> None:
         model(ids, timestamps=times, shift_labels=ids, shift_timestamps=later)
     timeless = tiny(time_components=0)
     output = read_output(timeless, ids, timeless.new_state())
-    with pytest.raises(LiquidError, match="not times"):
+    with pytest.raises(LiquidError, match="this model predicts tokens"):
         next(write_timed(timeless, output, timeless.new_state(), Sampling(), 3))
     with pytest.raises(LiquidError, match="without timestamps"):
         model(ids, shift_labels=ids, shift_timestamps=later)
-    with pytest.raises(LiquidError, match="not times"):
+    with pytest.raises(LiquidError, match="this model predicts tokens"):
         timeless.next_gap(torch.zeros(1, H), torch.zeros(1, dtype=torch.long))
     with pytest.raises(LiquidError, match="time_components must be at least 0"):
         LiquidConfig(**SMALL, time_components=-1)
