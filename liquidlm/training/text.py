@@ -91,7 +91,7 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
         with progress_bar("tokenizing", sum(points)) as advance:
             train = cached_tokens(part, lambda: _counted(training(), advance), tokenizer)
     trained = [path for path, point in zip(found.paths, points, strict=True) if point]
-    train = _in_an_order_of_its_own(train, trained, settings)
+    train = _weighted_spans(train, trained, settings)
     if settings.valid:
         count = len(survey(read(settings.valid, left_out=empty.append)).lengths)
         held_out = functools.partial(read, settings.valid)
@@ -116,7 +116,7 @@ def _notes(name: str, tokenizer: LEDTokenizerWrapper, empty: list[str]) -> Itera
         )
 
 
-def _in_an_order_of_its_own(
+def _weighted_spans(
     corpus: TokenCorpus, paths: list[int], settings: TrainSettings
 ) -> TokenCorpus | WeightedCorpus:
     """The corpus, cut into spans and weighted; `paths` has the number of the path of each document."""
