@@ -66,12 +66,8 @@ for names in (modeling_auto.MODEL_MAPPING_NAMES, modeling_auto.MODEL_FOR_CAUSAL_
     [
         "import liquidlm",
         "import transformers.models.auto.modeling_auto; import liquidlm",
-        "from transformers import AutoConfig; import liquidlm",
         "from liquidlm import LiquidModel",
         "import liquidlm; from transformers import GenerationMixin",
-        "import liquidlm; from transformers import pipeline, Trainer",
-        "from liquidlm import LiquidConfig; LiquidConfig()",
-        "import liquidlm.model.block",
     ],
 )
 def test_transformers_finds_the_models_in_any_order_of_imports(first: str) -> None:

@@ -105,8 +105,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_text(endless: Path, tmp_path: Pat
     assert generate(endless, "--load-state", state, "--max-new-tokens", 1) != ""
 
 
-@pytest.mark.parametrize("writes", [False, True], ids=["waiting", "writing"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("number", "writes"), [(signal.SIGTERM, True), (signal.SIGHUP, False)])
 def test_a_signal_ends_the_session_and_saves_its_state(
     endless: Path, tmp_path: Path, number: int, writes: bool
 ) -> None:
