@@ -1,11 +1,11 @@
 """The configuration: what it checks, how it is saved."""
 
 import pytest
+from small_model import SIZES, SMALL
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
 )
-from transformers_model import SIZES, SMALL
 
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig

@@ -6,22 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import error, randomise
+from small_model import SIZES, SMALL
 from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
 
 from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.model.step import LiquidStep
-
-SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
-SMALL = {
-    "flow_hidden_dim": 8,
-    "num_flows": 2,
-    "num_heads": 2,
-    "chunk_size": 8,
-    "ngram_rows": 40,
-    "dropout_rate": 0.0,
-}
 
 
 def tiny(**options):

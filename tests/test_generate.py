@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers import error, event_times, randomise, state_error
+from small_model import SIZES, SMALL
 
 from liquidlm.errors import LiquidError
 from liquidlm.inference.generate import PENALISED, Sampler, Sampling, read, write
@@ -10,15 +11,6 @@ from liquidlm.model.config import LiquidConfig
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.pretrained import LiquidTextGenerationModel
 
-SIZES = {"vocab_size": 64, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16, "eos_token_id": None}
-SMALL = {
-    "flow_hidden_dim": 8,
-    "num_flows": 2,
-    "num_heads": 2,
-    "chunk_size": 8,
-    "ngram_rows": 40,
-    "dropout_rate": 0.0,
-}
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -26,7 +18,7 @@ GREEDY = Sampling(temperature=0.0)
 def model():
     """Random parameters. float32, as a user's: `read` hands out float32 logits."""
     torch.manual_seed(0)
-    return randomise(LiquidTextGenerationModel(LiquidConfig(**SIZES, **SMALL))).eval()
+    return randomise(LiquidTextGenerationModel(LiquidConfig(**SIZES, **SMALL, eos_token_id=None))).eval()
 
 
 def tokens(batch=2, length=20, seed=0):

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -97,8 +96,9 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_text(endless: Path, tmp_path: Pat
         terminal.until(" ")  # a word is written
         terminal.type("\x03")
         terminal.until("\n> ")
-        time.sleep(0.5)  # as a person: a Ctrl-C in the instant of the prompt can be lost
-        terminal.type("dropped\x03")
+        terminal.type("dropped")
+        terminal.until("dropped")  # else the terminal may drop the letters that readline waits for
+        terminal.type("\x03")
         terminal.until("Ctrl-D ends the session.\n> ")
         terminal.type("\x04")
         assert terminal.ended() == 0

@@ -9,6 +9,7 @@ from threading import Thread
 import pytest
 import torch
 from helpers import error, event_times, randomise, state_error
+from small_model import SIZES, SMALL
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,7 +19,6 @@ from transformers import (
     TrainingArguments,
     pipeline,
 )
-from transformers_model import SIZES, SMALL
 
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.pretrained import LiquidTextGenerationModel

@@ -1,5 +1,6 @@
 """Models in folders: save them, load them, find them by name."""
 
+import json
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import GenerationConfig
-from transformers.utils import GENERATION_CONFIG_NAME
+from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..errors import LiquidError, first_line
 from ..model.config import LiquidConfig
@@ -94,9 +95,8 @@ def load_language_model(
         model = LiquidLanguageModel.of(LiquidConfig.from_pretrained(folder))
         if (folder / GENERATION_CONFIG_NAME).exists():
             model.generation_config = GenerationConfig.from_pretrained(folder)
-        weights: dict[str, torch.Tensor] = {}
-        for file in sorted(folder.glob("model*.safetensors")):
-            weights |= load_file(file)
+        weights = _weights(folder)
+        _check_sizes(folder, weights, model.state_dict())
         missing, unexpected = model.load_state_dict(weights, strict=False)
     tied = {"output_proj.weight"} if model.config.tie_word_embeddings else set()
     _check_complete(folder, set(missing) - tied, unexpected)
@@ -114,6 +114,24 @@ def _readable(folder: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise LiquidError(f"the model in {folder} cannot be read: {first_line(error)}") from error
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder, in one file or in the files that its index names."""
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    if (folder / SAFE_WEIGHTS_NAME).exists() or not index.exists():
+        return load_file(folder / SAFE_WEIGHTS_NAME)
+    files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return {name: value for file in files for name, value in load_file(folder / file).items()}
+
+
+def _check_sizes(folder: Path, weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
+    for name in sorted(weights.keys() & own.keys()):
+        found, needed = tuple(weights[name].shape), tuple(own[name].shape)
+        if found != needed:
+            raise LiquidError(
+                f"the weights in {folder} are not this model's: {name} is {found}, not {needed}"
+            )
 
 
 def _check_complete(folder: Path, missing: Collection[str], unexpected: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """The liquid models as transformers has them: saved, loaded, checkpointed, and with `generate()`.
 
-They are the plain models of `body.py` and `language_model.py`. This file is the only one that needs
-transformers' models, whose import takes seconds.
+They are the plain models of `body.py` and `language_model.py`. Only this file, and `generation.py` that it
+imports, need transformers' models, whose import takes seconds.
 """
 
 from collections.abc import Callable
