@@ -107,9 +107,16 @@ def test_what_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
-def test_ctrl_c_while_it_starts_is_quiet() -> None:
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [(["eval", "stories", "-"], "liquidlm.runtime.startup"), (["train"], "transformers.core_model_loading")],
+    ids=["eval", "train"],
+)
+def test_ctrl_c_while_it_starts_is_quiet(command: list[str], module: str, tmp_path: Path) -> None:
     """Sent while the package is imported; Python prints each module when it is loaded."""
-    words = [sys.executable, "-X", "importtime", "-m", "liquidlm", "eval", "stories", "-"]
+    words = [sys.executable, "-X", "importtime", "-m", "liquidlm", *command]
+    if command == ["train"]:
+        words += ["--out", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
         words,
@@ -120,7 +127,7 @@ def test_ctrl_c_while_it_starts_is_quiet() -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as child:
         assert child.stderr is not None
-        next(line for line in child.stderr if "liquidlm.runtime.startup" in line)
+        next(line for line in child.stderr if module in line)
         child.send_signal(signal.SIGINT)
         said = child.stderr.read()
         assert child.wait(60) == 130

@@ -61,7 +61,7 @@ def model_facts(folder: str) -> dict[str, Any]:
         LiquidError: there is no readable model in the folder.
     """
     path = find_folder(folder)
-    model, tokenizer = load_language_model(folder)
+    model, tokenizer = load_language_model(path)
     state = model.new_state()
     read(model, torch.tensor([[tokenizer.bos_token_id]]), state)
     return {
