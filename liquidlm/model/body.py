@@ -43,9 +43,6 @@ class LiquidBody(nn.Module):
         >>> body = LiquidBody.of(LiquidConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2)).eval()
         >>> body(torch.tensor([[5, 6, 7]])).last_hidden_state.shape
         torch.Size([1, 3, 16])
-
-    Args:
-        config: all sizes and choices.
     """
 
     config: LiquidConfig
@@ -54,9 +51,10 @@ class LiquidBody(nn.Module):
 
     @classmethod
     def of(cls: "type[Model]", config: LiquidConfig) -> "Model":
-        """A model with random weights.
+        """A model with random weights. The classes of transformers are built by their own constructors.
 
-        The classes of transformers are built by their own constructors.
+        Args:
+            config: all sizes and choices.
         """
         model = cls()
         model.config = config
