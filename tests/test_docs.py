@@ -19,12 +19,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 LOGS = ("experiments.md", "results.md")
 """Pages that record what was measured: their commands may belong to an earlier commit."""
-SPANISH = sorted(page.name for page in DOCS.glob("*.es.md"))
-ENGLISH = sorted(
-    page.relative_to(DOCS).as_posix()
-    for page in DOCS.rglob("*.md")
-    if page.name not in SPANISH and page.name not in LOGS
-)
+PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+SPANISH = [page for page in PAGES if page.endswith(".es.md")]
+ENGLISH = [page for page in PAGES if page not in SPANISH and page not in LOGS]
 NOT_RUN = [
     ("many-processes.md", "needs several processes. `tests/test_sequence_parallel.py` starts them."),
     ("serving.md", "needs a running server."),
