@@ -129,3 +129,13 @@ def test_a_translated_page_shows_the_same_python(page):
         return [ast.dump(ast.parse(block.text)) for block in blocks(name, "python")]
 
     assert trees(page) == trees(page.replace(".es.md", ".md"))
+
+
+@pytest.mark.parametrize("page", SPANISH)
+def test_a_translated_page_gives_the_same_figures(page):
+    """Digits in their order, without points and commas: Spanish swaps the two."""
+
+    def digits(name: str) -> list[str]:
+        return re.findall(r"\d+", (DOCS / name).read_text(encoding="utf-8"))
+
+    assert digits(page) == digits(page.replace(".es.md", ".md"))

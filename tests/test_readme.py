@@ -87,7 +87,7 @@ def test_commands_parse_and_exist(name: str) -> None:
         assert {word for word in words if word.startswith("--")} <= known, call
 
 
-@pytest.mark.parametrize("name", [*READMES, "docs/results.md"])
+@pytest.mark.parametrize("name", [*READMES, "docs/results.md", "docs/results.es.md"])
 def test_benchmarks_that_are_named_exist(name: str) -> None:
     named = re.findall(r"liquidlm bench (\w+)", text(name))
     table = re.search(r"liquidlm bench …`(.*?)\n\n", text(name), re.DOTALL)
