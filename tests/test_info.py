@@ -22,7 +22,11 @@ def test_the_installation() -> None:
     facts = json.loads(info("--json"))
     versions = liquidlm.__version__, torch.__version__, transformers.__version__
     assert (facts["liquidlm"], facts["torch"], facts["transformers"]) == versions
-    assert facts["threads"] >= 1 and facts["kernels"] == "torch" and facts["processor"]
+    assert (
+        facts["threads"] >= 1
+        and facts["kernels"].split()[0] in ("avx512", "avx2", "baseline", "torch")
+        and facts["processor"]
+    )
     assert isinstance(facts["bf16"], bool)
 
 

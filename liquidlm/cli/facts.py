@@ -13,6 +13,7 @@ from ..errors import LiquidError
 from ..inference.checkpoints import checkpoints, newest_whole
 from ..inference.generate import read
 from ..inference.saving import find_folder, load_language_model
+from ..ops.native import kernels
 from ..runtime.precision import best_device, bf16_is_faster
 from ..text.tokenizer_training import MIN_VOCAB_SIZE
 from ..training.progress import read_curve
@@ -29,7 +30,7 @@ SHOWN_APART = ("steps", "minutes", "paths")
 def installation() -> dict[str, Any]:
     """Versions, device and precision that the commands use here."""
     device = best_device()
-    on_gpu = device.type == "cuda"
+    on_gpu, loaded = device.type == "cuda", kernels()
     return {
         "liquidlm": __version__,
         "python": platform.python_version(),
@@ -39,7 +40,7 @@ def installation() -> dict[str, Any]:
         "processor": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "threads": torch.get_num_threads(),
         "bf16": bf16_is_faster(device),
-        "kernels": "torch",
+        "kernels": f"{loaded.name} ({loaded.reason})" if loaded.reason else loaded.name,
     }
 
 

@@ -1,7 +1,8 @@
 """The operations over time. Each function here chooses the form that computes it.
 
 `reference.py` defines each operation as a loop over events. The other files hold fast forms with the same
-signatures, for every device. `linear_cross_entropy` equals torch's F.cross_entropy.
+signatures, for every device; `native/` has compiled forms for processors, which are used where they are
+built. `linear_cross_entropy` equals torch's F.cross_entropy.
 
 - `delta_memory`: the matrix memory (`reference.py`, `memory.py`).
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
@@ -17,6 +18,7 @@ from ..runtime.precision import product_dtype
 from .conv import short_conv_shifted
 from .loss import IGNORED, linear_cross_entropy
 from .memory import delta_memory_chunked, delta_memory_weights
+from .native import liquid_relax_native, takes
 from .reference import (
     delta_memory_reference,
     liquid_relax_reference,
@@ -35,6 +37,7 @@ __all__ = [
     "linear_cross_entropy",
     "liquid_relax",
     "liquid_relax_fused",
+    "liquid_relax_native",
     "liquid_relax_reference",
     "liquid_scan",
     "liquid_scan_chunked",
@@ -123,6 +126,8 @@ def liquid_relax(
 
     Here a gap (within `duration`) becomes a decay, in fused form. Arguments: see `liquid_relax_reference`.
     """
+    if takes(synapse, wide=(leak, duration, pace, h0)):
+        return liquid_relax_native(synapse, leak, duration, pace, h0, start)
     if _plain(synapse.shape[1]):
         return liquid_relax_reference(synapse, leak, duration, pace, h0, start)
     return liquid_relax_fused(synapse, leak, duration, pace, h0, start)

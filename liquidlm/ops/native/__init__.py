@@ -1,0 +1,12 @@
+"""The operations over time as compiled kernels for processors: one `.cpp` file and one `.py` file for each.
+
+- `lanes.h`: vectors of numbers, and exp, log1p, … of them.
+- `build.py` compiles all `.cpp` files; `library.py` loads the result and calls it.
+
+`liquidlm.ops` chooses: a kernel if `takes` says so, or the form in torch.
+"""
+
+from .library import Kernels, kernels, takes
+from .relax import liquid_relax_native
+
+__all__ = ["Kernels", "kernels", "liquid_relax_native", "takes"]
