@@ -46,7 +46,7 @@ class MarkModel(nn.Module, ABC):
         """Σ ln p of every event but the first, given those before; densities per day."""
 
     @abstractmethod
-    def foretell(self, batch: Batch) -> tuple[Int[Tensor, "b t_minus_1"], Float[Tensor, "b t_minus_1"]]:
+    def predict(self, batch: Batch) -> tuple[Int[Tensor, "b t_minus_1"], Float[Tensor, "b t_minus_1"]]:
         """Of every event but the first the likeliest mark, and the median of the gap in days."""
 
     def optimisers(self, lr: float) -> Optimisers:
@@ -71,7 +71,7 @@ class MixtureModel(MarkModel):
         gap = self.gap(h, batch.marks[:, 1:]).log_prob(days / self.scale) - (days > 0) * math.log(self.scale)
         return ((mark + gap) * batch.real[:, 1:]).sum()
 
-    def foretell(self, batch: Batch) -> tuple[Int[Tensor, "b t_minus_1"], Float[Tensor, "b t_minus_1"]]:
+    def predict(self, batch: Batch) -> tuple[Int[Tensor, "b t_minus_1"], Float[Tensor, "b t_minus_1"]]:
         log_marks, h = self.features(batch)
         likeliest = log_marks.argmax(-1)
         return likeliest, self.gap(h, likeliest).quantile(0.5) * self.scale
@@ -129,8 +129,8 @@ class Hawkes(MarkModel):
 
     kind: str
     sizes: dict[str, Any]
-    points, judged_points, foretold_points = 20, 200, 100
-    """Of the integral up to the event that came, in training and in judging; and of the gaps foretold."""
+    points, judged_points, predicted_points = 20, 200, 100
+    """Of the integral up to the event that came, in training and in judging; and of the gaps predicted."""
 
     def __init__(self, scale: float):
         from easy_tpp import model as processes
@@ -165,10 +165,10 @@ class Hawkes(MarkModel):
         loss, _ = self.process.loglike_loss(**self._given(batch))
         return -loss - batch.real[:, 1:].sum() * math.log(self.scale)
 
-    def foretell(self, batch: Batch) -> tuple[Int[Tensor, "b t_minus_1"], Float[Tensor, "b t_minus_1"]]:
+    def predict(self, batch: Batch) -> tuple[Int[Tensor, "b t_minus_1"], Float[Tensor, "b t_minus_1"]]:
         """By intensities at gaps up to a thousand typical ones: p(m) = ∫ λₘ e^{−Λ}, and where Λ is ln 2."""
         given = self._given(batch)
-        gaps = F.pad(torch.logspace(-4, 3, self.foretold_points - 1), (1, 0))
+        gaps = F.pad(torch.logspace(-4, 3, self.predicted_points - 1), (1, 0))
         before = {name: given[name][:, :-1] for name in ("time_seqs", "time_delta_seqs", "type_seqs")}
         intensity = self.process.compute_intensities_at_sample_times(
             **before,

@@ -5,7 +5,7 @@
 Badges of 6,630 users of Stack Overflow, 22 kinds, in five folds: each fold is judged by models trained on the
 other four, of which a tenth of the users is set apart to choose the epoch by, and on the first fold, in short
 runs, the learning rate. Log-likelihood per event (of mark and gap together, a density per day), share of
-marks that are the likeliest one foretold, and the median error of the gap's median in days. A user's first
+marks that are the likeliest one predicted, and the median error of the gap's median in days. A user's first
 event is given.
 
 The models, of about as many parameters, are in mark_models.py; what is in results/marks.json is kept.
@@ -86,12 +86,12 @@ def log_likelihood(model: MarkModel, sequences: Users) -> float:
 
 @torch.no_grad()
 def judge(model: MarkModel, sequences: Users) -> dict[str, float]:
-    """Per event but each user's first: ln p, share of marks foretold, median error of the gap."""
+    """Per event but each user's first: ln p, share of marks predicted, median error of the gap."""
     model.eval()
     right, count, errors = 0, 0, []
     for batch in batches(sequences):
         real = batch.real[:, 1:]
-        likeliest, days = model.foretell(batch)
+        likeliest, days = model.predict(batch)
         count += int(real.sum())
         right += int(((likeliest == batch.marks[:, 1:]) & real).sum())
         errors.append((days - batch.days).abs()[real])

@@ -105,11 +105,11 @@ def ours(run: Path, log: Log) -> list[Line]:
 def marked(lines: Sequence[Line], log: Log) -> dict[str, float]:
     """How far the marks can be trusted."""
     true = sum(bool(line.stands_out and entry.kind) for line, entry in zip(lines, log, strict=True))
-    all_, anomalies = sum(line.stands_out for line in lines), sum(bool(entry.kind) for entry in log)
+    flagged, anomalies = sum(line.stands_out for line in lines), sum(bool(entry.kind) for entry in log)
     return {
-        "precision": true / max(all_, 1),
+        "precision": true / max(flagged, 1),
         "recall": true / anomalies,
-        "false_per_usual_line": (all_ - true) / (len(log) - anomalies),
+        "false_per_usual_line": (flagged - true) / (len(log) - anomalies),
     }
 
 

@@ -18,7 +18,7 @@ import torch
 import typer
 
 from benchmarks.texts import FOLDER, stories
-from liquidlm.inference.checkpoints import checkpoints, newest_whole
+from liquidlm.inference.checkpoints import checkpoints, newest_undamaged
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.inference.generate import Sampling, read, write
 from liquidlm.inference.saving import load_model, save_model
@@ -89,7 +89,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
 
 def _facts(run: Path) -> dict[str, str]:
     """Steps, tokens, hours and dropout of a run, from its newest checkpoint."""
-    last = TrainerState.read(newest_whole(checkpoints(run))[0])
+    last = TrainerState.read(newest_undamaged(checkpoints(run))[0])
     tokens = last.step * last.settings.batch_size * last.settings.context
     return {
         "steps": f"{last.step:,}",

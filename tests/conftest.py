@@ -51,18 +51,18 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 12 steps, to be copied, not changed."""
     from training import settings
 
     from liquidlm.training.loop import train
 
-    out = tmp_path_factory.mktemp("whole") / "run"
+    out = tmp_path_factory.mktemp("finished") / "run"
     train(settings(text), out)
     return out
 
 
 @pytest.fixture
-def copied(whole: Path, tmp_path: Path) -> Path:
+def copied(finished: Path, tmp_path: Path) -> Path:
     """That run in a folder of its own."""
-    return Path(shutil.copytree(whole, tmp_path / "run"))
+    return Path(shutil.copytree(finished, tmp_path / "run"))

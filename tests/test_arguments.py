@@ -22,7 +22,7 @@ from liquidlm import (
     TimeMixer,
     generate_timestamps,
 )
-from liquidlm.nn.arguments import check_positive, check_rate, check_whole
+from liquidlm.nn.arguments import check_integers, check_positive, check_rate
 from liquidlm.runtime.precision import check_float64
 
 BUILT = {
@@ -57,7 +57,7 @@ def test_a_size_that_cannot_be_is_named(part, name, bad):
 @pytest.mark.parametrize("bad", [True, "8", 8.0, None, nn.Linear(1, 1)])
 def test_what_is_no_whole_number_is_no_size(bad):
     with pytest.raises(LiquidError, match="width must be a whole number of at least 1, not "):
-        check_whole(hidden=8, width=bad)
+        check_integers(hidden=8, width=bad)
 
 
 @pytest.mark.parametrize("bad", [True, "0.1", None, -0.1, 1, float("nan")])
@@ -68,7 +68,7 @@ def test_what_is_no_share_is_no_rate(bad):
 
 @pytest.mark.parametrize("bad", [False, "1", None, 0, -1.0, float("inf"), float("nan")])
 def test_what_is_not_positive_is_no_scale(bad):
-    with pytest.raises(LiquidError, match="time_scale must be a finite number over 0, not "):
+    with pytest.raises(LiquidError, match="time_scale must be a finite number greater than 0, not "):
         check_positive(time_scale=bad)
 
 
@@ -117,7 +117,7 @@ def test_a_misspelt_size_is_told_from_what_was_meant(build, given, meant):
 
 @pytest.mark.parametrize("name", ["hidden_size", "num_layers"])
 def test_options_beside_a_config_are_refused(name):
-    with pytest.raises(LiquidError, match=f"{name}.* beside a config"):
+    with pytest.raises(LiquidError, match=f"{name}.* and a config cannot be given together"):
         LiquidTextGenerationModel(LiquidConfig(vocab_size=9), **{name: 8})
 
 

@@ -10,7 +10,7 @@ from training import ALONE, TINY, settings, weights
 
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
-from liquidlm.inference.checkpoints import checkpoints, newest_whole
+from liquidlm.inference.checkpoints import checkpoints, newest_undamaged
 from liquidlm.inference.saving import load_model
 from liquidlm.runtime.checksums import MANIFEST, verify
 from liquidlm.runtime.folders import merge_into, write_folder
@@ -28,7 +28,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     data = bytearray(file.read_bytes())
     data[-100] ^= 1  # one flipped bit: safetensors alone would load it
     file.write_bytes(data)
-    chosen, wrong = newest_whole([newest, older])
+    chosen, wrong = newest_undamaged([newest, older])
     assert chosen == older and str(file) in wrong[0]
     resume(copied)
     assert f"{file} is damaged" in "".join(capsys.readouterr().err.split("\n"))
@@ -69,12 +69,15 @@ def test_a_checkpoint_of_another_version_is_one_clear_error(copied: Path) -> Non
     file = checkpoints(copied)[0] / "run.json"
     progress = json.loads(file.read_text(encoding="utf-8"))
     for other, said in (
-        ({name: value for name, value in progress.items() if name != "rounds"}, "'rounds' is missing"),
+        (
+            {name: value for name, value in progress.items() if name != "early_stopping"},
+            "'early_stopping' is missing",
+        ),
         ({**progress, "settings": {**progress["settings"], "heat": 3}}, "heat is not a setting"),
         ({**progress, "settings": {**progress["settings"], "lr": "fast"}}, "lr must be a number"),
     ):
         file.write_text(json.dumps(other), encoding="utf-8")
-        with pytest.raises(LiquidError, match=f"earlier version .*{said}"):
+        with pytest.raises(LiquidError, match=f"another version of liquidlm .*{said}"):
             TrainerState.read(file.parent)
 
 
@@ -119,10 +122,11 @@ def test_another_held_out_text_cannot_be_resumed_with(text: Path, tmp_path: Path
     train(settings(text, steps=2, valid=[str(file)]), tmp_path / "run")
     checkpoint = checkpoints(tmp_path / "run")[0]
     file.write_text("two and one make three", encoding="utf-8")
-    with pytest.raises(LiquidError, match="the held-out text is not what it was"):
+    with pytest.raises(LiquidError, match="the held-out text has changed"):
         resume(tmp_path / "run", steps=4)
     progress = json.loads((checkpoint / "run.json").read_text(encoding="utf-8"))
     del progress["held_out"]  # as the first versions wrote it
+    progress["rounds"] = progress.pop("early_stopping")
     write_folder(
         checkpoint,
         lambda part: [

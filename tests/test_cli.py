@@ -80,7 +80,7 @@ def test_an_empty_out_is_not_the_present_folder(run, tmp_path: Path, monkeypatch
 def test_help_reads_like_documentation(run) -> None:
     for words, said in (
         ((), ("train", "generate", "eval", "liquidlm train --out runs/first --minutes 5")),
-        (("train",), ("--tokenizer", "bpe:N", "--resume", "documentation that every Python carries")),
+        (("train",), ("--tokenizer", "bpe:N", "--resume", "documentation in the Python standard library")),
         (("generate",), ("--save-state", "--repetition-penalty", "--samples")),
         (("eval",), ("--json", "state carried")),
     ):
@@ -227,7 +227,7 @@ BAD_TRAIN = {
     "short corpus": (["short.txt"], "tokens"),
     "not JSON": (["bad.jsonl"], "bad.jsonl"),
     "negative width": (["good.txt", "--hidden-size", "-4"], "hidden_size must be at least 1"),
-    "negative steps": (["good.txt", "--steps", "-1"], "steps must be over 0"),
+    "negative steps": (["good.txt", "--steps", "-1"], "steps must be greater than 0"),
     "small vocabulary": (["good.txt", "--tokenizer", "bpe:7"], "too small"),
     "no number of merges": (["good.txt", "--tokenizer", "bpe:many"], "after bpe:"),
     "unknown size": (["good.txt", "--size", "giant"], "unknown size"),

@@ -128,13 +128,13 @@ def test_a_batch_is_as_likely_as_its_users_one_by_one(badges, kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["neural Hawkes", "transformer Hawkes"])
-def test_what_a_point_process_foretells_follows_from_its_likelihood(badges, kind) -> None:
+def test_what_a_point_process_predicts_follows_from_its_likelihood(badges, kind) -> None:
     """All chances are 1, a half of them lies before the median gap, and most at the likeliest mark."""
     torch.manual_seed(0)
     model, (own, days) = marks.MODELS[kind](2.0).eval(), marks.users(1)[3]
     batch = next(marks.batches([(own[:5], days[:5])]))
     with torch.no_grad():
-        likeliest, median = (found[0, 3].item() for found in model.foretell(batch))
+        likeliest, median = (found[0, 3].item() for found in model.predict(batch))
         before = model.log_likelihood(marks.Batch(*(part[:, :4] for part in batch)))
         edges = torch.logspace(-3, 2.5, 80, dtype=torch.float64)
 

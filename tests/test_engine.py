@@ -30,11 +30,11 @@ def tiny(**options) -> LiquidTextGenerationModel:
 
 
 class Desk:
-    """An engine, and what it told of each job."""
+    """An engine, and its events."""
 
     def __init__(self, model, **options):
-        self.told = queue.Queue()
-        self.engine = Engine(model, self.told.put, **options)
+        self.events = queue.Queue()
+        self.engine = Engine(model, self.events.put, **options)
 
     def __enter__(self):
         return self
@@ -47,10 +47,10 @@ class Desk:
         return self.until(*jobs)
 
     def until(self, *jobs):
-        """What was told of these until all have ended."""
+        """The events of each of these jobs, until all have ended."""
         events = {job: [] for job in jobs}
-        while any(not told or not isinstance(told[-1], Finished) for told in events.values()):
-            for job, event in self.told.get(timeout=60):
+        while any(not own or not isinstance(own[-1], Finished) for own in events.values()):
+            for job, event in self.events.get(timeout=60):
                 if job in events:
                     events[job].append(event)
         return [events[job] for job in jobs]
@@ -221,7 +221,7 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
         desk.engine.submit(long, short)
         first = []
         while not any(isinstance(event, Finished) for _, event in first):
-            first += desk.told.get(timeout=60)
+            first += desk.events.get(timeout=60)
         assert {one for one, _ in first} == {short}
         desk.engine.cancel(long)
 
@@ -256,7 +256,7 @@ def test_first_come_first_served() -> None:
         ended = []
         while len(ended) < len(jobs):
             ended += [
-                jobs.index(one) for one, event in desk.told.get(timeout=60) if isinstance(event, Finished)
+                jobs.index(one) for one, event in desk.events.get(timeout=60) if isinstance(event, Finished)
             ]
     assert ended == [0, 1, 2, 3]
 
@@ -265,7 +265,7 @@ def test_a_cancelled_text_makes_room_at_once_for_another_that_waits() -> None:
     with Desk(tiny(), rows=1, waiting=2) as desk:
         first, second, third, fourth = (job(ids(5, i), 10**6 if i == 0 else 3, seed=i) for i in range(4))
         desk.engine.submit(first)
-        while not isinstance(desk.told.get(timeout=60)[-1][1], Token):
+        while not isinstance(desk.events.get(timeout=60)[-1][1], Token):
             pass  # until it is written, and waits no more
         desk.engine.submit(second, third)
         with pytest.raises(Busy):
@@ -349,7 +349,7 @@ def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
     first = min(ends)[0] if ends else None
     expected = whole if first is None else whole[: min(at for end, at in ends if end == first)]
     assert sent == expected and stopped == bool(ends)
-    # Tokens are told with the text that they begin, in their order, and none after it.
+    # An event has each token with the text that it begins, in order, and no token after the text.
     assert [token.id for token, _ in kept] == written[: len(kept)]
     assert all(at < len(sent) for _, at in kept) if stopped else len(kept) == len(written)
 

@@ -100,7 +100,7 @@ def test_a_folder_is_the_old_or_the_new_one_wherever_its_writing_stops(
 
 
 @pytest.mark.parametrize("dead", [False, True], ids=["interrupted", "killed"])
-def test_a_model_that_is_merged_is_whole_or_none(tmp_path: Path, dead: bool) -> None:
+def test_a_model_that_is_merged_is_undamaged_or_none(tmp_path: Path, dead: bool) -> None:
     seen = set()
     for at in range(1, 200):
         merge_into(tmp_path, fill("old"), seal="config.json")

@@ -27,18 +27,18 @@ def held_out(folder: Path) -> list[int | float]:
     return [entry["valid_bits_per_byte"] for entry in curve if "valid_bits_per_byte" in entry]
 
 
-def test_it_starts_from_the_model_and_leaves_it_as_it_is(text: Path, whole: Path, tmp_path: Path) -> None:
-    before = contents(whole)
-    train(fine_tuning(text, whole, steps=10, lr=1e-6), tmp_path / "run")
+def test_it_starts_from_the_model_and_leaves_it_as_it_is(text: Path, finished: Path, tmp_path: Path) -> None:
+    before = contents(finished)
+    train(fine_tuning(text, finished, steps=10, lr=1e-6), tmp_path / "run")
     new, _ = load_model(tmp_path / "run")
-    old, _ = load_model(whole)
+    old, _ = load_model(finished)
     expected = {**old.config.to_dict(), "dropout_rate": 0.0, "_name_or_path": new.config._name_or_path}
     assert new.config.to_dict() == expected
-    tuned, source = weights(tmp_path / "run"), weights(whole)
+    tuned, source = weights(tmp_path / "run"), weights(finished)
     assert all(torch.allclose(tuned[name], source[name], atol=1e-2) for name in source)
-    losses, source_losses = (held_out(folder) for folder in (tmp_path / "run", whole))
+    losses, source_losses = (held_out(folder) for folder in (tmp_path / "run", finished))
     assert losses[0] == pytest.approx(source_losses[-1], abs=0.02) and losses[0] < source_losses[0] - 0.5
-    assert contents(whole) == before
+    assert contents(finished) == before
 
 
 def test_it_resumes_bit_for_bit_without_the_model_it_came_from(
@@ -65,21 +65,21 @@ def test_it_resumes_bit_for_bit_without_the_model_it_came_from(
     ],
 )
 def test_settings_that_contradict_the_model_are_refused(
-    text: Path, whole: Path, changes: dict, message: str
+    text: Path, finished: Path, changes: dict, message: str
 ) -> None:
     with pytest.raises(LiquidError, match=message):
-        fine_tuning(text, whole, **changes)
+        fine_tuning(text, finished, **changes)
 
 
-def test_a_source_that_does_not_fit_is_refused(text: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_source_that_does_not_fit_is_refused(text: Path, finished: Path, tmp_path: Path) -> None:
     with pytest.raises(LiquidError, match="choose an --out other than"):
-        train(fine_tuning(text, whole), whole)
+        train(fine_tuning(text, finished), finished)
     with pytest.raises(LiquidError, match="is not a folder"):
         train(fine_tuning(text, tmp_path / "none"), tmp_path / "run")
     timed = tmp_path / "timed.txt"
     timed.write_text("\n".join(f"[{3 * i}.5] {line}" for i, line in enumerate(text.read_text().splitlines())))
     with pytest.raises(LiquidError, match="trained without times: leave --timestamps out"):
-        train(fine_tuning(timed, whole, timestamps=True), tmp_path / "run")
+        train(fine_tuning(timed, finished, timestamps=True), tmp_path / "run")
     train(settings(timed, steps=2, timestamps=True, span=50), tmp_path / "with_times")
     assert train(fine_tuning(timed, tmp_path / "with_times", steps=2, timestamps=True), tmp_path / "a")
     assert train(fine_tuning(text, tmp_path / "with_times", steps=2), tmp_path / "b")
@@ -115,15 +115,15 @@ def test_a_model_on_the_hub_without_network_is_one_clear_error(monkeypatch: pyte
         load_model("no-one/nothing")
 
 
-def test_a_model_on_the_hub_loads_from_the_cache(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_on_the_hub_loads_from_the_cache(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
     def snapshot(repository: str, **options: object) -> str:
         asked.update(repository=repository, **options)
-        return str(whole)
+        return str(finished)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     model, _ = load_model("hf:user/name@v1")
     assert asked["repository"] == "user/name" and asked["revision"] == "v1"
     assert not any("py" in pattern or "bin" in pattern for pattern in asked["allow_patterns"])
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights(whole).items())
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights(finished).items())

@@ -38,14 +38,14 @@ def states_error(a, b):
 
 @pytest.mark.parametrize("chunk", [1, 7, 20, 100])
 def test_read_in_chunks_is_one_forward(model, chunk):
-    model, ids, times, told = model.double(), tokens(), event_times(2, 20), []
+    model, ids, times, reported = model.double(), tokens(), event_times(2, 20), []
     state = model.new_state()
-    logits = read(model, ids, state, times, chunk=chunk, progress=told.append)
+    logits = read(model, ids, state, times, chunk=chunk, progress=reported.append)
     whole = model(ids, timestamps=times)
     model.float()
     assert error(logits.double(), whole.logits[:, -1]) < 1e-6 and logits.dtype == torch.float32
     assert states_error(state, whole.state) < 1e-12
-    assert told == [min(first + chunk, 20) for first in range(0, 20, chunk)]
+    assert reported == [min(first + chunk, 20) for first in range(0, 20, chunk)]
     with pytest.raises(LiquidError, match="nothing to read"):
         read(model, ids[:, :0], state)
 

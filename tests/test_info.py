@@ -39,10 +39,10 @@ def test_the_bundled_model() -> None:
     assert facts["figures"] == "none" and "steps" not in facts
 
 
-def test_a_trained_folder(whole: Path) -> None:
-    facts = model_facts(str(whole))
-    settings = json.loads((max((whole / "checkpoints").iterdir()) / "run.json").read_text())["settings"]
-    model, tokenizer = load_model(whole)
+def test_a_trained_folder(finished: Path) -> None:
+    facts = model_facts(str(finished))
+    settings = json.loads((max((finished / "checkpoints").iterdir()) / "run.json").read_text())["settings"]
+    model, tokenizer = load_model(finished)
     assert facts["steps"] == 12
     assert facts["tokens"] == 12 * settings["context"] * settings["batch_size"] * settings["accumulate"]
     assert facts["text"] == settings["paths"]

@@ -20,7 +20,7 @@ import os, sys
 from pathlib import Path
 import test_kills
 from liquidlm.training import loop as training, progress as report
-training.ROUNDS = 60  # saves all the time
+training.EVALUATIONS = 60  # saves all the time
 report.plot_curve = lambda entries, file: file  # which would take most of the time
 text, out = Path(sys.argv[1]), Path(sys.argv[2])
 def run():
@@ -82,29 +82,35 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+def uninterrupted(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """The weights of the run that nothing interrupts, and that seldom saves."""
-    out = tmp_path_factory.mktemp("whole")
+    out = tmp_path_factory.mktemp("uninterrupted")
     run(text, out)
     return load_file(out / "model.safetensors")
 
 
-def equal(out: Path, whole: dict[str, torch.Tensor]) -> bool:
+def equal(out: Path, uninterrupted: dict[str, torch.Tensor]) -> bool:
     weights = load_file(out / "model.safetensors")
-    return weights.keys() == whole.keys() and all(torch.equal(weights[k], whole[k]) for k in whole)
+    return weights.keys() == uninterrupted.keys() and all(
+        torch.equal(weights[k], uninterrupted[k]) for k in uninterrupted
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked: none need import torch")
-def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(text: Path, whole, tmp_path: Path) -> None:
+def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(
+    text: Path, uninterrupted, tmp_path: Path
+) -> None:
     done = python(KILLER, text, tmp_path / "run", KILLS)
     assert done.returncode == 0, done.stderr
     counted = json.loads(done.stdout)
     print(counted)
     assert counted["kills"] >= KILLS and counted["while saving"] >= 1
-    assert equal(tmp_path / "run", whole)
+    assert equal(tmp_path / "run", uninterrupted)
 
 
-def test_no_room_to_save_is_one_clear_error_and_loses_nothing(text: Path, whole, tmp_path: Path) -> None:
+def test_no_room_to_save_is_one_clear_error_and_loses_nothing(
+    text: Path, uninterrupted, tmp_path: Path
+) -> None:
     """The limit on the size of files stands for a full disk: a write fails amid a checkpoint."""
     pytest.importorskip("resource", reason="limits on files are Unix's")
     limited = """
@@ -129,4 +135,4 @@ except LiquidError as error:
     )
     assert not list((out / "checkpoints").glob(".*"))
     run(text, out)
-    assert equal(out, whole)
+    assert equal(out, uninterrupted)

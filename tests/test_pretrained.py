@@ -19,7 +19,7 @@ from recipes.stories import PROMPTS, sample
 
 
 @pytest.mark.parametrize("name", shipped_models())
-def test_a_shipped_model_is_whole_and_small(name: str) -> None:
+def test_a_shipped_model_is_undamaged_and_small(name: str) -> None:
     folder = shipped_models()[name]
     verify(folder)
     weights = folder / "model.safetensors"

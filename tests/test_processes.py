@@ -19,8 +19,7 @@ import liquidlm.training.trainer
 from liquidlm.cli import main as cli
 from liquidlm.inference.checkpoints import checkpoints
 from liquidlm.training.loop import resume, train
-from liquidlm.training.processes import Processes, processes
-from liquidlm.training.processes import whole as gathered
+from liquidlm.training.processes import Processes, full_tensor, processes
 from liquidlm.training.progress import read_curve
 from liquidlm.training.settings import TrainSettings, read_config
 from liquidlm.training.text import prepare
@@ -129,7 +128,7 @@ def exactly(text: str, kind: str) -> None:
             for mine, theirs in zip(shared.model.parameters(), alone.model.parameters(), strict=True):
                 assert (mine.grad is None) == (theirs.grad is None)
                 if mine.grad is not None and mine.numel():
-                    difference = (gathered(mine.grad) - theirs.grad).abs().max() / theirs.grad.abs().max()
+                    difference = (full_tensor(mine.grad) - theirs.grad).abs().max() / theirs.grad.abs().max()
                     errors["gradient"] = max(errors["gradient"], difference.item())
                     errors["gradients"] += 1
             for name, value in shared.state.tensors().items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 WORDS = [sys.executable, "-m", "liquidlm", "generate", "--max-new-tokens", "0"]
-NOTHING_CAME = "standard input is open, but nothing came within 1 s: not read\n"
+NOTHING_CAME = "standard input is open, but no text came within 1 s: it is not read\n"
 
 
 @pytest.fixture

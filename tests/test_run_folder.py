@@ -106,7 +106,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("place", "error", "raised", "said"), FAULTS.values(), ids=FAULTS)
 def test_a_run_that_an_error_ends_is_saved_and_goes_on_bit_for_bit(
-    text: Path, tmp_path: Path, whole: Path, monkeypatch, capsys, place, error, raised, said: str
+    text: Path, tmp_path: Path, finished: Path, monkeypatch, capsys, place, error, raised, said: str
 ) -> None:
     owner, name, at = place
     real, calls = getattr(owner, name), iter(range(1, 1000))
@@ -121,11 +121,11 @@ def test_a_run_that_an_error_ends_is_saved_and_goes_on_bit_for_bit(
         patch.setattr(owner, name, fails)
         with pytest.raises(raised, match=said):
             train(settings(text), tmp_path / "run")
-    told = "".join(capsys.readouterr().err.split("\n"))
-    assert "Step 7 is saved. Go on with: liquidlm train --resume --out" in told
+    printed = "".join(capsys.readouterr().err.split("\n"))
+    assert "Step 7 is saved. Go on with: liquidlm train --resume --out" in printed
     assert checkpoints(tmp_path / "run")[0].name == "step-00000007"
     resume(tmp_path / "run")
-    found, expected = weights(tmp_path / "run"), weights(whole)
+    found, expected = weights(tmp_path / "run"), weights(finished)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 

@@ -163,7 +163,7 @@ def test_the_loss_is_what_and_when() -> None:
     gaps = times.diff(dim=1) / 2.5
     when = model.next_gap(out.features[:, :-1], ids[:, 1:]).log_prob(gaps).mean()
     assert error(out.time_loss, -when) < 1e-12 and error(out.loss, -what - when) < 1e-12
-    assert model(ids, labels=ids).time_loss is None  # no times, nothing to foretell
+    assert model(ids, labels=ids).time_loss is None  # no times, nothing to predict
     trained = model.train()(ids, timestamps=times, labels=ids)
     assert error(trained.loss - model.config.flow_loss_weight * trained.flow_loss, out.loss) < 1e-12
 
@@ -282,7 +282,7 @@ def test_mistakes() -> None:
         LiquidConfig(**SMALL, memory_scale=0.0)
     with pytest.raises(LiquidError, match="time_resolution must be at least 0"):
         LiquidConfig(**SMALL, time_resolution=-1.0)
-    with pytest.raises(LiquidError, match=r"position 1 is at 3\.0, what follows at nan"):
+    with pytest.raises(LiquidError, match=r"position 1 is at 3\.0, the next one at nan"):
         next_gaps(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0, math.nan]]), torch.tensor([[True, True]]))
 
 

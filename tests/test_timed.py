@@ -355,11 +355,11 @@ def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run)
         call("generate", out, "[00:00:01] before", *words, "--load-state", state)
     with pytest.raises(LiquidError, match="the prompt, line 1: no time"):
         call("generate", out, "no time\n[00:00:01] and one", *words)
-    with pytest.raises(LiquidError, match="knows no times"):
+    with pytest.raises(LiquidError, match="was trained without times"):
         call("eval", "stories", str(log), "--timestamps")
-    with pytest.raises(LiquidError, match="knows no times"):
+    with pytest.raises(LiquidError, match="was trained without times"):
         call("generate", "stories", "x", "--timestamps")
-    with pytest.raises(LiquidError, match="knows no times"):
+    with pytest.raises(LiquidError, match="was trained without times"):
         call("inspect", "stories", str(log))
     with pytest.raises(LiquidError, match="--after needs --timestamps"):
         call("generate", out, "x", "--after", "3")

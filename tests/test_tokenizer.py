@@ -160,7 +160,7 @@ def test_the_backends_settings_do_not_reach_us():
 
 @settings(max_examples=100, deadline=None)
 @given(text=any_text)
-def test_streamed_text_is_whole_characters_as_soon_as_possible(tokenizer, text):
+def test_streamed_text_is_undamaged_characters_as_soon_as_possible(tokenizer, text):
     stream, ids = tokenizer.stream(), tokenizer.encode(text)
     seen = ""
     for count, token in enumerate(ids, start=1):

@@ -41,7 +41,7 @@ def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path, 
     assert result is not None and result.bits_per_byte < 1  # uniform over 261 tokens: 8.03
     curve = read_curve(out / "curve.jsonl")
     tried = [entry["valid_bits_per_byte"] for entry in curve if "valid_bits_per_byte" in entry]
-    assert len(tried) == training.ROUNDS and tried[-1] < 0.6 * tried[0]
+    assert len(tried) == training.EVALUATIONS and tried[-1] < 0.6 * tried[0]
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
     verify(out)
     model, tokenizer = load_model(out)
@@ -113,11 +113,11 @@ def test_a_resumed_run_by_the_clock_has_used_its_time(text: Path, tmp_path: Path
 
 
 def test_a_new_best_begins_the_count_of_worse_rounds_anew() -> None:
-    rounds = EarlyStopping()
+    early_stopping = EarlyStopping()
     for step, bits in enumerate((3.0, 4.0, 2.0, 2.5, 2.0)):
-        rounds.add(bits, step)
-        assert rounds.worse == (0, 1, 0, 1, 2)[step]
-    assert (rounds.best, rounds.best_step) == (2.0, 2)
+        early_stopping.add(bits, step)
+        assert early_stopping.worse == (0, 1, 0, 1, 2)[step]
+    assert (early_stopping.best, early_stopping.best_step) == (2.0, 2)
 
 
 def dies_after(steps: int):
@@ -250,8 +250,8 @@ def test_batches_of_a_step_are_averaged_and_carry_the_state(text: Path, tmp_path
     norm = clip_gradients(single.model.parameters())
     single.optimisers.step(0, 0.0)
     step = double.train_step()
-    assert step is not None and step.what == pytest.approx(sum(losses) / 2)
-    assert step.norm == pytest.approx(norm, rel=1e-4)
+    assert step is not None and step.token_loss == pytest.approx(sum(losses) / 2)
+    assert step.gradient_norm == pytest.approx(norm, rel=1e-4)
     assert double.batches.state_dict() == single.batches.state_dict()
     for mine, theirs in zip(double.model.parameters(), single.model.parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-6)
@@ -296,7 +296,7 @@ def test_tensorboard_shows_gradients_and_time_constants(text: Path, tmp_path: Pa
     }
     assert all(event.value > 0 for event in events.Scalars("gradient/block 1"))
     spread = events.Histograms("log10_time_constant/block 0")
-    assert len(spread) == training.ROUNDS
+    assert len(spread) == training.EVALUATIONS
     assert spread[0].histogram_value.min >= 0 and spread[0].histogram_value.max <= 5
 
 
@@ -332,18 +332,18 @@ def test_the_sample_of_the_held_out_text_has_the_size_asked_for() -> None:
 
 
 def test_a_text_shorter_than_a_batch_and_a_folder_that_is_taken(
-    text: Path, whole: Path, tmp_path: Path
+    text: Path, finished: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(LiquidError, match="--context"):
         train(settings(text, context=100_000), tmp_path / "short")
     with pytest.raises(LiquidError, match="already holds a run"):
-        train(settings(text, steps=2), whole)
+        train(settings(text, steps=2), finished)
     with pytest.raises(LiquidError, match="no checkpoint"):
         resume(tmp_path / "nothing")
 
 
 def test_a_run_that_torchrun_starts_again_goes_on_if_it_is_that_run(
-    text: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(training, "_loop", dies_after(5))
@@ -353,7 +353,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_if_it_is_that_run(
     with pytest.raises(LiquidError, match="already holds a run"):
         train(settings(text, steps=12, lr=0.01), tmp_path / "cut")
     train(settings(text, steps=12), tmp_path / "cut")
-    expected, found = weights(whole), weights(tmp_path / "cut")
+    expected, found = weights(finished), weights(tmp_path / "cut")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 

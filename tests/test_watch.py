@@ -176,7 +176,7 @@ def test_mistakes_are_one_line(watch, trained: Path, tmp_path: Path) -> None:
     for options, said in (
         (("--state", state), "the state of another model"),
         (("--state", tmp_path / "none" / "log.state"), "cannot write"),
-        (("--threshold", 0), "threshold must be over 0"),
+        (("--threshold", 0), "threshold must be greater than 0"),
     ):
         code, out, err = watch(trained, *options, stdin=data)
         assert code == 2 and said in err and err.count("\n") == 1 and not out

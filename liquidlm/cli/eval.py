@@ -42,7 +42,7 @@ def evaluate(
     )
     if "time_nats_per_event" in figures:
         when, events = figures["time_nats_per_event"], figures["events"]
-        print(f"{when:.4f} nats per event for when, over {events:,} events (per second)")
+        print(f"{when:.4f} nats per event for the times ({events:,} events, times in seconds)")
     print(f"{figures['tokens_per_second']:,.0f} tokens/s over {figures['tokens']:,} tokens")
     print(f"{figures['peak_memory_bytes'] / 2**20:,.0f} MiB peak memory of the process")
     print(f"{figures['state_bytes']:,} bytes of state")

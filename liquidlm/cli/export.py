@@ -26,4 +26,7 @@ def export(folder: Folder, out: Out) -> None:
 
     model, tokenizer = load_language_model(folder)
     worst = export_onnx(model, tokenizer, out)
-    print(f"{out / 'step.onnx'}: over 64 steps its logits are torch's to {worst:.0e} of the largest")
+    print(
+        f"{out / 'step.onnx'}: over 64 steps its logits differ from torch's by at most {worst:.0e} of"
+        " the largest"
+    )

@@ -10,7 +10,7 @@ import torch
 
 from .. import __version__
 from ..errors import LiquidError
-from ..inference.checkpoints import checkpoints, newest_whole
+from ..inference.checkpoints import checkpoints, newest_undamaged
 from ..inference.generate import read
 from ..inference.saving import find_folder, load_language_model
 from ..ops.native import kernels
@@ -82,7 +82,7 @@ def model_facts(folder: str) -> dict[str, Any]:
 def _training(path: Path) -> dict[str, Any]:
     """How a model was trained, from its newest checkpoint; nothing where there is none that can be read."""
     try:
-        kept = TrainerState.read(newest_whole(checkpoints(path) or [path])[0])
+        kept = TrainerState.read(newest_undamaged(checkpoints(path) or [path])[0])
     except LiquidError:
         return {}
     settings = kept.settings

@@ -32,7 +32,7 @@ app = typer.Typer(
     A liquid model reads and writes at constant cost and memory per token. It keeps a state of constant size,
     not a window of past tokens.
 
-    A small model that writes stories is bundled, and training has a text of its own:
+    A small model that writes stories is bundled, and `train` has a default text:
 
         liquidlm generate "Once upon a time"
 

@@ -51,7 +51,7 @@ def read_prompt(prompt: str | None, file: Path | None, needed: bool) -> str:
 def _piped(needed: bool) -> str:
     data = read_all() if needed else read_pipe(WAIT)
     if data is None:
-        print(f"standard input is open, but nothing came within {WAIT:g} s: not read", file=sys.stderr)
+        print(f"standard input is open, but no text came within {WAIT:g} s: it is not read", file=sys.stderr)
     return _decoded(data or b"")
 
 

@@ -53,7 +53,7 @@ def serve(
     positive = {"rows": rows, "seconds": seconds, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
     for option, value in positive.items():
         if not 0 < value < math.inf:
-            raise LiquidError(f"--{option.replace('_', '-')} must be over 0, not {value}")
+            raise LiquidError(f"--{option.replace('_', '-')} must be greater than 0, not {value}")
     if api_key == "":
         raise LiquidError("--api-key is empty: give a key, or leave it out")
     if waiting < 1 or cache_mb < 0:

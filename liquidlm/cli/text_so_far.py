@@ -50,7 +50,7 @@ class TextSoFar:
             if not kept.endswith("\ufffd"):
                 break
         say(
-            f"stopped: of {len(self.tokens):,} tokens {end:,} are read: the first {len(kept):,} characters of"
+            f"stopped: {end:,} of {len(self.tokens):,} tokens are read, the first {len(kept):,} characters of"
             " the prompt"
         )
         self.tokens = self.tokens[:end]
@@ -66,7 +66,7 @@ class TextSoFar:
     ) -> None:
         """Write the state and the unread tokens to a file that `begin_text` reads."""
         if self.state.get_seq_length() == 0:
-            say(f"nothing is read yet: no state is in {path}")
+            say(f"no token is read yet, so no state is saved in {path}")
             return
         self.settle(tokenizer)
         save(

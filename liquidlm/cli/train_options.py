@@ -12,8 +12,8 @@ Paths = Annotated[
     typer.Argument(
         metavar="[PATH]...",
         help="Training text: files, folders, globs, .gz, .jsonl with a `text` field, - for standard input,"
-        " hf:NAME for a Hugging Face data set (hf:NAME?split=…&column=…). Default: the documentation that"
-        " every Python carries (2 MB of English).",
+        " hf:NAME for a Hugging Face data set (hf:NAME?split=…&column=…). Default: the documentation in the"
+        " Python standard library (2 MB of English).",
     ),
 ]
 Out = Annotated[
@@ -95,9 +95,11 @@ Recompute = Annotated[
         help="Compute activations again in the backward pass: much less memory, a third more time.",
     ),
 ]
-HiddenSize = Annotated[int | None, typer.Option(help="Width, in place of the size's.")]
-Layers = Annotated[int | None, typer.Option(help="Number of blocks, in place of the size's.")]
-EmbeddingDim = Annotated[int | None, typer.Option(help="Width of the embedding, in place of the size's.")]
+HiddenSize = Annotated[int | None, typer.Option(help="Width. [default: the width of --size]")]
+Layers = Annotated[int | None, typer.Option(help="Number of blocks. [default: the number of --size]")]
+EmbeddingDim = Annotated[
+    int | None, typer.Option(help="Width of the embedding. [default: the width of --size]")
+]
 LatentDim = Annotated[int | None, typer.Option(help="Width to which the flow reduces the embedding.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, held-out split and order of the text.")]
 Device = Annotated[
@@ -112,7 +114,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Measure a few steps, print tokens, parameters, memory and time to expect, and write nothing"
+        help="Measure a few steps. Print tokens, parameters, expected memory and expected time. Write nothing"
         " to --out.",
     ),
 ]

@@ -72,7 +72,7 @@ def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line
                 save()
     seconds = time.perf_counter() - begin
     print(
-        f"{count:,} lines, {marked:,} of them stand out; {count / seconds:,.0f} lines/s,"
+        f"{count:,} lines, {marked:,} of them marked; {count / seconds:,.0f} lines/s,"
         f" {peak_memory() / 2**20:,.0f} MiB peak memory",
         file=sys.stderr,
     )

@@ -22,7 +22,7 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((path for path in found if path.is_dir()), reverse=True)
 
 
-def newest_whole(steps: list[Path]) -> tuple[Path, list[str]]:
+def newest_undamaged(steps: list[Path]) -> tuple[Path, list[str]]:
     """The newest undamaged checkpoint, and an error message for each newer one.
 
     Args:

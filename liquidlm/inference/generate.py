@@ -50,7 +50,7 @@ class Sampling:
         >>> Sampling(top_p=0.0)
         Traceback (most recent call last):
             ...
-        liquidlm.errors.LiquidError: top_p must be a number over 0 and at most 1, not 0.0
+        liquidlm.errors.LiquidError: top_p must be a number greater than 0 and at most 1, not 0.0
     """
 
     temperature: float = 0.8
@@ -63,7 +63,7 @@ class Sampling:
         for name, kind, fine, rule in (
             ("temperature", Real, lambda x: 0 <= x < math.inf, "a number of at least 0"),
             ("top_k", Integral, lambda x: x >= 0, "a whole number of at least 0 (0 keeps all)"),
-            ("top_p", Real, lambda x: 0 < x <= 1, "a number over 0 and at most 1"),
+            ("top_p", Real, lambda x: 0 < x <= 1, "a number greater than 0 and at most 1"),
             (
                 "repetition_penalty",
                 Real,

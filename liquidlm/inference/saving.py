@@ -20,7 +20,7 @@ from ..model.language_model import LiquidLanguageModel
 from ..pretrained import shipped_models
 from ..runtime.checksums import MANIFEST, verify
 from ..text.tokenizer import LEDTokenizerWrapper
-from .checkpoints import checkpoints, newest_whole
+from .checkpoints import checkpoints, newest_undamaged
 from .hub_models import HUB_PREFIX, downloaded_model
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def model_folder(name: str | Path) -> Path:
     steps = checkpoints(folder)
     if not steps:
         raise LiquidError(f"{folder} holds no model: give the --out folder of `liquidlm train`")
-    return newest_whole(steps)[0]
+    return newest_undamaged(steps)[0]
 
 
 def find_folder(name: str | Path) -> Path:

@@ -104,7 +104,7 @@ def check_place(path: Path, writer: str) -> None:
         return
     for stream in (1, 2):
         if os.path.samestat(path.stat(), os.fstat(stream)):
-            raise LiquidError(f"{path} is where the output goes: choose another file for the state")
+            raise LiquidError(f"the output is written to {path}: choose another file for the state")
     try:
         with safe_open(path, "pt") as file:
             found = _writer(json.loads((file.metadata() or {})["liquid_state"]))

@@ -100,7 +100,7 @@ class SurpriseReader:
         threshold: float = THRESHOLD,
     ):
         if not threshold > 0:
-            raise LiquidError(f"threshold must be over 0, not {threshold}")
+            raise LiquidError(f"threshold must be greater than 0, not {threshold}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.state = model.new_state() if state is None else state
         self._table = FoldedEmbedding(model)

@@ -86,7 +86,7 @@ def check_times(model: LiquidLanguageModel, folder: str | Path) -> None:
         LiquidError: it was not.
     """
     if model.time_head is None:
-        raise LiquidError(f"{folder} knows no times: train a model with --timestamps")
+        raise LiquidError(f"the model in {folder} was trained without times: train one with --timestamps")
 
 
 class TimedLines:

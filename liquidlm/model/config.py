@@ -225,7 +225,7 @@ class LiquidConfig(PreTrainedConfig):
         if not 0 <= self.time_resolution < math.inf:
             raise LiquidError(f"time_resolution must be at least 0 and finite, not {self.time_resolution}")
         if self.norm_eps <= 0:
-            raise LiquidError(f"norm_eps must be over 0, not {self.norm_eps}")
+            raise LiquidError(f"norm_eps must be greater than 0, not {self.norm_eps}")
         for name in FLOATS:
             if (value := getattr(self, name)) is not None and not math.isfinite(value):
                 raise LiquidError(f"{name} must be finite, not {value}")

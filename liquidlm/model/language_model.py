@@ -98,7 +98,7 @@ class LiquidLanguageModel(LiquidBody):
         """
         if self.time_head is None:
             raise LiquidError(
-                "this model predicts tokens, not when they come: make it with time_components of at least 1"
+                "this model predicts tokens, not times: make it with time_components of at least 1"
             )
         return self.time_head(features, following)
 

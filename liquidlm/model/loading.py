@@ -65,7 +65,7 @@ class LoadingMixin:
             if missing and not output_loading_info and (lacking := missing & _weights_of(cls, saved)):
                 raise LiquidError(
                     f"the weights are not this model's: {folder} lacks {_some(lacking)}; only parts"
-                    " that its config.json does not have can be new, as with time_components=2"
+                    " that its config.json does not have, such as time_components, can have new weights"
                 )
         if new := missing | {name for name, *_ in others}:
             _begin(model, new)

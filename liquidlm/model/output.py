@@ -44,7 +44,7 @@ class SkippedLogits(tuple):
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise LiquidError(
-            "the logits were left out: in training mode with labels they are kept of at most `loss_chunk`"
+            "the logits were not kept: in training mode with labels they exist for at most `loss_chunk`"
             " tokens at a time. Pass skip_logits=False for all of them, or logits_to_keep=N for the last N"
         )
 

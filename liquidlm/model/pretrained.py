@@ -128,7 +128,7 @@ class LiquidTextGenerationModel(  # pyright: ignore[reportIncompatibleMethodOver
             beside = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
             if options or tuple(beside.values()) != (512, 128, 256):
                 names = ", ".join(options or beside)
-                raise LiquidError(f"{names} given beside a config: set them in the config")
+                raise LiquidError(f"{names} and a config cannot be given together: set them in the config")
         else:
             sizes = {"embedding_dim": embedding_dim, "latent_dim": latent_dim, "hidden_size": hidden_size}
             config = LiquidConfig(vocab_size=vocab_size, **sizes, **options)

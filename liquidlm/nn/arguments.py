@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from ..errors import LiquidError
 
 
-def check_whole(least: int = 1, /, **sizes: object) -> None:
+def check_integers(least: int = 1, /, **sizes: object) -> None:
     """Check that sizes are whole numbers of at least `least`.
 
     Raises:
@@ -29,11 +29,11 @@ def check_rate(**rates: object) -> None:
 
 
 def check_positive(**values: object) -> None:
-    """Check that values are finite numbers over 0.
+    """Check that values are finite numbers greater than 0.
 
     Raises:
         LiquidError: one is not; the message names the first.
     """
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
-            raise LiquidError(f"{name} must be a finite number over 0, not {value!r}")
+            raise LiquidError(f"{name} must be a finite number greater than 0, not {value!r}")

@@ -11,7 +11,7 @@ from ..errors import LiquidError
 from ..runtime.offload import at_hand, execution_device
 from ..runtime.precision import full_precision, linear
 from ..runtime.traced import fails
-from .arguments import check_whole
+from .arguments import check_integers
 from .flows import OptimizedFlowDimensionalityReduction, flow_loss, sampled_flow_loss
 from .ode import ODEFunc, check_method, integrate
 
@@ -93,7 +93,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         method: str = "rk4",
     ) -> None:
         super().__init__()
-        check_whole(vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_size=hidden_size)
+        check_integers(vocab_size=vocab_size, embedding_dim=embedding_dim, hidden_size=hidden_size)
         check_method(method)
         self.method = method
         self.embedding = nn.Embedding(vocab_size, embedding_dim)  # N(0, 1)
@@ -201,10 +201,10 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
             t_span: as for `forward`.
             batch_size: how many rows are computed at a time.
         """
-        slices = self._whole().split(batch_size)
+        slices = self._full_table().split(batch_size)
         return torch.cat([self._evolve(self.flow(rows)[0], t_span) for rows in slices])
 
-    def _whole(self) -> Float[Tensor, "v e"]:
+    def _full_table(self) -> Float[Tensor, "v e"]:
         """The rows of all ids, by a call of the layer: adapters and offloading are taken into account."""
         device = execution_device(self.embedding) or self.embedding.weight.device
         return self._rows(torch.arange(self.vocab_size, device=device))
@@ -220,7 +220,7 @@ class OptimizedLiquidEmbeddingMFR(nn.Module):
         Args:
             batch_size: how many ids are computed at a time.
         """
-        with full_precision(self._whole()) as table:
+        with full_precision(self._full_table()) as table:
             squares = table.square().sum(dim=-1)
             survivors = 0
             for ids in torch.arange(self.vocab_size, device=table.device).split(batch_size):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .arguments import check_whole
+from .arguments import check_integers
 from .cells.conv import last_inputs
 from .events import Events
 
@@ -38,8 +38,8 @@ class NGramEmbedding(nn.Module):
 
     def __init__(self, hidden_size: int, rows: int = 16384, dim: int = 24, longest: int = 4):
         super().__init__()
-        check_whole(hidden_size=hidden_size, rows=rows, dim=dim)
-        check_whole(2, longest=longest)
+        check_integers(hidden_size=hidden_size, rows=rows, dim=dim)
+        check_integers(2, longest=longest)
         self.rows, self.longest = rows, longest
         self.table = nn.Embedding(rows * (longest - 1), dim)
         self.proj = nn.Linear(dim * (longest - 1), hidden_size, bias=False)

@@ -22,7 +22,7 @@ def _parts_by_name(cache: LiquidCache) -> tuple[list[tuple[Any, Tensor]], dict[s
     return [(pytree.MappingKey(name), one) for name, one in zip(names, tensors, strict=True)], about
 
 
-def _whole(tensors: Any, about: Any) -> LiquidCache:
+def _unflatten(tensors: Any, about: Any) -> LiquidCache:
     cache, given = LiquidCache(len(about["names"])), iter(tensors)
     for layer, names in zip(cast(list[LiquidStateLayer], cache.layers), about["names"], strict=True):
         if names:
@@ -34,7 +34,7 @@ def _whole(tensors: Any, about: Any) -> LiquidCache:
 pytree.register_pytree_node(
     LiquidCache,
     _parts,
-    _whole,
+    _unflatten,
     serialized_type_name="liquidlm.LiquidCache",
     flatten_with_keys_fn=_parts_by_name,
 )

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from ..errors import LiquidError
 from ..runtime.traced import fails, holds
-from .arguments import check_positive, check_whole
+from .arguments import check_integers, check_positive
 
 KINDS = ("uniform", "poisson", "bursty")
 
@@ -60,7 +60,7 @@ def generate_timestamps(
         >>> bool((gap - 0.5).abs() < 0.01), bool((times.diff() >= 0).all())
         (True, True)
     """
-    check_whole(batch_size=batch_size, seq_length=seq_length)
+    check_integers(batch_size=batch_size, seq_length=seq_length)
     if kind not in KINDS:
         raise LiquidError(f"unknown kind of timestamps {kind!r}: choose one of {', '.join(KINDS)}")
     check_positive(rate=rate)
@@ -206,7 +206,7 @@ def next_gaps(
     if fails(wrong.any(), "times must be finite and must not decrease"):
         row, position = wrong.nonzero()[0].tolist()
         raise LiquidError(
-            f"row {row}, position {position} is at {times[row, position].item()!r}, what follows at"
+            f"row {row}, position {position} is at {times[row, position].item()!r}, the next one at"
             f" {later[row, position].item()!r}: times must be finite and must not decrease"
         )
     return (gaps / time_scale).clamp(max=1e30).to(dtype)

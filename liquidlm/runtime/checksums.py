@@ -32,7 +32,7 @@ def verify(folder: Path) -> None:
         raise LiquidError(f"{folder / damaged[0]} is damaged: it has changed since it was written")
 
 
-def is_whole(folder: Path) -> bool:
+def is_undamaged(folder: Path) -> bool:
     """Whether every file of `folder` is there and unchanged."""
     try:
         verify(folder)

@@ -70,7 +70,7 @@ def probe(path: str | Path) -> None:
 
 
 def _check_place(path: Path) -> None:
-    """Raise an OSError if `path` is a folder or a file that must not be written."""
+    """Raise an OSError if `path` is a folder or a file that is not writable."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def _check_place(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
     if not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, "must not be written", str(path))
+        raise PermissionError(errno.EACCES, "is not writable", str(path))
 
 
 def _is_stream(path: Path) -> bool:

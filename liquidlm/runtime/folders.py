@@ -34,7 +34,7 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
             try:
                 if folder.exists():
                     if not folder.is_dir():
-                        raise FileExistsError(errno.EEXIST, "a file of that name is there", str(folder))
+                        raise FileExistsError(errno.EEXIST, "a file of this name exists", str(folder))
                     os.rename(folder, beside(folder, "old"))
                 os.rename(part, folder)
                 sync(folder.parent)

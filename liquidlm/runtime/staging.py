@@ -106,7 +106,7 @@ def _lock(folder: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(descriptor), os.stat(folder)):
-            raise FileNotFoundError(errno.ENOENT, "another folder is there now", str(folder))
+            raise FileNotFoundError(errno.ENOENT, "another folder has replaced it", str(folder))
     except OSError as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError | FileNotFoundError):

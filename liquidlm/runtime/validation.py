@@ -74,7 +74,7 @@ def explain(error: ValidationError, known: Iterable[str], name: str = "") -> str
         return unknown(name, "setting", sorted(known))
     if kind == "missing":
         return f"{name} is missing"
-    bounds = {"gt": "over", "ge": "at least", "lt": "below"}
+    bounds = {"gt": "greater than", "ge": "at least", "lt": "below"}
     limits = [f"{word} {context[key]:.19g}" for key, word in bounds.items() if key in context]
     must = "finite" if limits == ["below inf"] else TYPES.get(kind) or " ".join(limits) or first["msg"]
     return f"{name} must be {must}, not {reprlib.repr(first['input'])}"

@@ -190,7 +190,9 @@ class Serving:
             events = self._events(shape, choices, first, deltas, asked.choices if with_usage else None)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
         texts = await unless_left(request, _collected(deltas, len(choices)))
-        return _gone() if texts is None else JSONResponse(shape.whole(texts, usage(choices, asked.choices)))
+        return (
+            _gone() if texts is None else JSONResponse(shape.complete(texts, usage(choices, asked.choices)))
+        )
 
     async def _events(
         self,

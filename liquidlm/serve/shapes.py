@@ -1,4 +1,4 @@
-"""OpenAI's JSON for completions and chat, streamed or whole."""
+"""OpenAI's JSON for completions and chat, streamed or complete."""
 
 import time
 import uuid
@@ -39,8 +39,8 @@ class Shape(ABC):
         own = {**self.head, "object": self.chunk_kind, "choices": choices}
         return own if usage is None else {**own, "usage": usage}
 
-    def whole(self, texts: Sequence[list[TextDelta]], usage: Json) -> Json:
-        """A whole response, from the text of every choice."""
+    def complete(self, texts: Sequence[list[TextDelta]], usage: Json) -> Json:
+        """A complete response, from the text of every choice."""
         choices = [self.choice(i, deltas) for i, deltas in enumerate(texts)]
         return {**self.head, "object": self.kind, "choices": choices, "usage": usage}
 
@@ -54,7 +54,7 @@ class Shape(ABC):
 
     @abstractmethod
     def choice(self, index: int, deltas: list[TextDelta]) -> Json:
-        """A whole completion, as a choice."""
+        """A completion that is not streamed, as a choice."""
 
     def shown(self, token: int) -> str:
         """A token as text; bytes that are not whole characters become U+FFFD."""

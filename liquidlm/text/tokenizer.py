@@ -180,7 +180,9 @@ class LEDTokenizerWrapper:
         bodies = [self.encode(one)[: room if truncation else None].tolist() for one in texts]
         rows = [torch.tensor([self.bos_token_id, *body, *eos]) for body in bodies]
         if not padding and len({len(row) for row in rows}) > 1:
-            raise LiquidError("texts of different lengths make no tensor without padding; use padding=True")
+            raise LiquidError(
+                "texts of different lengths fit into a tensor only with padding; use padding=True"
+            )
         return (
             pad_sequence(rows, batch_first=True, padding_value=self.pad_token_id, padding_side="left"),
             pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left"),
@@ -263,5 +265,5 @@ def _checked_texts(text: object) -> list[str]:
     if not isinstance(texts, Sequence) or not all(isinstance(one, str) for one in texts):
         raise LiquidError(f"expected a text (str) or a list of texts, got {reprlib.repr(text)}")
     if not texts:
-        raise LiquidError("an empty list of texts makes no batch; pass at least one text")
+        raise LiquidError("the list of texts is empty; pass at least one text")
     return list(texts)

@@ -61,7 +61,7 @@ class WeightedCorpus:
                 f"there are {len(weights)} weights for {len(corpus.starts)} documents; give one each"
             )
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-            raise LiquidError("weights must be at least 0 and finite, and one of them over 0")
+            raise LiquidError("weights must be at least 0 and finite, and one of them greater than 0")
         if sum(weights) > LARGEST_EPOCH:
             raise LiquidError(
                 f"the weights give {sum(weights):.1e} documents per epoch, more than {LARGEST_EPOCH:.0e};"

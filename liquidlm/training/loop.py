@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import LiquidError, first_line, is_out_of_memory
-from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole, step_of
+from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_undamaged, step_of
 from ..inference.evaluate import Evaluation
 from ..inference.saving import find_folder, model_folder
 from ..runtime.signals import stop_signals
@@ -32,9 +32,9 @@ from .throughput import Throughput
 from .trainer import ROLL_BACK, Trainer
 from .trainer_state import TrainerState
 
-ROUNDS = 10
-ROUND_SECONDS = 600.0
-"""A run evaluates and saves a checkpoint ROUNDS times, and at least once in ROUND_SECONDS."""
+EVALUATIONS = 10
+EVALUATION_SECONDS = 600.0
+"""A run evaluates and saves a checkpoint EVALUATIONS times, and at least once in EVALUATION_SECONDS."""
 
 
 def train(settings: TrainSettings, out: str | Path, device: torch.device | None = None) -> Evaluation | None:
@@ -57,19 +57,19 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
             written.
     """
     folder = Path(out)
-    with processes(device) as all_, ExitStack() as alone:
+    with processes(device) as group, ExitStack() as alone:
         given = {*settings.paths, *settings.valid}
-        with all_.together():
+        with group.propagate_errors():
             once = any(is_read_once(path) for path in given)
-            if once and not all_.alone:
+            if once and not group.alone:
                 raise LiquidError("standard input and pipes cannot be read by several processes: give files")
-            _check_rows(settings, all_)
+            _check_rows(settings, group)
             _check_source(settings, folder)
         if not once:
             settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
-        (restarts,) = all_.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
-        with all_.together():
-            if all_.first:
+        (restarts,) = group.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
+        with group.propagate_errors():
+            if group.first:
                 alone.enter_context(run_folder(folder))
                 if checkpoints(folder) and not (restarts and _is_of(folder, settings)):
                     raise LiquidError(
@@ -77,9 +77,9 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
                     )
         if once:
             settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
-        if all_.of_first(bool(checkpoints(folder)))[0]:
-            return _go_on(folder, all_, {})
-        return _execute(_run(settings, folder, all_))
+        if group.of_first(bool(checkpoints(folder)))[0]:
+            return _go_on(folder, group, {})
+        return _execute(_run(settings, folder, group))
 
 
 def _is_of(folder: Path, settings: TrainSettings) -> bool:
@@ -87,30 +87,30 @@ def _is_of(folder: Path, settings: TrainSettings) -> bool:
     steps = checkpoints(folder)
     if not steps:
         return False
-    kept = TrainerState.read(newest_whole(steps)[0]).settings
+    kept = TrainerState.read(newest_undamaged(steps)[0]).settings
     return replace(kept, bf16=None) == replace(settings, bf16=None)
 
 
-def _run(settings: TrainSettings, folder: Path, all_: Processes, checkpoint: Path | None = None) -> Trainer:
+def _run(settings: TrainSettings, folder: Path, group: Processes, checkpoint: Path | None = None) -> Trainer:
     """A trainer for a new run, or for the run of a checkpoint."""
     source = None
     if settings.source is not None:  # a resumed run does not need its source
-        with all_.together(), all_.in_turn():
+        with group.propagate_errors(), group.main_process_first():
             source = model_folder(settings.source) if checkpoint is None else checkpoint
-    with all_.together(), all_.in_turn():
+    with group.propagate_errors(), group.main_process_first():
         texts = prepare(settings, checkpoint or source)
-    with all_.together():
-        trainer = Trainer(settings, texts, folder, all_, source)
+    with group.propagate_errors():
+        trainer = Trainer(settings, texts, folder, group, source)
         if checkpoint is not None:
             trainer.load(checkpoint)
     return trainer
 
 
-def _check_rows(settings: TrainSettings, all_: Processes) -> None:
-    if settings.batch_size % all_.count:
+def _check_rows(settings: TrainSettings, group: Processes) -> None:
+    if settings.batch_size % group.count:
         raise LiquidError(
-            f"{settings.batch_size} rows cannot be divided between {all_.count} processes: let --batch be a"
-            " multiple of their number"
+            f"{settings.batch_size} rows cannot be divided between {group.count} processes: choose a --batch"
+            " that is a multiple of the number of processes"
         )
 
 
@@ -138,46 +138,46 @@ def resume(
         LiquidError: the folder has no checkpoint that fits, or another training writes to it.
     """
     folder = Path(out)
-    with processes(device) as all_, ExitStack() as alone:
-        with all_.together():
-            if all_.first:
+    with processes(device) as group, ExitStack() as alone:
+        with group.propagate_errors():
+            if group.first:
                 if not folder.is_dir():
                     raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
                 alone.enter_context(run_folder(folder))
-        return _go_on(folder, all_, changes)
+        return _go_on(folder, group, changes)
 
 
-def _go_on(folder: Path, all_: Processes, changes: dict[str, int | float | None]) -> Evaluation | None:
+def _go_on(folder: Path, group: Processes, changes: dict[str, int | float | None]) -> Evaluation | None:
     number, warnings = -1, []
-    with all_.together():
-        if all_.first:
+    with group.propagate_errors():
+        if group.first:
             steps = checkpoints(folder)
             if not steps:
                 raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
-            newest, damaged = newest_whole(steps)
+            newest, damaged = newest_undamaged(steps)
             number = step_of(newest)
             warnings = [f"{problem}; going on from {newest.name}" for problem in damaged]
-    checkpoint = checkpoint_folder(folder, int(all_.of_first(number)[0]))
-    with all_.together():
+    checkpoint = checkpoint_folder(folder, int(group.of_first(number)[0]))
+    with group.propagate_errors():
         if not checkpoint.is_dir():
-            raise LiquidError(f"{checkpoint} is not there on every machine: give an --out that all see")
+            raise LiquidError(
+                f"{checkpoint} is not there on every machine: give an --out that all machines share"
+            )
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if given.keys() & {"steps", "minutes"}:
         given = {"steps": None, "minutes": None} | given
-    with all_.together():
+    with group.propagate_errors():
         settings = replace(TrainerState.read(checkpoint).settings, **given)
-        _check_rows(settings, all_)
-    trainer = _run(settings, folder, all_, checkpoint)
-    if all_.first:
-        (folder / "config.json").unlink(
-            missing_ok=True
-        )  # the exported model of a finished run is out of date
+        _check_rows(settings, group)
+    trainer = _run(settings, folder, group, checkpoint)
+    if group.first:  # the exported model of a finished run is out of date
+        (folder / "config.json").unlink(missing_ok=True)
     return _execute(trainer, warnings)
 
 
 def _execute(trainer: Trainer, warnings: Sequence[str] = ()) -> Evaluation | None:
     folder = trainer.folder
-    with trainer.processes.together():
+    with trainer.processes.propagate_errors():
         report = (
             Report(folder, trainer.step, trainer.settings.tensorboard)
             if trainer.processes.first
@@ -208,12 +208,13 @@ def _to_the_end(trainer: Trainer, report: Report | SilentReport, stopped: list[i
         return None
     if trainer.stalled:
         trainer.take_the_best()
+        losses = trainer.early_stopping
         report.say(
-            f"The held-out loss has not improved for {trainer.rounds.worse} evaluations. The model is that of"
-            f" step {trainer.rounds.best_step:,}: {trainer.rounds.best:.3f} bits per byte (sample)."
+            f"The held-out loss has not improved for {losses.worse} evaluations. The model is that of step"
+            f" {losses.best_step:,}: {losses.best:.3f} bits per byte (sample)."
         )
     result = trainer.evaluate(trainer.texts.final)
-    with trainer.processes.together():
+    with trainer.processes.propagate_errors():
         if result is not None and isinstance(report, Report):
             finish(trainer, report, result)
     return result
@@ -241,38 +242,39 @@ def _loop(trainer: Trainer, report: Report | SilentReport, stopped: list[int]) -
     settings, begin = trainer.settings, time.perf_counter() - trainer.seconds
     text = trainer.texts.train
     bits = text.size / text.text_bytes / math.log(2)  # factor from nats per token to bits per byte
-    round_, explained, throughput = int(trainer.done * ROUNDS), False, Throughput(time.perf_counter())
+    evaluations, explained = int(trainer.done * EVALUATIONS), False
+    throughput = Throughput(time.perf_counter())
     average: float | None = None
     saved, per_step = trainer.seconds, settings.context * settings.batch_size * settings.accumulate
     while trainer.done < 1 and not trainer.stalled:
         if trainer.processes.total(len(stopped))[0]:
             return True
-        outcome = trainer.train_step()
+        result = trainer.train_step()
         now = time.perf_counter()
         (trainer.seconds,) = trainer.processes.of_first(now - begin)
         rate = throughput.add(now, per_step)
-        if outcome is None:
+        if result is None:
             report.say(f"step {trainer.step:,}: the loss or its gradient is not finite; the step is skipped")
             if trainer.skipped == ROLL_BACK:
                 report.say(
                     f"{ROLL_BACK} such steps in a row: going back to the weights of {trainer.roll_back()}"
                 )
             continue
-        average = outcome.what if average is None else 0.95 * average + 0.05 * outcome.what
+        average = result.token_loss if average is None else 0.95 * average + 0.05 * result.token_loss
         entry: dict[str, int | float] = {
             "step": trainer.step,
             "seconds": trainer.seconds,
             "loss": average,
             "train_bits_per_byte": average * bits,
-            "gradient_norm": outcome.norm,
+            "gradient_norm": result.gradient_norm,
             "passes": trainer.batches.passes,
             "tokens_per_second": rate,
         }
         if settings.timestamps:
-            entry["time_loss"] = outcome.when
+            entry["time_loss"] = result.time_loss
         report.progress(entry, trainer.done)
-        if int(trainer.done * ROUNDS) > round_ or trainer.seconds - saved > ROUND_SECONDS:
-            round_ = int(trainer.done * ROUNDS)
+        if int(trainer.done * EVALUATIONS) > evaluations or trainer.seconds - saved > EVALUATION_SECONDS:
+            evaluations = int(trainer.done * EVALUATIONS)
             entry["valid_bits_per_byte"] = trainer.try_held_out()
             report.say(
                 f"step {trainer.step:,}: held-out loss {entry['valid_bits_per_byte']:.3f} bits per byte"
@@ -283,7 +285,7 @@ def _loop(trainer: Trainer, report: Report | SilentReport, stopped: list[int]) -
                 report.say(why_training_is_higher(settings.dropout, trainer.texts.cuts_at(settings.span)))
             trainer.save()
             if trainer.processes.first:
-                report.watch(trainer.step, {}, time_constants(trainer.whole))
+                report.watch(trainer.step, {}, time_constants(trainer.full_model))
             (trainer.seconds,) = trainer.processes.of_first(time.perf_counter() - begin)
             saved = trainer.seconds
         if trainer.step % 10 == 0 or "valid_bits_per_byte" in entry:

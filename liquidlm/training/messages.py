@@ -48,12 +48,12 @@ def finish(trainer: Trainer, report: Report, result: Evaluation) -> None:
         {"step": trainer.step, "seconds": trainer.seconds, "final_bits_per_byte": result.bits_per_byte}
     )
     merge_into(
-        folder, lambda part: save_model(part, trainer.whole, trainer.texts.tokenizer), seal="config.json"
+        folder, lambda part: save_model(part, trainer.full_model, trainer.texts.tokenizer), seal="config.json"
     )
     report.say(f"Held-out loss: {result.bits_per_byte:.4f} bits per byte, on all {result.bytes:,} bytes.")
     if tried and sample.text_bytes < result.bytes:
         report.say(
-            f"The lines above judge a sample of {sample.text_bytes:,} bytes: the last one"
+            f"The progress lines use a sample of it, {sample.text_bytes:,} bytes. The last one says"
             f" {tried[-1]['valid_bits_per_byte']:.4f} bits per byte."
         )
     if result.time_nats_per_event is not None:
@@ -61,9 +61,8 @@ def finish(trainer: Trainer, report: Report, result: Evaluation) -> None:
             f"Loss of the times: {result.time_nats_per_event:.4f} nats per event ({result.events:,} events,"
             " times in seconds)."
         )
-    report.say(
-        f"Tokens that survive embedding ▶ z ▶ inverse: {trainer.whole.embedding.round_trip_survival():.2%}"
-    )
+    survival = trainer.full_model.embedding.round_trip_survival()
+    report.say(f"Tokens that survive embedding ▶ z ▶ inverse: {survival:.2%}")
     report.say(f"Model in {folder}, curve in {report.plot()}.")
     if tried:
         losses = [entry["valid_bits_per_byte"] for entry in tried]

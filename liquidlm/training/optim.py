@@ -13,7 +13,7 @@ from ..model.config import LETTERS
 from ..model.pretrained import LiquidTextGenerationModel
 from ..runtime.precision import bf16_is_faster
 from .muon import Muon
-from .processes import sharded_like, whole
+from .processes import full_tensor, sharded_like
 from .sharded_muon import ShardedMuon
 
 ADAM_BETAS = (0.9, 0.98)
@@ -82,7 +82,7 @@ class Optimisers:
     def tensors(self) -> dict[str, Tensor]:
         """The state of all optimisers as unsharded tensors by name, for safetensors."""
         return {
-            f"{number}.{index}.{name}": whole(value).contiguous()
+            f"{number}.{index}.{name}": full_tensor(value).contiguous()
             for number, (optimiser, _) in enumerate(self.parts)
             for index, slots in optimiser.state_dict()["state"].items()
             for name, value in slots.items()
@@ -195,4 +195,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float = 1.0) -> fl
     >>> clip_gradients([parameter]), parameter.grad.norm().round(decimals=3).item()
     (5.0, 1.0)
     """
-    return whole(torch.nn.utils.clip_grad_norm_(parameters, limit)).item()
+    return full_tensor(torch.nn.utils.clip_grad_norm_(parameters, limit)).item()

@@ -85,7 +85,7 @@ class Processes:
         return self.total(*(number if self.first else 0.0 for number in numbers))
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def propagate_errors(self) -> Iterator[None]:
         """If the code inside raises LiquidError in one process, all processes end.
 
         Raises:
@@ -105,7 +105,7 @@ class Processes:
         raise SystemExit(2)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """Run the code inside in the first process, then in one process per machine, then in the others.
 
         So the later processes find the files in the caches, whether the machines share them or not.
@@ -144,13 +144,13 @@ class Processes:
         fully_shard(model, mesh=mesh, ignored_params=empty)
         return model
 
-    def copy_to_first(self, model: LiquidTextGenerationModel, whole: LiquidTextGenerationModel) -> None:
-        """Copy the weights of a sharded model into `whole`, the unsharded model of the first process."""
+    def copy_to_first(self, model: LiquidTextGenerationModel, full_model: LiquidTextGenerationModel) -> None:
+        """Copy the weights of a sharded model into `full_model`, the unsharded model of the first process."""
         if not self.alone:
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             weights = get_model_state_dict(model, options=options)
             if self.first:
-                whole.load_state_dict(weights)
+                full_model.load_state_dict(weights)
 
 
 def load_weights(model: LiquidTextGenerationModel, weights: dict[str, Tensor]) -> None:
@@ -158,7 +158,7 @@ def load_weights(model: LiquidTextGenerationModel, weights: dict[str, Tensor]) -
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True))  # pyright: ignore[reportArgumentType]
 
 
-def whole(value: Tensor) -> Tensor:
+def full_tensor(value: Tensor) -> Tensor:
     """The unsharded value of a sharded tensor; any other tensor as it is.
 
     All processes must call it together.

@@ -160,7 +160,7 @@ def bpe_size(tokenizer: str) -> int | None:
             size = LARGEST_BPE + 1
         if size > LARGEST_BPE:
             raise LiquidError(
-                f"--tokenizer {tokenizer}: after bpe: comes the size of the vocabulary, as in bpe:4000,"
+                f"--tokenizer {tokenizer}: give the size of the vocabulary after bpe:, as in bpe:4000,"
                 f" at most {LARGEST_BPE:,}"
             )
         return size

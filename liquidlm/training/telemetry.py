@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..model.pretrained import LiquidTextGenerationModel
 from ..nn.cells.neuron import LiquidNeuron
-from .processes import whole
+from .processes import full_tensor
 
 
 def gradient_norms(model: LiquidTextGenerationModel) -> dict[str, float]:
@@ -15,7 +15,7 @@ def gradient_norms(model: LiquidTextGenerationModel) -> dict[str, float]:
     The gradient of a tied embedding counts in two parts: embedding and output layer.
     """
     return {
-        f"gradient/{name}": whole(
+        f"gradient/{name}": full_tensor(
             torch.nn.utils.get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
         ).item()
         for name, part in _parts(model)

@@ -39,7 +39,7 @@ def is_read_once(path: str) -> bool:
     if stat.S_ISDIR(mode):
         return False
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-        raise LiquidError(f"{path} is no file or pipe: give one of these, or - for standard input")
+        raise LiquidError(f"{path} is not a file or a pipe: give one of these, or - for standard input")
     return stat.S_ISFIFO(mode) or os.path.abspath(path).startswith(OF_A_PROCESS)
 
 

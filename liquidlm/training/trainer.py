@@ -25,12 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import LiquidError, first_line
-from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_whole
+from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_undamaged
 from ..inference.evaluate import Evaluation, evaluate
 from ..inference.saving import load_model, save_model
 from ..model.config import LiquidConfig
 from ..model.pretrained import LiquidTextGenerationModel
-from ..runtime.checksums import is_whole, verify
+from ..runtime.checksums import is_undamaged, verify
 from ..runtime.folders import remove_folder, write_folder
 from ..runtime.precision import autocast, bf16_is_faster
 from ..text.batches import IGNORED, StreamBatches
@@ -101,14 +101,14 @@ class StepResult(NamedTuple):
     """The figures of one training step.
 
     Attributes:
-        what: loss of the next token, in nats per token.
-        when: loss of the next gap, in nats per token; 0 for text without times.
-        norm: norm of the gradient before clipping.
+        token_loss: loss of the next token, in nats per token.
+        time_loss: loss of the next gap, in nats per token; 0 for text without times.
+        gradient_norm: norm of the gradient before clipping.
     """
 
-    what: float
-    when: float
-    norm: float
+    token_loss: float
+    time_loss: float
+    gradient_norm: float
 
 
 class Trainer:
@@ -127,7 +127,7 @@ class Trainer:
 
     Attributes:
         model: the model in training; its parameters are sharded if there are several processes.
-        whole: the unsharded model. With one process it is `model`. With several, the first process has a
+        full_model: the unsharded model. With one process it is `model`. With several, the first process has a
             copy, which `gather` updates.
         sound: whether weights, carried state and place in the text belong to the same step. If not, the run
             must not be saved.
@@ -150,7 +150,7 @@ class Trainer:
             raise LiquidError("the processes have read different text: give the same text to all of them")
         model = build_model(settings, texts, source)
         model.to(self.device).train()  # pyright: ignore[reportArgumentType]
-        self.whole = model if processes.alone or not processes.first else copy.deepcopy(model)
+        self.full_model = model if processes.alone or not processes.first else copy.deepcopy(model)
         if settings.recompute:
             model.recompute_activations()
         self.model = processes.shard(model)
@@ -165,7 +165,7 @@ class Trainer:
         self.batches = StreamBatches(texts.train, settings.batch_size, settings.context, settings.seed)
         self.state = self.model.new_state()
         self.step, self.seconds = 0, 0.0
-        self.rounds = EarlyStopping()
+        self.early_stopping = EarlyStopping()
         self.skipped = self.rolled_back = 0  # in a row
         self.sound = True
         self.gradients: dict[str, float] = {}
@@ -180,7 +180,7 @@ class Trainer:
     @property
     def stalled(self) -> bool:
         """Whether the held-out loss has not improved for `patience` evaluations."""
-        return self.settings.patience is not None and self.rounds.worse >= self.settings.patience
+        return self.settings.patience is not None and self.early_stopping.worse >= self.settings.patience
 
     def train_step(self) -> "StepResult | None":
         """Train one step on `accumulate` batches.
@@ -192,10 +192,10 @@ class Trainer:
         before, parts = self.state.detach_().copy(), self.settings.accumulate
         with self._as_it_was_after_an_error():
             losses = [self._backward(parts) for _ in range(parts)]
-            what, when = (sum(each) / parts for each in zip(*losses, strict=True))
+            token_loss, time_loss = (sum(each) / parts for each in zip(*losses, strict=True))
             self.gradients = gradient_norms(self.model) if self.settings.tensorboard else {}
             norm = clip_gradients(self.model.parameters())
-        finite = math.isfinite(what + when + norm)
+        finite = math.isfinite(token_loss + time_loss + norm)
         if finite:
             self.sound = False  # while some weights have moved and others have not
             self.optimisers.step(self.step, self.done)
@@ -204,7 +204,7 @@ class Trainer:
             self.optimisers.drop_gradients()
             self.state, self.skipped = before, self.skipped + 1
         self.step += 1
-        return StepResult(what, when, norm) if finite else None
+        return StepResult(token_loss, time_loss, norm) if finite else None
 
     @contextmanager
     def _as_it_was_after_an_error(self) -> Iterator[None]:
@@ -226,13 +226,13 @@ class Trainer:
     def _backward(self, parts: int) -> tuple[float, float]:
         """Add the gradients of the next batch, divided by `parts`; returns its losses, in nats per token."""
         batch, own = self.batches.next_batch(), self.processes.rows
-        together: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if batch.times is not None and batch.next_times is not None:
-            together["timestamps"] = own(batch.times).to(self.device)
-            together["shift_timestamps"] = own(batch.next_times).to(self.device)
+            more["timestamps"] = own(batch.times).to(self.device)
+            more["shift_timestamps"] = own(batch.next_times).to(self.device)
         if not self.processes.alone:  # FSDP averages gradients over processes: the loss is scaled up
             labels = int((batch.targets != IGNORED).sum()) / self.processes.count
-            together |= {"num_items_in_batch": labels, "flow_ids": batch.input_ids.to(self.device)}
+            more |= {"num_items_in_batch": labels, "flow_ids": batch.input_ids.to(self.device)}
         with autocast(self.device, self.bf16):
             output = self.model(
                 own(batch.input_ids).to(self.device),
@@ -241,14 +241,16 @@ class Trainer:
                 use_cache=True,
                 shift_labels=own(batch.targets).to(self.device),
                 skip_logits=True,
-                **together,
+                **more,
             )
         (output.loss / parts).backward()
-        loss, when = output.loss.item(), 0.0 if output.time_loss is None else output.time_loss.item()
+        loss = output.loss.item()
+        time_loss = 0.0 if output.time_loss is None else output.time_loss.item()
         if output.flow_loss is not None:
             loss -= self.model.config.flow_loss_weight * output.flow_loss.item()
-        what, when = (total / self.processes.count for total in self.processes.total(loss - when, when))
-        return what, when
+        losses = self.processes.total(loss - time_loss, time_loss)
+        token_loss, time_loss = (total / self.processes.count for total in losses)
+        return token_loss, time_loss
 
     def roll_back(self) -> str:
         """Load weights and optimisers of the newest undamaged checkpoint, and empty the carried state.
@@ -269,14 +271,14 @@ class Trainer:
                 else f"the training diverged at step {self.step}, before the first checkpoint: start again"
                 " with a smaller learning rate (--lr)"
             )
-        checkpoint = newest_whole(steps)[0]
+        checkpoint = newest_undamaged(steps)[0]
         self._load_weights(checkpoint)
         self.state = self.model.new_state()
         return checkpoint.name
 
     def gather(self) -> None:
-        """Copy the current weights into `whole`, in the first process."""
-        self.processes.copy_to_first(self.model, self.whole)
+        """Copy the current weights into `full_model`, in the first process."""
+        self.processes.copy_to_first(self.model, self.full_model)
 
     def evaluate(self, corpus: TokenCorpus) -> Evaluation | None:
         """Evaluate the model on held-out text, in the first process; None in the others."""
@@ -284,13 +286,13 @@ class Trainer:
         if not self.processes.first:
             return None
         eos = self.texts.tokenizer.eos_token_id
-        return evaluate(self.whole, corpus, eos_token_id=eos, bf16=self.bf16)
+        return evaluate(self.full_model, corpus, eos_token_id=eos, bf16=self.bf16)
 
     def try_held_out(self) -> float:
         """Evaluate on the held-out sample and record the result for early stopping; returns bits per byte."""
         result = self.evaluate(self.texts.sample)
         (bits,) = self.processes.of_first(result.bits_per_byte if result is not None else 0.0)
-        self.rounds.add(bits, self.step)
+        self.early_stopping.add(bits, self.step)
         return bits
 
     def save(self) -> None:
@@ -306,7 +308,7 @@ class Trainer:
         """
         self.gather()
         optimisers, state = self.optimisers.tensors(), self._changing()
-        with self.processes.together():
+        with self.processes.propagate_errors():
             if self.processes.first:
                 self._write(optimisers, state)
 
@@ -319,15 +321,15 @@ class Trainer:
 
     def _write(self, optimisers: dict[str, Tensor], state: dict[str, Tensor]) -> None:
         def fill(folder: Path) -> None:
-            save_model(folder, self.whole, self.texts.tokenizer)
+            save_model(folder, self.full_model, self.texts.tokenizer)
             save_file(optimisers, folder / "optimisers.safetensors")
             save_file(state, folder / "state.safetensors")
             self.trainer_state().write(folder)
 
         folder = checkpoint_folder(self.folder, self.step)
-        if not is_whole(folder):
+        if not is_undamaged(folder):
             write_folder(folder, fill)
-        best = checkpoint_folder(self.folder, self.rounds.best_step)
+        best = checkpoint_folder(self.folder, self.early_stopping.best_step)
         for old in checkpoints(self.folder)[KEPT:]:
             if old != best:
                 remove_folder(old)
@@ -339,7 +341,7 @@ class Trainer:
             self.seconds,
             self.skipped,
             self.rolled_back,
-            self.rounds,
+            self.early_stopping,
             self.batches.state_dict(),
             self.settings,
             self.texts.held_out_checksum,
@@ -358,14 +360,14 @@ class Trainer:
         self.batches.load_state_dict(saved.batches)
         if saved.held_out not in (None, self.texts.held_out_checksum):
             raise LiquidError(
-                "cannot resume: the held-out text is not what it was when the run was saved; resume with the"
+                "cannot resume: the held-out text has changed since the run was saved; resume with the"
                 " same text, or start a new run"
             )
         tensors, rank = load_file(checkpoint / "state.safetensors"), self.processes.rank
         random, cuda_random = tensors.pop("rng"), tensors.pop("cuda_rng", None)
         if random.ndim != 2:
             raise LiquidError(f"{checkpoint} was written by an earlier version: start a new run")
-        self.step, self.seconds, self.rounds = saved.step, saved.seconds, saved.rounds
+        self.step, self.seconds, self.early_stopping = saved.step, saved.seconds, saved.early_stopping
         self.skipped, self.rolled_back = saved.skipped, saved.rolled_back
         try:
             self._load_weights(checkpoint)
@@ -387,7 +389,7 @@ class Trainer:
 
     def take_the_best(self) -> None:
         """Load the weights of the checkpoint with the lowest held-out loss."""
-        best = checkpoint_folder(self.folder, self.rounds.best_step)
+        best = checkpoint_folder(self.folder, self.early_stopping.best_step)
         verify(best)
         self.sound = False  # the place in the text belongs to a later step
         self._load_weights(best)

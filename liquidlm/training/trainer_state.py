@@ -25,10 +25,10 @@ class EarlyStopping:
         worse: number of evaluations since then.
 
     Example:
-        >>> rounds = EarlyStopping()
-        >>> rounds.add(2.0, step=10)
-        >>> rounds.add(2.1, step=20)
-        >>> rounds.best, rounds.best_step, rounds.worse
+        >>> early_stopping = EarlyStopping()
+        >>> early_stopping.add(2.0, step=10)
+        >>> early_stopping.add(2.1, step=20)
+        >>> early_stopping.best, early_stopping.best_step, early_stopping.worse
         (2.0, 10, 1)
     """
 
@@ -54,7 +54,7 @@ class TrainerState:
         seconds: training time so far.
         skipped: non-finite steps in a row.
         rolled_back: returns to a checkpoint in a row.
-        rounds: best held-out loss, for early stopping.
+        early_stopping: best held-out loss, for early stopping.
         batches: place in the text; see `StreamBatches.state_dict`.
         settings: settings of the run.
         held_out: checksum of the held-out text; None in checkpoints of earlier versions.
@@ -64,7 +64,7 @@ class TrainerState:
     seconds: float
     skipped: int
     rolled_back: int
-    rounds: EarlyStopping
+    early_stopping: EarlyStopping
     batches: dict[str, int]
     settings: TrainSettings
     held_out: int | None = None
@@ -83,8 +83,10 @@ class TrainerState:
         file = checkpoint / FILE
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
+            if "rounds" in found:  # its name in earlier versions
+                found["early_stopping"] = found.pop("rounds")
             given = {
-                "rounds": EarlyStopping(**found["rounds"]),
+                "early_stopping": EarlyStopping(**found["early_stopping"]),
                 "settings": TrainSettings(**found["settings"]),
             }
             return cls(**{**found, **given})
@@ -93,6 +95,6 @@ class TrainerState:
         except (KeyError, TypeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
             raise LiquidError(
-                f"{checkpoint} was written by an earlier version or a later one ({what}): go on with that"
+                f"{checkpoint} was written by another version of liquidlm ({what}): go on with that"
                 " version, or start a new run"
             ) from error

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import LiquidError
 from ...ops import delta_memory, delta_memory_weights
-from ..arguments import check_whole
+from ..arguments import check_integers
 from ..events import Events
 from ..norm import Norm
 from ..state import CellState
@@ -108,7 +108,7 @@ class AsyncLiquidCell(TimeMixer):
     ):
         super().__init__(hidden_size, dropout_rate, conv_width=conv_width, time_scale=time_scale)
         heads = default_heads(hidden_size) if num_heads is None else num_heads
-        check_whole(num_heads=heads, num_writes=num_writes, chunk_size=chunk_size)
+        check_integers(num_heads=heads, num_writes=num_writes, chunk_size=chunk_size)
         if hidden_size % heads:
             raise LiquidError(
                 f"num_heads ({heads}) must divide hidden_size ({hidden_size}): choose a divisor"

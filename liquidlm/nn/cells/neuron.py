@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...errors import LiquidError
 from ...ops import liquid_scan
 from ...runtime.offload import at_hand
-from ..arguments import check_rate, check_whole
+from ..arguments import check_integers, check_rate
 from .decay import inverse_softplus, relax, spread_time_constants, time_constant
 
 
@@ -58,7 +58,7 @@ class LiquidNeuron(nn.Module):
 
     def __init__(self, hidden_size: int, input_size: int | None = None):
         super().__init__()
-        check_whole(hidden_size=hidden_size, input_size=hidden_size if input_size is None else input_size)
+        check_integers(hidden_size=hidden_size, input_size=hidden_size if input_size is None else input_size)
         self.hidden_size = hidden_size
         self.synapse = nn.Linear(input_size or hidden_size, 2 * hidden_size)
         rate = 1 / spread_time_constants(hidden_size)
@@ -163,7 +163,7 @@ class AdaptiveLiquidNeuron(nn.Module):
         context_size: int | None = None,
     ):
         super().__init__()
-        check_whole(hidden_size=hidden_size, context_size=1 if context_size is None else context_size)
+        check_integers(hidden_size=hidden_size, context_size=1 if context_size is None else context_size)
         check_rate(dropout_rate=dropout_rate)
         if context not in ("input", "state"):
             raise LiquidError(f'context must be "input" or "state", not {context!r}')

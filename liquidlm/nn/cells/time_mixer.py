@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from ...errors import LiquidError
-from ..arguments import check_positive, check_whole
+from ..arguments import check_integers, check_positive
 from ..events import Events
 from ..padding import PaddingOrder
 from ..state import CellState, fresh_time
@@ -56,7 +56,7 @@ class TimeMixer(nn.Module):
         time_scale: float = 1.0,
     ):
         super().__init__()
-        check_whole(hidden_size=hidden_size, conv_width=conv_width)
+        check_integers(hidden_size=hidden_size, conv_width=conv_width)
         check_positive(time_scale=time_scale)
         self.hidden_size = hidden_size
         self.time_scale = time_scale

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...errors import LiquidError
 from ...runtime.offload import at_hand
 from ...runtime.precision import full_precision, linear
-from ..arguments import check_whole
+from ..arguments import check_integers
 
 
 class CouplingNets(nn.Module):
@@ -77,8 +77,8 @@ class SharedAffineCouplingLayer(nn.Module):
         self, input_dim: int, hidden_dim: int, shared_nets: CouplingNets | None = None, *, swap: bool = False
     ) -> None:
         super().__init__()
-        check_whole(2, input_dim=input_dim)
-        check_whole(hidden_dim=hidden_dim)
+        check_integers(2, input_dim=input_dim)
+        check_integers(hidden_dim=hidden_dim)
         nets = CouplingNets(input_dim, hidden_dim) if shared_nets is None else shared_nets
         if (nets.input_dim, nets.hidden_dim) != (input_dim, hidden_dim):
             raise LiquidError(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ...errors import LiquidError
 from ...runtime.offload import at_hand
 from ...runtime.precision import full_precision
-from ..arguments import check_whole
+from ..arguments import check_integers
 from .coupling import CouplingNets, SharedAffineCouplingLayer
 
 
@@ -88,8 +88,8 @@ class OptimizedFlowDimensionalityReduction(nn.Module):
 
     def __init__(self, original_dim: int, latent_dim: int, hidden_dim: int = 128, num_flows: int = 4) -> None:
         super().__init__()
-        check_whole(2, original_dim=original_dim)
-        check_whole(latent_dim=latent_dim, hidden_dim=hidden_dim, num_flows=num_flows)
+        check_integers(2, original_dim=original_dim)
+        check_integers(latent_dim=latent_dim, hidden_dim=hidden_dim, num_flows=num_flows)
         if not 1 <= latent_dim <= original_dim:
             raise LiquidError(f"latent_dim is {latent_dim}: choose it from 1 to original_dim, {original_dim}")
         self.original_dim, self.latent_dim = original_dim, latent_dim
