@@ -15,9 +15,13 @@ PATIENCE = 120.0
 
 
 def own_terminal() -> None:
-    """In the child: ^C is a signal, and a hang-up is not ignored, as it is in tests started by nohup."""
+    """In the child: ^C is a signal, and signals act as at a terminal.
+
+    Tests that a shell started in the background (`&`, nohup) ignore them, and their children would, too.
+    """
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Terminal:
