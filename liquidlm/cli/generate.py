@@ -15,7 +15,9 @@ Prompt = Annotated[
     str | None,
     typer.Argument(
         metavar="[PROMPT]",
-        help="Text to continue. Piped text comes first, and the prompt begins a new line after it.",
+        help="Text to continue. Text from a pipe or from < FILE is read too and comes first; the"
+        " prompt begins a new line after it. In a shell loop (while read …) add < /dev/null: otherwise the"
+        " rest of the loop's input is read as part of the prompt.",
     ),
 ]
 PromptFile = Annotated[Path | None, typer.Option(metavar="F", help="Read the prompt from a file.")]
@@ -99,10 +101,10 @@ def generate(
         raise LiquidError(f"--samples must be at least 1, not {samples}")
     _check_after(after, timestamps)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
-    folder, prompt = model_and_prompt(folder, prompt)
-    find_folder(folder)
+    name, prompt = model_and_prompt(folder, prompt)
+    path = find_folder(name)
     check_request(max_new_tokens, samples, save_state)
-    how = (folder, sampling, max_new_tokens, timestamps, verbose)
+    how = (path, sampling, max_new_tokens, timestamps, verbose)
     states = {"save_state": save_state, "load_state": load_state}
     if prompt is None and file is None and is_interactive():
         _check_session(samples, after)

@@ -56,7 +56,7 @@ def generate_text(
 
 
 def open_writer(
-    folder: str, sampling: Sampling, max_new_tokens: int, timestamps: bool, verbose: bool
+    folder: Path, sampling: Sampling, max_new_tokens: int, timestamps: bool, verbose: bool
 ) -> Writer:
     """A writer with the model in `folder`; LiquidError if it is to write times and its model has none."""
     model, tokenizer = load_language_model(folder, best_device())

@@ -64,7 +64,8 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
             if once and not group.alone:
                 raise LiquidError("standard input and pipes cannot be read by several processes: give files")
             _check_rows(settings, group)
-            _check_source(settings, folder)
+        with group.propagate_errors(), group.main_process_first():
+            source = _source_folder(settings, folder)
         if not once:
             settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
         (restarts,) = group.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
@@ -79,7 +80,7 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
             settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
         if group.of_first(bool(checkpoints(folder)))[0]:
             return _go_on(folder, group, {})
-        return _execute(_run(settings, folder, group))
+        return _execute(_run(settings, folder, group, source))
 
 
 def _is_of(folder: Path, settings: TrainSettings) -> bool:
@@ -91,12 +92,14 @@ def _is_of(folder: Path, settings: TrainSettings) -> bool:
     return replace(kept, bf16=None) == replace(settings, bf16=None)
 
 
-def _run(settings: TrainSettings, folder: Path, group: Processes, checkpoint: Path | None = None) -> Trainer:
-    """A trainer for a new run, or for the run of a checkpoint."""
-    source = None
-    if settings.source is not None:  # a resumed run does not need its source
-        with group.propagate_errors(), group.main_process_first():
-            source = model_folder(settings.source) if checkpoint is None else checkpoint
+def _run(
+    settings: TrainSettings,
+    folder: Path,
+    group: Processes,
+    source: Path | None,
+    checkpoint: Path | None = None,
+) -> Trainer:
+    """A trainer for a new run, or for the run of a checkpoint; `source` is the model to fine-tune."""
     with group.propagate_errors(), group.main_process_first():
         texts = prepare(settings, checkpoint or source)
     with group.propagate_errors():
@@ -114,9 +117,14 @@ def _check_rows(settings: TrainSettings, group: Processes) -> None:
         )
 
 
-def _check_source(settings: TrainSettings, folder: Path) -> None:
-    if settings.source is not None and find_folder(settings.source).resolve() == folder.resolve():
-        raise LiquidError(f"--from never changes its model: choose an --out other than {folder}")
+def _source_folder(settings: TrainSettings, out: Path) -> Path | None:
+    """The folder of the model to fine-tune, which is not `out`; None for a new model."""
+    if settings.source is None:
+        return None
+    found = find_folder(settings.source)
+    if found.resolve() == out.resolve():
+        raise LiquidError(f"--from never changes its model: choose an --out other than {out}")
+    return model_folder(found)
 
 
 def resume(
@@ -169,7 +177,8 @@ def _go_on(folder: Path, group: Processes, changes: dict[str, int | float | None
     with group.propagate_errors():
         settings = replace(TrainerState.read(checkpoint).settings, **given)
         _check_rows(settings, group)
-    trainer = _run(settings, folder, group, checkpoint)
+    source = None if settings.source is None else checkpoint  # its source is not needed any more
+    trainer = _run(settings, folder, group, source, checkpoint)
     if group.first:  # the exported model of a finished run is out of date
         (folder / "config.json").unlink(missing_ok=True)
     return _execute(trainer, warnings)
