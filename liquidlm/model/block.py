@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..nn.events import Events
 from ..nn.norm import Norm
 from ..nn.state import CellState
+from ..ops import swiglu
 from .config import LiquidConfig
 from .mixers import MIXERS
 
@@ -40,7 +40,7 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         """The result for each vector x."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        return self.down(swiglu(self.gate(x), self.up(x)))
 
 
 class LiquidBlock(nn.Module):

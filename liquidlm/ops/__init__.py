@@ -8,6 +8,7 @@ built. `linear_cross_entropy` equals torch's F.cross_entropy.
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
 - `liquid_scan`: the diagonal recurrence (`scan.py`).
 - `short_conv`: the short convolution (`conv.py`).
+- `swiglu`: the product of a gated MLP.
 """
 
 import torch
@@ -18,12 +19,13 @@ from ..runtime.precision import product_dtype
 from .conv import short_conv_shifted
 from .loss import IGNORED, linear_cross_entropy
 from .memory import delta_memory_chunked, delta_memory_weights
-from .native import liquid_relax_native, takes
+from .native import liquid_relax_native, swiglu_native, takes
 from .reference import (
     delta_memory_reference,
     liquid_relax_reference,
     liquid_scan_reference,
     short_conv_reference,
+    swiglu_reference,
 )
 from .relax import liquid_relax_fused
 from .scan import liquid_scan_chunked
@@ -45,6 +47,9 @@ __all__ = [
     "short_conv",
     "short_conv_reference",
     "short_conv_shifted",
+    "swiglu",
+    "swiglu_native",
+    "swiglu_reference",
 ]
 
 FEW = 4
@@ -146,3 +151,10 @@ def short_conv(
     if torch.compiler.is_exporting() or (torch.compiler.is_compiling() and segment is not None):
         return short_conv_reference(x, weight, tail, segment, log_gap, gap_scale).to(product_dtype(x))
     return short_conv_shifted(x, weight, tail, segment, log_gap, gap_scale)
+
+
+def swiglu(gate: Float[Tensor, "*b m"], up: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+    """silu(gate) ⊙ up, the product within a gated MLP, as `swiglu_reference` defines it."""
+    if gate.dtype == up.dtype and takes(gate, up):
+        return swiglu_native(gate, up)
+    return swiglu_reference(gate, up)

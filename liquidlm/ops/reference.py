@@ -119,3 +119,8 @@ def short_conv_reference(
         taps = torch.einsum("bwh,hw->bh", past[:, i : i + width] * seen, weight)
         outputs.append(taps + log_gap[:, i, None] * gap_scale)
     return torch.stack(outputs, 1)
+
+
+def swiglu_reference(gate: Float[Tensor, "*b m"], up: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+    """silu(gate) ⊙ up, silu(x) = x/(1 + e^{−x}). It has no events, so this is also the form in torch."""
+    return F.silu(gate) * up

@@ -8,5 +8,6 @@
 
 from .library import Kernels, kernels, takes
 from .relax import liquid_relax_native
+from .swiglu import swiglu_native
 
-__all__ = ["Kernels", "kernels", "liquid_relax_native", "takes"]
+__all__ = ["Kernels", "kernels", "liquid_relax_native", "swiglu_native", "takes"]
