@@ -7,69 +7,15 @@ large products of that type, and compares with the step's time. Writes results/g
 """
 
 import argparse
-import math
-from collections import Counter
-from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-
+from benchmarks.limits import count, product_rates, product_seconds
 from benchmarks.machine import write_results
 from benchmarks.peers import OURS
 from benchmarks.plots import redraw
-from benchmarks.timing import interleaved, medians, seconds_of
+from benchmarks.timing import interleaved, medians
 from benchmarks.training_step import TrainingStep, bf16_is_faster, random_ids
 
 NAME = "gemm_share"
-FIRST_FACTOR = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
-"""Where the two factors of a product stand among its arguments."""
-
-
-class ProductCounter(TorchDispatchMode):
-    """Counts floating-point operations, a multiplication and an addition being two.
-
-    Attributes:
-        products: of matrix products, by type of the factors.
-        solves: of triangular solves, by type; no product, and not counted as one.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.products: Counter[str] = Counter()
-        self.solves: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__.rstrip("_")
-        if name in FIRST_FACTOR:
-            a, b = args[FIRST_FACTOR[name] :][:2]
-            self.products[_type(a)] += 2 * a.numel() * b.shape[-1]
-        elif name == "linalg_solve_triangular":
-            matrix, right = args[:2]
-            self.solves[_type(matrix)] += right.numel() * matrix.shape[-1]
-        return func(*args, **(kwargs or {}))
-
-
-def _type(x: Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
-
-
-def product_rate(dtype: torch.dtype, size: int, tries: int = 5) -> float:
-    """Floating-point operations per second of a size × size product, the best of some tries."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    torch.mm(a, b)
-    return 2 * size**3 / min(seconds_of(lambda: torch.mm(a, b)) for _ in range(tries))
-
-
-def count(step: TrainingStep) -> dict[str, dict[str, dict[str, int]]]:
-    """Operations of one step, by part, kind and type."""
-    step()  # the optimisers' state exists from here on
-    counted = {}
-    for part, run in (("gradient", step.gradient), ("optimiser", step.update)):
-        with ProductCounter() as counter:
-            run()
-        counted[part] = {"products": dict(counter.products), "solves": dict(counter.solves)}
-    return counted
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -83,12 +29,8 @@ def main(argv: list[str] | None = None) -> None:
     bf16 = bf16_is_faster(OURS, given.vocab)
     step = TrainingStep(OURS, given.vocab, random_ids(given.vocab, given.rows, given.length), bf16)
     operations = count(step)
-    used = {name for part in operations.values() for name in part["products"]}
-    rates = {name: product_rate(getattr(torch, name), given.size) for name in sorted(used)}
-    needed = {
-        part: math.fsum(n / rates[name] for name, n in counted["products"].items())
-        for part, counted in operations.items()
-    }
+    rates = product_rates(operations, given.size)
+    needed = product_seconds(operations, rates)
     seconds = interleaved({"step": step}, given.rounds)
     whole = medians(seconds)["step"]
     figures = {

@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 import transformers
 
 from benchmarks.timing import total_memory
+from liquidlm.ops.native.library import SWITCH, kernels
 from liquidlm.runtime.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,6 +36,7 @@ def machine() -> dict[str, str | int]:
         "instructions": " ".join(flag for flag in INSTRUCTIONS if flag in flags),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
+        "kernels": kernels().name,
         "memory_bytes": total_memory(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "python": platform.python_version(),
@@ -41,6 +45,21 @@ def machine() -> dict[str, str | int]:
         "ncps": _version("ncps"),
         "commit": commit,
     }
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """A context in which liquidlm computes with torch alone."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "0"
+    kernels.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ.pop(SWITCH)
+        if before is not None:
+            os.environ[SWITCH] = before
+        kernels.cache_clear()
 
 
 def _version(package: str) -> str:

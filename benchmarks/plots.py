@@ -127,7 +127,9 @@ def training_step(figures: Figures) -> Figure:
     figure, axes = canvas(6 * len(panels), 4, len(panels))
     for axis, (vocab, lines) in zip(axes, panels.items(), strict=True):
         for name, points in lines.items():
-            axis.loglog(*zip(*sorted(points), strict=True), marker="o", label=label(name), color=colour(name))
+            kind, *variant = name.split(" ", 1)
+            look = {"color": colour(kind) if kind in MODELS else "grey", "linestyle": ":" if variant else "-"}
+            axis.loglog(*zip(*sorted(points), strict=True), marker="o", label=label(name), **look)
         axis.set(title=f"training, vocabulary of {int(vocab):,}")
         axis.set(xlabel="length of a row (tokens)", ylabel="speed (tokens per second)")
         ticks(axis, sorted({length for points in lines.values() for length, _ in points}))

@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from benchmarks.machine import add_results, machine, read_results, write_results
+from benchmarks.limits import count, product_rates, product_seconds
+from benchmarks.machine import add_results, machine, read_results, without_kernels, write_results
 from benchmarks.peers import MODELS, OURS, STEPWISE, build, parameters, recipe
 from benchmarks.plots import redraw
 from benchmarks.timing import (
@@ -41,6 +42,10 @@ MARGIN = 1.5
 """Nats over ln V that a loss may have at the start; Mamba-2's initialisation in transformers has 1.2."""
 
 CPU = torch.device("cpu")
+IN_TORCH = f"{OURS} in torch"
+"""Ours without the compiled kernels."""
+LIMIT = f"products of {OURS} alone"
+"""The matrix products of our step at the machine's rate: no step that computes them is faster."""
 Figures = dict[str, Any]
 
 
@@ -82,6 +87,14 @@ class TrainingStep:
     def __call__(self) -> None:
         self.gradient()
         self.update()
+
+
+class TorchStep(TrainingStep):
+    """A training step of ours without the compiled kernels."""
+
+    def __call__(self) -> None:
+        with without_kernels():
+            super().__call__()
 
 
 def random_ids(vocab: int, rows: int, length: int) -> Int[Tensor, "b t"]:
@@ -246,6 +259,8 @@ class Comparison:
             for name, entry in entries.items()
             if "left_out" not in entry
         }
+        steps[IN_TORCH] = TorchStep(OURS, given.vocab, ids, self.bf16[OURS])
+        entries[IN_TORCH] = {}
         seconds = interleaved(dict(steps), given.rounds)
         middle, over_ours = medians(seconds), ratios(seconds, OURS)
         for name, step in steps.items():
@@ -254,7 +269,7 @@ class Comparison:
                 "tokens": ids.numel(),
                 "distinct_ids": len(ids.unique()),
                 "parameters": parameters(step.model),
-                "dtype": "bfloat16" if self.bf16[name] else "float32",
+                "dtype": "bfloat16" if step.bf16 else "float32",
                 "seconds": seconds[name],
                 "seconds_median": middle[name],
                 "tokens_per_second": ids.numel() / middle[name],
@@ -263,6 +278,10 @@ class Comparison:
             }
             print(f"{name:16} {rows} x {length:<6} {middle[name]:8.2f} s", flush=True)
         self.known |= entries
+        operations = count(steps[OURS])
+        least = math.fsum(product_seconds(operations, product_rates(operations, given.size)).values())
+        entries[LIMIT] = {"seconds_median": least, "tokens_per_second": ids.numel() / least}
+        print(f"{LIMIT:16} {rows} x {length:<6} {least:8.2f} s", flush=True)
         return entries
 
 
@@ -294,6 +313,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=float, default=120, help="skip a step that takes more seconds")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--size", type=int, default=4096, help="of the matrices that measure the rate")
     parser.add_argument("--text", help="take the token ids from this file")
     parser.add_argument(
         "--flatness",

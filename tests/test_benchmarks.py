@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks import embedding_share, gemm_share, machine, plots, run, timing, training_step
+from benchmarks import embedding_share, gemm_share, limits, machine, plots, run, timing, training_step
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_ours_is_checked_against_its_reference():
 
 
 def test_a_run_writes_every_length_and_adds_to_earlier_ones(results):
-    options = ["--no-memory", "--rounds", "1", "--tokens", "16", "--peers", "lstm"]
+    options = ["--no-memory", "--rounds", "1", "--tokens", "16", "--peers", "lstm", "--size", "64"]
     training_step.main([*options, "--lengths", "8"])
     training_step.main([*options, "--lengths", "16", "--vocab", "300"])
     training_step.main(["--flatness", "16", "--lengths", "8", "--rounds", "1"])
@@ -167,6 +167,9 @@ def test_a_run_writes_every_length_and_adds_to_earlier_ones(results):
     entry = figures["lengths"]["261/8"]["lstm"]
     assert (entry["rows"], entry["tokens"]) == (2, 16)
     ours = figures["lengths"]["261/8"]["liquidlm"]
+    assert set(figures["lengths"]["261/8"]) == {
+        "liquidlm", "lstm", training_step.IN_TORCH, training_step.LIMIT
+    }  # fmt: skip
     assert entry["tokens_per_second"] == pytest.approx(16 / entry["seconds"][0])
     assert entry["ours_over_it"] == pytest.approx(entry["seconds"][0] / ours["seconds"][0])
     assert set(figures["flatness"]["261"]["seconds"]) == {"2 x 8", "1 x 16"}
@@ -210,7 +213,7 @@ def test_the_text_gives_the_ids(tmp_path):
 def test_products_are_counted_by_type_in_both_directions():
     x = torch.randn(3, 4, requires_grad=True)
     linear = torch.nn.Linear(4, 5)
-    with gemm_share.ProductCounter() as counter:
+    with limits.ProductCounter() as counter:
         y = linear(x)
         forward = dict(counter.products)
         y.sum().backward()
@@ -220,7 +223,7 @@ def test_products_are_counted_by_type_in_both_directions():
 
 def test_batched_products_and_solves_are_counted():
     a, b = torch.randn(2, 3, 4).bfloat16(), torch.randn(2, 4, 5).bfloat16()
-    with gemm_share.ProductCounter() as counter:
+    with limits.ProductCounter() as counter:
         torch.baddbmm(torch.zeros(2, 3, 5).bfloat16(), a, b)
         torch.einsum("bij,bjk->bik", a, b)
         torch.zeros(3, 3).addmm_(torch.ones(3, 2), torch.ones(2, 3))
