@@ -56,7 +56,7 @@ def commands(page: str) -> list[list[str]]:
     for block in blocks(page, "sh"):
         for line in block.text.replace("\\\n", " ").splitlines():
             for part in line.split(" | "):
-                words = shlex.split(part, comments=True)
+                words = shlex.split(re.sub(r" [<>]+ \S+", "", part), comments=True)  # without redirections
                 if "liquidlm" in words and (words[0] == "liquidlm" or "-m" in words):
                     found.append(words[words.index("liquidlm") + 1 :])
     return found
