@@ -28,6 +28,8 @@ from liquidlm.runtime.folders import write_folder
 from liquidlm.text.corpus import read_documents
 from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from liquidlm.training.progress import read_curve
+from liquidlm.training.run_folder import CURVE
 from liquidlm.training.trainer_state import TrainerState
 
 CARD = Path(__file__).with_name("stories-card.md")
@@ -73,7 +75,7 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
     model, tokenizer = load_model(run)
     model.half().float()  # the figures are those of the float16 weights
     card = CARD.read_text(encoding="utf-8").format(
-        novels="; ".join(NOVELS.values()),
+        novels="\n".join(f"- {novel}" for novel in NOVELS.values()),
         **_facts(run),
         **_figures(model, tokenizer),
         samples="\n\n".join(_quoted(sample(model, tokenizer, prompt)) for prompt in PROMPTS),
@@ -87,15 +89,17 @@ def ship(run: Path, out: Annotated[Path, typer.Option()] = SHIPPED) -> None:
     print(card)
 
 
-def _facts(run: Path) -> dict[str, str]:
-    """Steps, tokens, hours and dropout of a run, from its newest checkpoint."""
+def _facts(run: Path) -> dict[str, int | float]:
+    """Steps, tokens, passes, hours and dropout of a run, from its newest checkpoint and its curve."""
     last = TrainerState.read(newest_undamaged(checkpoints(run))[0])
     tokens = last.step * last.settings.batch_size * last.settings.context
     return {
-        "steps": f"{last.step:,}",
-        "tokens": f"{tokens / 1e6:.1f}",
-        "hours": f"{last.seconds / 3600:.1f}",
-        "dropout": str(last.settings.dropout),
+        "steps": last.step,
+        "tokens": tokens,
+        "millions": tokens / 1e6,
+        "passes": max(entry.get("passes", 0.0) for entry in read_curve(run / CURVE)),
+        "hours": last.seconds / 3600,
+        "dropout": last.settings.dropout,
     }
 
 

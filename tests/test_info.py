@@ -1,6 +1,7 @@
 """`liquidlm info`: of the installation, of the bundled model, and of a trained folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import transformers
 import liquidlm
 from liquidlm.cli.facts import model_facts
 from liquidlm.inference.saving import load_model
+from liquidlm.pretrained import shipped_models
 
 
 def info(*words: object) -> str:
@@ -36,7 +38,22 @@ def test_the_bundled_model() -> None:
     assert facts["parameters"] == "7,726,743"
     assert facts["blocks"] == "time, memory, time, time, time, memory"
     assert facts["tokenizer"] == "byte-level BPE" and facts["learned times"] == "no"
-    assert facts["figures"] == "none" and "steps" not in facts
+    assert (facts["steps"], facts["tokens"], facts["hours"]) == ("4,668", "9,560,064", "1.9")
+    assert "TinyStories" in facts["text"]
+    assert "held_out_stories_bits_per_byte 0.849" in facts["figures"]
+
+
+def test_a_card_without_facts_or_no_card(tmp_path: Path) -> None:
+    """A model of which nothing but its files is known."""
+    folder = shutil.copytree(shipped_models()["stories"], tmp_path / "model")
+    (folder / "checksums.json").unlink()
+    for card in ("---\ntraining: by hand\n---\n", "---\na: [\n---\n", "no metadata", None):
+        if card is None:
+            (folder / "README.md").unlink()
+        else:
+            (folder / "README.md").write_text(card)
+        facts = model_facts(str(folder))
+        assert facts["figures"] == {} and "steps" not in facts
 
 
 def test_a_trained_folder(finished: Path) -> None:
@@ -45,7 +62,7 @@ def test_a_trained_folder(finished: Path) -> None:
     model, tokenizer = load_model(finished)
     assert facts["steps"] == 12
     assert facts["tokens"] == 12 * settings["context"] * settings["batch_size"] * settings["accumulate"]
-    assert facts["text"] == settings["paths"]
+    assert facts["text"] == settings["paths"] and facts["passes"] > 0
     assert facts["settings_that_differ"]["context"] == settings["context"] != 256
     assert "weight_decay" not in facts["settings_that_differ"]
     assert set(facts["figures"]) >= {"valid_bits_per_byte", "final_bits_per_byte"}

@@ -1,12 +1,15 @@
 """The facts that `liquidlm info` prints: of this installation, and of a model's folder."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard
+from yaml import YAMLError
 
 from .. import __version__
 from ..errors import LiquidError
@@ -23,6 +26,8 @@ from ..training.trainer_state import TrainerState
 
 SIZES = ("hidden_size", "num_hidden_layers", "embedding_dim", "latent_dim", "vocab_size")
 FIGURES = ("train_bits_per_byte", "valid_bits_per_byte", "final_bits_per_byte")
+PASSES = ("passes",)
+CARD = "README.md"
 SHOWN_APART = ("steps", "minutes", "paths")
 """Settings that are facts of their own."""
 
@@ -80,15 +85,16 @@ def model_facts(folder: str) -> dict[str, Any]:
 
 
 def _training(path: Path) -> dict[str, Any]:
-    """How a model was trained, from its newest checkpoint; nothing where there is none that can be read."""
+    """How a model was trained: from its newest checkpoint, or else from its card."""
     try:
         kept = TrainerState.read(newest_undamaged(checkpoints(path) or [path])[0])
     except LiquidError:
-        return {}
+        return _of_card(path, "training")
     settings = kept.settings
     return {
         "steps": kept.step,
         "tokens": kept.step * settings.context * settings.batch_size * settings.accumulate,
+        **_last_of_curve(path, PASSES),
         "minutes": round(kept.seconds / 60, 2),
         "text": settings.paths or ["the documentation of Python"],
         "settings_that_differ": _changed(settings),
@@ -107,9 +113,24 @@ def _changed(settings: TrainSettings) -> dict[str, Any]:
     return changed
 
 
-def _figures(path: Path) -> dict[str, float]:
-    """The last value of each figure in the curve of a run."""
+def _figures(path: Path) -> dict[str, Any]:
+    """Losses of a model: the last ones in the curve of its run, or else those of its card."""
+    return _last_of_curve(path, FIGURES) or _of_card(path, "figures")
+
+
+def _last_of_curve(path: Path, names: Sequence[str]) -> dict[str, float]:
+    """The last value of each of these figures in the curve of a run."""
     found = {}
     for entry in read_curve(path / CURVE):
-        found.update({name: entry[name] for name in FIGURES if name in entry})
+        found.update({name: entry[name] for name in names if name in entry})
     return found
+
+
+def _of_card(path: Path, part: str) -> dict[str, Any]:
+    """A part of the metadata at the top of a model's card, README.md; nothing where there is none."""
+    try:
+        text = (path / CARD).read_text(encoding="utf-8")
+        found = ModelCard(text, ignore_metadata_errors=True).data.to_dict().get(part)
+    except (OSError, ValueError, YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
