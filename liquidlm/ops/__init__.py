@@ -19,7 +19,7 @@ from ..runtime.precision import product_dtype
 from .conv import short_conv_shifted
 from .loss import IGNORED, linear_cross_entropy
 from .memory import delta_memory_chunked, delta_memory_weights
-from .native import liquid_relax_native, swiglu_native, takes
+from .native import liquid_relax_native, short_conv_native, swiglu_native, takes
 from .reference import (
     delta_memory_reference,
     liquid_relax_reference,
@@ -45,6 +45,7 @@ __all__ = [
     "liquid_scan_chunked",
     "liquid_scan_reference",
     "short_conv",
+    "short_conv_native",
     "short_conv_reference",
     "short_conv_shifted",
     "swiglu",
@@ -147,6 +148,9 @@ def short_conv(
     gap_scale: Float[Tensor, " h"],
 ) -> Float[Tensor, "b t h"]:
     """The short convolution over the events of each document, as `short_conv_reference` defines it."""
+    weight, gap_scale = weight.to(tail.dtype), gap_scale.to(tail.dtype)
+    if takes(x, wide=(weight, tail, segment, log_gap, gap_scale)):
+        return short_conv_native(x, weight, tail, segment, log_gap, gap_scale)
     # The number of events next to a start depends on data. The shapes of a graph must not.
     if torch.compiler.is_exporting() or (torch.compiler.is_compiling() and segment is not None):
         return short_conv_reference(x, weight, tail, segment, log_gap, gap_scale).to(product_dtype(x))

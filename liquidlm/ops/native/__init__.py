@@ -6,8 +6,9 @@
 `liquidlm.ops` chooses: a kernel if `takes` says so, or the form in torch.
 """
 
+from .conv import short_conv_native
 from .library import Kernels, kernels, takes
 from .relax import liquid_relax_native
 from .swiglu import swiglu_native
 
-__all__ = ["Kernels", "kernels", "liquid_relax_native", "swiglu_native", "takes"]
+__all__ = ["Kernels", "kernels", "liquid_relax_native", "short_conv_native", "swiglu_native", "takes"]
