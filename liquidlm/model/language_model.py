@@ -42,6 +42,24 @@ class LiquidLanguageModel(LiquidBody):
         >>> config = LiquidConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2)
         >>> LiquidLanguageModel.of(config).eval()(torch.tensor([[5, 6, 7]])).logits.shape
         torch.Size([1, 3, 64])
+
+    How a pass works, beyond the arguments of `forward`:
+
+    - Segments. A long pass runs in segments of time through all blocks. States and gradients pass from one
+      segment to the next. With activation checkpointing, the activations of a segment are computed again in
+      the backward pass, and memory is little more than the tokens' vectors.
+    - Padding may be on either side. Times must not decrease within a document.
+    - Documents. A token starts a document if `starts` says so, if its `seq_idx` differs from the one before,
+      or if its position id is 0, or is not the previous token's number plus 1.
+    - Labels. Padding, and the first token of a document, do not count. `shift_labels` has the token that
+      should follow each one. The time head learns from `shift_timestamps`; with `labels` they are taken from
+      the timestamps.
+    - Gradient accumulation gives in `num_items_in_batch` the number of labels of all micro-batches of a step.
+    - `flow_ids` may have any shape. Give the ids of the whole batch if a call has a part of it. The flow's
+      term then has its full weight here, and not this part's share. A tied output layer adds random ids.
+    - `table` is a `FoldedEmbedding`, which saves time while the weights stay the same.
+    - By default the logits are left out in training mode with labels and more than `loss_chunk` tokens,
+      because they would need most of the memory.
     """
 
     body_class: type[LiquidBody] = LiquidBody
@@ -124,53 +142,36 @@ class LiquidLanguageModel(LiquidBody):
         skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> LiquidOutput:
-        """One pass over T tokens of each row: check ▶ prepare ▶ run ▶ loss ▶ output.
-
-        A long pass runs in segments of time through all blocks. States and gradients pass from one segment to
-        the next. With activation checkpointing, the activations of a segment are computed again in the
-        backward pass, and memory is little more than the tokens' vectors.
+        """One pass over T tokens of each row: check ▶ prepare ▶ run ▶ loss ▶ output; see the class.
 
         Args:
             input_ids: (B, T) token ids.
-            attention_mask: (B, T), 0 where padded, on either side. It may also cover the tokens read before.
+            attention_mask: (B, T), 0 where padded; it may also cover the tokens read before.
             t_span: (n,) times over which the embedding's ODE runs; default: `ode_steps` steps from 0 to 1.
-            timestamps: (B, T) times of the tokens, in the unit of `time_scale`, non-decreasing within a
-                document; default: the tokens are one unit apart.
-            position_ids: (B, T) or (1, T) numbers that mark documents: a token starts a document if its
-                number is 0, or is not the previous token's number plus 1.
+            timestamps: (B, T) times of the tokens, in the unit of `time_scale`; default: one unit apart.
+            position_ids: (B, T) or (1, T) a document starts at 0, or where the number is not one higher.
             past_key_values: the state to go on from. It is changed in place.
-            labels: (B, T) the tokens themselves, −100 where they do not count; shifted here. Padding, and the
-                first token of a document, do not count.
+            labels: (B, T) the tokens themselves, −100 where they do not count; shifted here.
             use_cache: return the state; default: as in the config, and never in training mode.
             logits_to_keep: N for the logits of the last N positions, or a tensor of positions; 0 for all.
             seq_idx: (B, T) number of each token's document: a change within the call starts a document.
             starts: (B, T) true where a document starts. Nothing passes a start.
-            shift_timestamps: (B, T) time of the token after each one, which the time head learns from. Give
-                them with `shift_labels`. With `labels` they are taken from the timestamps.
+            shift_timestamps: (B, T) time of the token after each one; give it with `shift_labels`.
             output_hidden_states: return the hidden states of all blocks; default: as in the config.
-            num_items_in_batch: the summed loss is divided by this number; default: the number of labels that
-                count. Gradient accumulation gives the number of all micro-batches of a step.
-            flow_ids: token ids, of any shape, that the flow's training term is computed from; default: those
-                of `input_ids`. Give the ids of the whole batch if this call has a part of it. The term then
-                has its full weight here, and not this part's share. A tied output layer adds random ids.
-            table: the folded embedding stage (`FoldedEmbedding`), which saves time while the weights stay
-                the same. It is not used in training mode or beside a t_span.
-            skip_logits: leave the logits out; default: in training mode with labels and more than
-                `loss_chunk` tokens, because the logits would need most of the memory.
-            kwargs: `shift_labels` (B, T), labels that are already shifted: the token that should follow each
-                one. Other arguments of transformers are ignored.
+            num_items_in_batch: divides the summed loss; default: the number of labels that count.
+            flow_ids: token ids that the flow's training term is computed from; default: `input_ids`.
+            table: the folded embedding stage; not used in training mode or beside a t_span.
+            skip_logits: leave the logits out; default: in training mode, with many labels.
+            kwargs: `shift_labels` (B, T), labels that are already shifted. Others are ignored.
 
         Raises:
-            LiquidError: no ids, or embeddings in their place; ids outside the vocabulary; times that go back
-                or are not finite; shapes that do not match; a state of another model.
+            LiquidError: no ids or wrong ids; times that go back or are not finite; shapes or a state that do
+                not match.
         """
         # check
-        inputs = self.check_inputs(
-            input_ids, attention_mask, timestamps, position_ids, seq_idx, starts, kwargs
-        )
-        shift_labels = kwargs.pop(
-            "shift_labels", None
-        )  # Trainer expects every named label argument in a batch
+        marks = (position_ids, seq_idx, starts)
+        inputs = self.check_inputs(input_ids, attention_mask, timestamps, *marks, kwargs)
+        shift_labels = kwargs.pop("shift_labels", None)  # Trainer expects each named label in a batch
         given = Labels.checked(inputs, labels, shift_labels, shift_timestamps, self.config.time_scale)
         # prepare
         with_flow_loss = self.training and self.config.flow_loss_weight > 0
