@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import LiquidError
 from ..model.language_model import LiquidLanguageModel
-from ..model.step import LiquidStep
+from ..model.torch_step import TorchStep
 from ..nn.events import LONGEST
 from ..runtime.folders import write_folder
 from ..text.tokenizer import LEDTokenizerWrapper
@@ -51,7 +51,7 @@ class ExportedStep(nn.Module):
         if model.time_head is not None:
             del model.blocks[-1]
             model.time_norm, model.time_head = None, None
-        self.step = LiquidStep(model)
+        self.step, self.time_scale = TorchStep(model), model.config.time_scale
         self.dtype = self.step.table.dtype
         self.empty = model.initial_states(1, self.dtype, model.device)
         self.names = [f"{i}.{part}" for i, state in enumerate(self.empty) for part in state.moving()]
@@ -64,7 +64,7 @@ class ExportedStep(nn.Module):
 
     def forward(self, ids: Int[Tensor, " b"], gap: Num[Tensor, " b"], *state: Tensor) -> tuple[Tensor, ...]:
         """Logits of the next token, then the new state in the order of `names`."""
-        gap = (gap.to(self.dtype) / self.step.time_scale).clamp(0.0, LONGEST)[:, None]
+        gap = (gap.to(self.dtype) / self.time_scale).clamp(0.0, LONGEST)[:, None]
         given = iter(state)
         states = [empty.moved(next(given) for _ in empty.moving()) for empty in self.empty]
         logits, _, after = self.step.advance(ids, gap, states)

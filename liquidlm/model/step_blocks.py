@@ -1,4 +1,4 @@
-"""The parts of `LiquidStep`: every part of the model for one token per row.
+"""The parts of `TorchStep`: every part of the model for one token per row.
 
 Matrices are stored as (in, out): a product of a few rows with them is fastest in this order.
 
@@ -82,7 +82,7 @@ class NGramStep:
     """x + `NGramEmbedding` of the last tokens."""
 
     def __init__(self, ngrams: NGramEmbedding, wide: torch.dtype):
-        self.slots = ngrams.slots
+        self.slots, self.rows, self.longest = ngrams.slots, ngrams.rows, ngrams.longest
         self.table = plain_weight(ngrams.table, nn.Embedding).to(wide)
         self.proj = matrix(wide, plain_weight(ngrams.proj))
 

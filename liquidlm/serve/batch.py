@@ -107,7 +107,7 @@ class Batch:
         """Read the next token of every row: logits and time-head features for the token after it, and the
         rows' times."""
         assert self._state is not None
-        device = self._step.output.device
+        device = self._step.table.device
         ids = torch.tensor([row.token for row in self.rows], device=device)
         gaps = torch.tensor([row.gap for row in self.rows], dtype=torch.float64)
         logits, features = self._step.read(ids, self._state, gaps)
