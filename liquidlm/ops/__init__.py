@@ -7,6 +7,7 @@ built. `linear_cross_entropy` equals torch's F.cross_entropy.
 - `delta_memory`: the matrix memory (`reference.py`, `memory.py`).
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
 - `liquid_scan`: the diagonal recurrence (`scan.py`).
+- `nonlinear_relax`: the liquid time cell whose rates depend on its own state.
 - `short_conv`: the short convolution (`conv.py`).
 - `swiglu`: the product of a gated MLP.
 """
@@ -19,11 +20,18 @@ from ..runtime.precision import product_dtype
 from .conv import short_conv_shifted
 from .loss import IGNORED, linear_cross_entropy
 from .memory import delta_memory_chunked, delta_memory_weights
-from .native import liquid_relax_native, short_conv_native, swiglu_native, takes
+from .native import (
+    liquid_relax_native,
+    nonlinear_relax_native,
+    short_conv_native,
+    swiglu_native,
+    takes,
+)
 from .reference import (
     delta_memory_reference,
     liquid_relax_reference,
     liquid_scan_reference,
+    nonlinear_relax_reference,
     short_conv_reference,
     swiglu_reference,
 )
@@ -44,6 +52,9 @@ __all__ = [
     "liquid_scan",
     "liquid_scan_chunked",
     "liquid_scan_reference",
+    "nonlinear_relax",
+    "nonlinear_relax_native",
+    "nonlinear_relax_reference",
     "short_conv",
     "short_conv_native",
     "short_conv_reference",
@@ -137,6 +148,29 @@ def liquid_relax(
     if _plain(synapse.shape[1]):
         return liquid_relax_reference(synapse, leak, duration, pace, h0, start)
     return liquid_relax_fused(synapse, leak, duration, pace, h0, start)
+
+
+def nonlinear_relax(
+    encoded: Float[Tensor, "b t c"],
+    synapse: Float[Tensor, "b t two_h"],
+    of_state: Float[Tensor, "c h"],
+    of_context: Float[Tensor, "two_h c"],
+    leak: Float[Tensor, " h"],
+    duration: Float[Tensor, "b t"],
+    pace: Float[Tensor, " h"],
+    h0: Float[Tensor, "b h"],
+    start: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, "b t h"]:
+    """The liquid time cell whose rates depend on its own state, over a sequence (B, T, H).
+
+    `nonlinear_relax_reference` defines it. Arguments: see there. What depends on the state is computed in the
+    type of `leak`, also under autocast.
+    """
+    given = (encoded, synapse, of_state, of_context, leak, duration, pace, h0)
+    if takes(encoded, synapse, wide=given[2:]) and encoded.dtype == synapse.dtype:
+        return nonlinear_relax_native(*given, start)
+    with torch.autocast(synapse.device.type, enabled=False):
+        return nonlinear_relax_reference(*given, start)
 
 
 def short_conv(

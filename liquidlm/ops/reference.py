@@ -87,6 +87,40 @@ def liquid_relax_reference(
     return torch.stack(states, 1)
 
 
+def nonlinear_relax_reference(
+    encoded: Float[Tensor, "b t c"],
+    synapse: Float[Tensor, "b t two_h"],
+    of_state: Float[Tensor, "c h"],
+    of_context: Float[Tensor, "two_h c"],
+    leak: Float[Tensor, " h"],
+    duration: Float[Tensor, "b t"],
+    pace: Float[Tensor, " h"],
+    h0: Float[Tensor, "b h"],
+    start: Bool[Tensor, "b t"] | None = None,
+) -> Float[Tensor, "b t h"]:
+    """`liquid_relax_reference` with a synapse that depends on the state before the event (B, T, H).
+
+        c = silu(encoded + of_state · tanh h),    h ← relaxed under (synapse + of_context · c)
+
+    Args:
+        encoded: (B, T, C) the context before silu, as far as it depends on the input.
+        synapse: (B, T, 2H) the synapse, as far as it depends on the input.
+        of_state: (C, H) what tanh h adds to the context.
+        of_context: (2H, C) what the context adds to the synapse.
+        leak, duration, pace, h0, start: see `liquid_relax_reference`.
+    """
+    encoded, synapse = encoded.to(leak.dtype), synapse.to(leak.dtype)
+    states, h = [], h0
+    for i in range(synapse.shape[1]):
+        if start is not None:
+            h = h.masked_fill(start[:, i, None], 0.0)
+        context = F.silu(encoded[:, i] + h.tanh() @ of_state.mT)
+        felt = (synapse[:, i] + context @ of_context.mT)[:, None]
+        h = liquid_relax_reference(felt, leak, duration[:, i, None], pace, h)[:, 0]
+        states.append(h)
+    return torch.stack(states, 1)
+
+
 def short_conv_reference(
     x: Float[Tensor, "b t h"],
     weight: Float[Tensor, "h w"],

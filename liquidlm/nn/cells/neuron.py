@@ -190,6 +190,27 @@ class AdaptiveLiquidNeuron(nn.Module):
         """(…, 2H), from which f and A are computed; for context="input" only."""
         return self.neuron.synapse(self.modulated(self.dropout(e), None))
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether `parts` can split the layers: an adapter in place of one is not split."""
+        return type(self.encoder) is nn.Linear and type(self.neuron.synapse) is nn.Linear
+
+    def parts(
+        self, e: Float[Tensor, "*b h"]
+    ) -> tuple[
+        Float[Tensor, "*b c"], Float[Tensor, "*b two_h"], Float[Tensor, "c h"], Float[Tensor, "two_h c"]
+    ]:
+        """For context="state": what `nonlinear_relax` needs, encoded, synapse, of_state and of_context.
+
+        The first two depend on the input alone.
+        """
+        e, h = self.dropout(e), self.neuron.hidden_size
+        encoder, synapse = self.encoder, self.neuron.synapse
+        with at_hand(encoder, synapse):
+            encoded = F.linear(e, encoder.weight[:, :h], encoder.bias)
+            felt = F.linear(e, synapse.weight[:, :h], synapse.bias)
+            return encoded, felt, encoder.weight[:, h:], synapse.weight[:, h:]
+
     def conductances(
         self, e: Float[Tensor, "*b h"], h: Float[Tensor, "*b h"] | None = None
     ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from ...errors import LiquidError
-from ...ops import liquid_relax
+from ...ops import liquid_relax, nonlinear_relax
 from ...runtime.offload import at_hand
 from ..ode import check_method
 from ..timestamps import in_float64
@@ -176,7 +176,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         """h after each interval Δ_i, each under its own input e_i: the same as repeated `forward`.
 
         With context="input" this is parallel over time, by `liquid_relax` of `liquidlm.ops`. With
-        context="state" the intervals are computed one after the other.
+        context="state" the intervals are computed one after the other, by `nonlinear_relax`.
 
         Args:
             e: (B, T, H) the input of each interval.
@@ -190,14 +190,19 @@ class ImprovedLiquidTimeCell(nn.Module):
             LiquidError: an unknown solver.
         """
         check_method(solver, EXPONENTIAL_EULER)
-        if self.neuron.context == "state":
+        by_state = self.neuron.context == "state"
+        if by_state and not (solver == EXPONENTIAL_EULER and self.neuron.is_plain):
             return self._scan_by_steps(e, elapsed, h0, start, solver)
         elapsed = elapsed.to(h0.dtype)
         with at_hand(self, self.neuron.neuron):
             leak = torch.exp(-self.neuron.neuron.log_tau).to(h0.dtype)
             pace = torch.sigmoid(self.stability).to(h0.dtype)
-        warp = F.softplus(self.warp(e)[..., 0].to(elapsed.dtype))
-        return liquid_relax(self.neuron.synapse(e), leak, warp * elapsed, pace, h0, start)
+        duration = F.softplus(self.warp(e)[..., 0].to(elapsed.dtype)) * elapsed
+        if by_state:
+            encoded, synapse, of_state, of_context = self.neuron.parts(e)
+            matrices = of_state.to(h0.dtype), of_context.to(h0.dtype)
+            return nonlinear_relax(encoded, synapse, *matrices, leak, duration, pace, h0, start)
+        return liquid_relax(self.neuron.synapse(e), leak, duration, pace, h0, start)
 
     def _scan_by_steps(
         self,
@@ -207,16 +212,14 @@ class ImprovedLiquidTimeCell(nn.Module):
         start: Bool[Tensor, "b t"] | None,
         solver: str,
     ) -> Float[Tensor, "b t h"]:
-        if (
-            solver == EXPONENTIAL_EULER
-        ):  # what does not depend on the state is computed for all intervals at once
-            inputs, times, step = (
+        if solver == EXPONENTIAL_EULER:  # what does not depend on the state is computed once
+            step, inputs, times = (
+                self._exponential_euler_step,
                 self.neuron.dropout(e),
                 self.own_time(e, elapsed),
-                self._exponential_euler_step,
             )
         else:
-            inputs, times, step = e, elapsed, partial(self._integrate, solver=solver)
+            step, inputs, times = partial(self._integrate, solver=solver), e, elapsed
         states, h = [], h0
         for i in range(e.shape[1]):
             if start is not None:

@@ -8,7 +8,16 @@
 
 from .conv import short_conv_native
 from .library import Kernels, kernels, takes
+from .nonlinear import nonlinear_relax_native
 from .relax import liquid_relax_native
 from .swiglu import swiglu_native
 
-__all__ = ["Kernels", "kernels", "liquid_relax_native", "short_conv_native", "swiglu_native", "takes"]
+__all__ = [
+    "Kernels",
+    "kernels",
+    "liquid_relax_native",
+    "nonlinear_relax_native",
+    "short_conv_native",
+    "swiglu_native",
+    "takes",
+]

@@ -129,3 +129,10 @@ INLINE Vec sigmoid(Vec x, Vec e) {
   return x < 0.0f ? e * y : y;
 }
 INLINE Vec sigmoid(Vec x) { return sigmoid(x, exp(-abs(x))); }
+
+// From e^{−2|x|} − 1, which is exact near 0.
+INLINE Vec tanh(Vec x) {
+  Vec q = expm1(-2.0f * abs(x));
+  Vec y = -q / (2.0f + q);
+  return x < 0.0f ? -y : y;
+}

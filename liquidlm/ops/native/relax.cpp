@@ -1,24 +1,11 @@
-// The liquid neuron over a sequence, forward and backward in one pass each:
-//
-//     λ = leak + f,   x = −λ·pace·duration,   q = eˣ − 1,   decay = 1 + q  (0 where a document starts)
-//     h = decay·h_before − q·(f/λ)·A,         f = softplus(synapse, first half),   A = its second half
+// The liquid neuron over a sequence, forward and backward in one pass each.
 //
 // Work is split into rows × blocks of units. What a block adds to a sum over units or rows goes to its own
 // place in `sums`; the caller adds these in order. So the result has the same bits on every run.
-#include "lanes.h"
+#include "relaxation.h"
 
 // Units of a block: the synapse of a block is read in whole cache lines.
 constexpr int64_t BLOCK = 64;
-
-struct Relaxation {
-  Vec f, slope, rate, share, q;  // slope: df/dsynapse; share: f/λ
-};
-
-INLINE Relaxation relaxation(Vec synapse, Vec leak, Vec pace, float duration) {
-  Vec e = exp(-abs(synapse));
-  Vec f = softplus(synapse, e), rate = f + leak;
-  return {f, sigmoid(synapse, e), rate, f / rate, expm1(-rate * pace * duration)};
-}
 
 template <typename T>
 static void forward(const T* synapse, const float* leak, const float* duration, const float* pace,
@@ -38,9 +25,7 @@ static void forward(const T* synapse, const float* leak, const float* duration, 
           int64_t n = last - j;
           const T* s = synapse + event * 2 * width + j;
           Relaxation x = relaxation(load(s, n), load(leak + j, n), load(pace + j, n, 1.0f), duration[event]);
-          Vec h = load(state + j - first, n);
-          h = begins ? Vec{} : (x.q + 1.0f) * h;
-          h -= x.q * x.share * load(s + width, n);
+          Vec h = relaxed(x, load(s + width, n), begins ? Vec{} : load(state + j - first, n));
           store(state + j - first, h, n);
           store(out + event * width + j, h, n);
         }
@@ -68,24 +53,20 @@ static void backward(const T* synapse, const float* leak, const float* duration,
         for (int64_t j = first; j < last; j += LANES) {
           int64_t n = last - j, k = j - first;
           const T* s = synapse + event * 2 * width + j;
-          Vec leak_j = load(leak + j, n), pace_j = load(pace + j, n, 1.0f), potential = load(s + width, n);
-          Relaxation x = relaxation(load(s, n), leak_j, pace_j, time);
+          Vec pace_j = load(pace + j, n, 1.0f);
+          Relaxation x = relaxation(load(s, n), load(leak + j, n), pace_j, time);
           Vec adjoint = load(grad + event * width + j, n) + load(carry + k, n);
           Vec held = begins ? Vec{} : load(before + j, n);
-          store(carry + k, begins ? Vec{} : (x.q + 1.0f) * adjoint, n);
-          Vec by_x = adjoint * (held - x.share * potential) * (x.q + 1.0f);
-          // Nothing passes an infinite gap, and 0·∞ is not 0.
-          Vec by_xt = x.q == -1.0f ? Vec{} : by_x * time;
-          Vec by_share = -adjoint * x.q * potential / x.rate;  // over λ
-          Vec by_rate = -by_xt * pace_j - by_share * x.share;
-          of_time += by_x * x.rate * pace_j;
-          store(of_leak + k, load(of_leak + k, n) + by_rate, n);
-          store(of_pace + k, load(of_pace + k, n) - by_xt * x.rate, n);
-          T* to = grad_synapse + event * 2 * width + j;
-          store(to, (by_rate + by_share) * x.slope, n);
-          store(to + width, -adjoint * x.q * x.share, n);
+          RelaxationGrads to = gradients(x, load(s + width, n), pace_j, time, held, adjoint);
+          store(carry + k, begins ? Vec{} : to.held, n);
+          store(of_leak + k, load(of_leak + k, n) + to.leak, n);
+          store(of_pace + k, load(of_pace + k, n) + to.pace, n);
+          of_time += to.duration;
+          T* out = grad_synapse + event * 2 * width + j;
+          store(out, to.synapse, n);
+          store(out + width, to.potential, n);
         }
-        duration_sums[block * rows * length + event] = -sum(of_time);
+        duration_sums[block * rows * length + event] = sum(of_time);
       }
       for (int64_t j = first; j < last; j++) {
         leak_sums[b * width + j] = of_leak[j - first];
