@@ -67,10 +67,6 @@ struct Work {
 // ---- Parts of a row
 
 INLINE Vec silu(Vec x) { return x * sigmoid(x); }
-INLINE Vec tanh(Vec x) {
-  Vec e = expm1(-2.0f * abs(x)), y = -e / (e + 2.0f);
-  return x < 0.0f ? -y : y;
-}
 INLINE float softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }
 
 static void norm(const Norm& how, const float* x, float* y) {
