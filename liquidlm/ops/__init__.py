@@ -7,7 +7,8 @@ built. `linear_cross_entropy` equals torch's F.cross_entropy.
 - `delta_memory`: the matrix memory (`reference.py`, `memory.py`).
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
 - `liquid_scan`: the diagonal recurrence (`scan.py`).
-- `nonlinear_relax`: the liquid time cell whose rates depend on its own state.
+- `nonlinear_relax`: the liquid time cell whose rates depend on its own state (`newton.py`: in parallel over
+  time).
 - `short_conv`: the short convolution (`conv.py`).
 - `swiglu`: the product of a gated MLP.
 """
@@ -27,6 +28,7 @@ from .native import (
     swiglu_native,
     takes,
 )
+from .newton import nonlinear_relax_newton
 from .reference import (
     delta_memory_reference,
     liquid_relax_reference,
@@ -54,6 +56,7 @@ __all__ = [
     "liquid_scan_reference",
     "nonlinear_relax",
     "nonlinear_relax_native",
+    "nonlinear_relax_newton",
     "nonlinear_relax_reference",
     "short_conv",
     "short_conv_native",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from ...errors import LiquidError
-from ...ops import liquid_relax, nonlinear_relax
+from ...ops import liquid_relax, nonlinear_relax, nonlinear_relax_newton
 from ...runtime.offload import at_hand
 from ..ode import check_method
 from ..timestamps import in_float64
@@ -22,6 +22,7 @@ from .decay import relax
 from .neuron import AdaptiveLiquidNeuron
 
 EXPONENTIAL_EULER = "exponential_euler"
+NEWTON = "newton"
 
 
 class ImprovedLiquidTimeCell(nn.Module):
@@ -183,15 +184,16 @@ class ImprovedLiquidTimeCell(nn.Module):
             elapsed: (B, T) Δ, the length of each interval, in gaps.
             h0: (B, H) the state before the first interval.
             start: (B, T) true where a document starts: h is 0 before the interval, and no gradient passes.
-            solver: for context="state": "exponential_euler", in one step per interval, or a method of
+            solver: for context="state": "exponential_euler", in one step per interval; "newton", the same
+                states up to a tolerance, in parallel over time by `nonlinear_relax_newton`; or a method of
                 torchdiffeq.
 
         Raises:
-            LiquidError: an unknown solver.
+            LiquidError: an unknown solver, or "newton" does not converge.
         """
-        check_method(solver, EXPONENTIAL_EULER)
-        by_state = self.neuron.context == "state"
-        if by_state and not (solver == EXPONENTIAL_EULER and self.neuron.is_plain):
+        check_method(solver, EXPONENTIAL_EULER, NEWTON)
+        by_state, by_operation = self.neuron.context == "state", solver in (EXPONENTIAL_EULER, NEWTON)
+        if by_state and not (by_operation and self.neuron.is_plain):
             return self._scan_by_steps(e, elapsed, h0, start, solver)
         elapsed = elapsed.to(h0.dtype)
         with at_hand(self, self.neuron.neuron):
@@ -201,7 +203,8 @@ class ImprovedLiquidTimeCell(nn.Module):
         if by_state:
             encoded, synapse, of_state, of_context = self.neuron.parts(e)
             matrices = of_state.to(h0.dtype), of_context.to(h0.dtype)
-            return nonlinear_relax(encoded, synapse, *matrices, leak, duration, pace, h0, start)
+            operation = nonlinear_relax_newton if solver == NEWTON else nonlinear_relax
+            return operation(encoded, synapse, *matrices, leak, duration, pace, h0, start)
         return liquid_relax(self.neuron.synapse(e), leak, duration, pace, h0, start)
 
     def _scan_by_steps(
@@ -212,7 +215,7 @@ class ImprovedLiquidTimeCell(nn.Module):
         start: Bool[Tensor, "b t"] | None,
         solver: str,
     ) -> Float[Tensor, "b t h"]:
-        if solver == EXPONENTIAL_EULER:  # what does not depend on the state is computed once
+        if solver in (EXPONENTIAL_EULER, NEWTON):  # what does not depend on the state is computed once
             step, inputs, times = (
                 self._exponential_euler_step,
                 self.neuron.dropout(e),

@@ -4,7 +4,7 @@
 //
 // Events come one after the other. Rows of the batch are independent: each thread has its own, and computes a
 // few side by side. With fewer rows than threads the units of a row are shared, and the threads wait for each
-// other twice per event. No sum depends on how the work is shared: the result has the same bits on every run.
+// other twice per event. The result has the same bits on every run.
 //
 // The backward pass reads z, s and h, and goes from the last event to the first. It writes the gradients of
 // encoded and synapse. Those of the two matrices are products over all events of these with c and tanh h,
@@ -38,7 +38,7 @@ static void over_rows(int64_t rows, int64_t threads, Work work) {
 #ifdef _OPENMP
     id = omp_get_thread_num(), count = omp_get_num_threads();
 #endif
-    int64_t each = parts_of(rows, count), tile = parts_of(each, parts_of(each, SIDE));
+    int64_t each = parts_of(rows, count), tile = parts_of(each, parts_of(each, TILE));
     int64_t tiles = parts_of(rows, tile), parts = count > tiles ? count / tiles : 1;
     // A thread too many shares the first tile, with nothing to do but to wait with the others.
     bool spare = parts > 1 && id >= tiles * parts;
@@ -61,7 +61,7 @@ static void forward(const T* encoded, const T* synapse, const float* of_state, c
                     int64_t threads) {
   int64_t encoders = parts_of(n.context, PANEL), units = parts_of(n.width, LANES);
   over_rows(n.rows, threads, [=](int64_t first, int64_t last, Share share) {
-    Vec sums[SIDE][2];
+    float sums[TILE * PANEL] __attribute__((aligned(64)));
     for (int64_t i = 0; i < n.length; i++) {
       for (int64_t b = first; b < last; b++) {
         int64_t event = b * n.length + i;
@@ -74,26 +74,26 @@ static void forward(const T* encoded, const T* synapse, const float* of_state, c
       }
       share.wait();
       for (int64_t p = share.begin(encoders); p < share.end(encoders); p++) {
-        product(last - first, tanh_h + first * n.width, n.width, of_state + p * n.width * PANEL, sums);
+        product(last - first, tanh_h + first * n.width, n.width, of_state + p * panel_size(n.width), sums);
         for (int64_t b = first; b < last; b++)
           for (int64_t k = 0; k < 2; k++) {
             int64_t j = p * PANEL + k * LANES, m = n.context - j, at = (b * n.length + i) * n.context + j;
             if (m <= 0) break;
-            Vec y = load(encoded + at, m) + sums[b - first][k];
+            Vec y = load(encoded + at, m) + load(sums + (b - first) * PANEL + k * LANES);
             if (z) store(z + at, y, m);
             store(c + b * n.context + j, y * sigmoid(y), m);
           }
       }
       share.wait();
       for (int64_t p = share.begin(units); p < share.end(units); p++) {
-        product(last - first, c + first * n.context, n.context, of_context + p * n.context * PANEL, sums);
+        product(last - first, c + first * n.context, n.context, of_context + p * panel_size(n.context), sums);
         int64_t j = p * LANES, m = n.width - j;
         Vec leak_j = load(leak + j, m), pace_j = load(pace + j, m, 1.0f);
         for (int64_t b = first; b < last; b++) {
           int64_t event = b * n.length + i, at = event * 2 * n.width + j;
           const float* before = i ? h + (event - 1) * n.width : h0 + b * n.width;
-          Vec f = load(synapse + at, m) + sums[b - first][0];
-          Vec potential = load(synapse + at + n.width, m) + sums[b - first][1];
+          Vec f = load(synapse + at, m) + load(sums + (b - first) * PANEL);
+          Vec potential = load(synapse + at + n.width, m) + load(sums + (b - first) * PANEL + LANES);
           if (s) store(s + at, f, m), store(s + at + n.width, potential, m);
           Vec held = start && start[event] ? Vec{} : load(before + j, m);
           Vec after = relaxed(relaxation(f, leak_j, pace_j, duration[event]), potential, held);
@@ -112,7 +112,7 @@ static void backward(const float* to_context, const float* to_state, const float
                      float* pace_sums, float* grad_h0, float* of_s, float* of_z, Sizes n, int64_t threads) {
   int64_t encoders = parts_of(n.context, PANEL), units = parts_of(n.width, PANEL);
   over_rows(n.rows, threads, [=](int64_t first, int64_t last, Share share) {
-    Vec sums[SIDE][2];
+    float sums[TILE * PANEL] __attribute__((aligned(64)));
     for (int64_t i = n.length - 1; i >= 0; i--) {
       for (int64_t b = first; b < last; b++) {
         int64_t event = b * n.length + i;
@@ -141,13 +141,13 @@ static void backward(const float* to_context, const float* to_state, const float
       share.wait();
       for (int64_t p = share.begin(encoders); p < share.end(encoders); p++) {
         int64_t depth = 2 * n.width;
-        product(last - first, of_s + first * depth, depth, to_context + p * depth * PANEL, sums);
+        product(last - first, of_s + first * depth, depth, to_context + p * panel_size(depth), sums);
         for (int64_t b = first; b < last; b++)
           for (int64_t k = 0; k < 2; k++) {
             int64_t j = p * PANEL + k * LANES, m = n.context - j, at = (b * n.length + i) * n.context + j;
             if (m <= 0) break;
             Vec y = load(z + at, m), gate = sigmoid(y);
-            Vec grad_z = sums[b - first][k] * gate * (1.0f + y * (1.0f - gate));
+            Vec grad_z = load(sums + (b - first) * PANEL + k * LANES) * gate * (1.0f + y * (1.0f - gate));
             store(of_z + b * n.context + j, grad_z, m);
             store(grad_encoded + at, grad_z, m);
             store(c + at, y * gate, m);
@@ -155,7 +155,7 @@ static void backward(const float* to_context, const float* to_state, const float
       }
       share.wait();
       for (int64_t p = share.begin(units); p < share.end(units); p++) {
-        product(last - first, of_z + first * n.context, n.context, to_state + p * n.context * PANEL, sums);
+        product(last - first, of_z + first * n.context, n.context, to_state + p * panel_size(n.context), sums);
         for (int64_t b = first; b < last; b++)
           for (int64_t k = 0; k < 2; k++) {
             int64_t j = p * PANEL + k * LANES, m = n.width - j, event = b * n.length + i;
@@ -165,7 +165,7 @@ static void backward(const float* to_context, const float* to_state, const float
             Vec y = begins ? Vec{} : tanh(load(before + j, m));
             store(tanh_h + event * n.width + j, y, m);
             float* carry = grad_h0 + b * n.width + j;
-            if (!begins) store(carry, load(carry, m) + sums[b - first][k] * (1.0f - y * y), m);
+            if (!begins) store(carry, load(carry, m) + load(sums + (b - first) * PANEL + k * LANES) * (1.0f - y * y), m);
           }
       }
     }
@@ -174,7 +174,7 @@ static void backward(const float* to_context, const float* to_state, const float
 
 // Numbers of a packed matrix: of `depth` inputs and `width` columns, or of pairs of columns.
 EXPORT int64_t KERNEL(nonlinear_packed)(int64_t depth, int64_t width) {
-  return parts_of(width, LANES) * depth * PANEL;
+  return parts_of(width, LANES) * panel_size(depth);
 }
 EXPORT int64_t KERNEL(nonlinear_blocks)(int64_t width) { return parts_of(width, PANEL); }
 
