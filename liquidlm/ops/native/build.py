@@ -53,12 +53,15 @@ def compiler() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
-def build(target: Path = LIBRARY, more_flags: Iterable[str] = ()) -> Path | None:
+def build(
+    target: Path = LIBRARY, more_flags: Iterable[str] = (), files: Iterable[Path] | None = None
+) -> Path | None:
     """Compile the library to `target`; None, with the reason on stderr, if there is no way to.
 
     Args:
         target: where the library goes.
         more_flags: of the compiler and the linker, such as those of a sanitizer.
+        files: what to compile; None: `sources()`.
     """
     cxx = compiler()
     if cxx is None:
@@ -66,14 +69,14 @@ def build(target: Path = LIBRARY, more_flags: Iterable[str] = ()) -> Path | None
         return None
     with TemporaryDirectory() as place:
         try:
-            _compile(cxx, Path(place), target, list(more_flags))
+            _compile(cxx, sources() if files is None else files, Path(place), target, list(more_flags))
         except subprocess.CalledProcessError as error:
             print(f"{cxx} fails: liquidlm computes with torch alone\n{error.stderr}", file=sys.stderr)
             return None
     return target
 
 
-def _compile(cxx: str, place: Path, target: Path, more_flags: list[str]) -> None:
+def _compile(cxx: str, files: Iterable[Path], place: Path, target: Path, more_flags: list[str]) -> None:
     threads = _openmp(cxx, place)
 
     def compiled(job: tuple[Path, str, tuple[str, ...]]) -> str:
@@ -84,7 +87,7 @@ def _compile(cxx: str, place: Path, target: Path, more_flags: list[str]) -> None
         _run([cxx, *chosen, "-c", str(source), "-o", str(result)])
         return str(result)
 
-    jobs = [(source, *one) for source in sources() for one in instruction_sets().items()]
+    jobs = [(source, *one) for source in files for one in instruction_sets().items()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, jobs))
     made = place / target.name

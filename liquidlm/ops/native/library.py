@@ -48,7 +48,7 @@ def kernels() -> Kernels:
     wanted = os.environ.get(SWITCH, "1").lower()
     if wanted == "0":
         return Kernels(None, "torch", f"{SWITCH}=0")
-    sets = _runnable()
+    sets = runnable_sets()
     if wanted not in ("", "1", *sets):
         raise LiquidError(f"{SWITCH}={wanted} is unknown here: give 0, 1, or one of {', '.join(sets)}")
     if not LIBRARY.is_file():
@@ -65,7 +65,7 @@ def kernels() -> Kernels:
     return Kernels(library, name, "")
 
 
-def _runnable() -> Sequence[str]:
+def runnable_sets() -> Sequence[str]:
     """The sets of the library that this processor has, the best first."""
     sets = list(instruction_sets())
     above = CAPABILITIES.get(torch.backends.cpu.get_cpu_capability(), 0)
