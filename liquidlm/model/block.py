@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..nn.events import Events
-from ..nn.norm import Norm
+from ..nn.norm import AddNorm, Norm
 from ..nn.state import CellState
 from ..ops import swiglu
 from .config import LiquidConfig
@@ -57,7 +57,7 @@ class LiquidBlock(nn.Module):
         self.mixer_norm = Norm(width, config.norm_eps)
         self.mixer = MIXERS[kind](config)
         self.out = nn.Linear(width, width, bias=False)
-        self.mlp_norm = Norm(width, config.norm_eps)
+        self.mlp_norm = AddNorm(width, config.norm_eps)
         self.mlp = GatedMLP(width, cast(int, config.intermediate_size))
         self.dropout = nn.Dropout(rate)
         with torch.no_grad():  # the residual stream keeps its scale at any depth
@@ -77,8 +77,8 @@ class LiquidBlock(nn.Module):
         u = self.mixer_norm(x)
         with products_in(u.dtype, u.device):
             h, state = self.mixer.mix(u, events, state)
-        x = x + self.dropout(self.out(h.to(u.dtype)))
-        return x + self.dropout(self.mlp(self.mlp_norm(x))), state
+        x, u = self.mlp_norm(x, self.dropout(self.out(h.to(u.dtype))))
+        return x + self.dropout(self.mlp(u)), state
 
 
 class LiquidBlocks(nn.ModuleList):

@@ -18,7 +18,7 @@ from ..nn.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from ..nn.cells.async_cell import leak_rate, write_strength
 from ..nn.events import Events
 from ..nn.ngram import NGramEmbedding
-from ..nn.norm import Norm
+from ..nn.norm import AddNorm, Norm
 from ..nn.state import CellState
 from .block import LiquidBlock
 
@@ -47,13 +47,13 @@ class StepTime(NamedTuple):
         return cls(gap, weight, elapsed, gap.log1p(), elapsed + 1)
 
 
-def plain_weight(layer: nn.Module, kind: type[nn.Module] = nn.Linear) -> Float[Tensor, "*shape"]:
-    """The weight of a layer, dequantised.
+def plain_weight(layer: nn.Module, *kinds: type[nn.Module]) -> Float[Tensor, "*shape"]:
+    """The weight of a layer of one of these kinds, nn.Linear if none is given; dequantised.
 
     Raises:
-        LiquidError: the layer is not exactly of this kind: it may do more than its weight says.
+        LiquidError: the layer is not exactly of such a kind: it may do more than its weight says.
     """
-    if type(layer) is not kind:
+    if type(layer) not in (kinds or (nn.Linear,)):
         raise LiquidError(
             f"writing needs plain layers, not a {type(layer).__name__}: merge adapters into the model (peft:"
             " merge_and_unload())"
@@ -71,7 +71,8 @@ class NormStep:
     """`Norm`, with its weight in the type of the step."""
 
     def __init__(self, norm: Norm, wide: torch.dtype):
-        self.shape, self.eps, self.weight = norm.normalized_shape, norm.eps, plain_weight(norm, Norm).to(wide)
+        self.shape, self.eps = norm.normalized_shape, norm.eps
+        self.weight = plain_weight(norm, Norm, AddNorm).to(wide)
 
     def __call__(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         """The norm of each vector."""

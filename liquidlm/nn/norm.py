@@ -1,11 +1,9 @@
 """The normalisation of every layer."""
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..runtime.precision import product_dtype
+from ..ops import add_layer_norm, layer_norm
 
 
 class Norm(nn.LayerNorm):
@@ -24,6 +22,14 @@ class Norm(nn.LayerNorm):
 
     def forward(self, input: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         """weight ⊙ (x − mean)/√(variance + eps), over the last dimension."""
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, input.dtype))
-        normed = F.layer_norm(input, self.normalized_shape, weight, None, self.eps)
-        return normed.to(product_dtype(input))
+        return layer_norm(input, self.weight, self.eps)
+
+
+class AddNorm(Norm):
+    """`Norm` of the sum of a residual stream and what a layer adds to it. On a CPU both are one pass."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Float[Tensor, "*b h"], y: Float[Tensor, "*b h"]
+    ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
+        """x + y, and its norm."""
+        return add_layer_norm(x, y, self.weight, self.eps)

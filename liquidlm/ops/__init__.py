@@ -5,6 +5,7 @@ signatures, for every device; `native/` has compiled forms for processors, which
 built. `linear_cross_entropy` equals torch's F.cross_entropy.
 
 - `delta_memory`: the matrix memory (`reference.py`, `memory.py`).
+- `layer_norm`: the normalisation of a layer, also of a sum: `add_layer_norm`.
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
 - `liquid_scan`: the diagonal recurrence (`scan.py`).
 - `nonlinear_relax`: the liquid time cell whose rates depend on its own state (`newton.py`: in parallel over
@@ -22,6 +23,9 @@ from .conv import short_conv_shifted
 from .loss import IGNORED, linear_cross_entropy
 from .memory import delta_memory_chunked, delta_memory_weights
 from .native import (
+    TYPES,
+    add_layer_norm_native,
+    layer_norm_native,
     liquid_relax_native,
     nonlinear_relax_native,
     short_conv_native,
@@ -31,6 +35,7 @@ from .native import (
 from .newton import nonlinear_relax_newton
 from .reference import (
     delta_memory_reference,
+    layer_norm_reference,
     liquid_relax_reference,
     liquid_scan_reference,
     nonlinear_relax_reference,
@@ -42,10 +47,15 @@ from .scan import liquid_scan_chunked
 
 __all__ = [
     "IGNORED",
+    "add_layer_norm",
+    "add_layer_norm_native",
     "delta_memory",
     "delta_memory_chunked",
     "delta_memory_reference",
     "delta_memory_weights",
+    "layer_norm",
+    "layer_norm_native",
+    "layer_norm_reference",
     "linear_cross_entropy",
     "liquid_relax",
     "liquid_relax_fused",
@@ -186,7 +196,7 @@ def short_conv(
 ) -> Float[Tensor, "b t h"]:
     """The short convolution over the events of each document, as `short_conv_reference` defines it."""
     weight, gap_scale = weight.to(tail.dtype), gap_scale.to(tail.dtype)
-    if takes(x, wide=(weight, tail, segment, log_gap, gap_scale)):
+    if takes(x, wide=(weight, tail, segment, log_gap, gap_scale)) and product_dtype(x) in TYPES:
         return short_conv_native(x, weight, tail, segment, log_gap, gap_scale)
     # The number of events next to a start depends on data. The shapes of a graph must not.
     if torch.compiler.is_exporting() or (torch.compiler.is_compiling() and segment is not None):
@@ -199,3 +209,26 @@ def swiglu(gate: Float[Tensor, "*b m"], up: Float[Tensor, "*b m"]) -> Float[Tens
     if gate.dtype == up.dtype and takes(gate, up):
         return swiglu_native(gate, up)
     return swiglu_reference(gate, up)
+
+
+def layer_norm(x: Float[Tensor, "*b h"], weight: Float[Tensor, " h"], eps: float) -> Float[Tensor, "*b h"]:
+    """LayerNorm without bias, as `layer_norm_reference` defines it, in the type of matrix products."""
+    if takes(x, weight) and product_dtype(x) in TYPES:
+        return layer_norm_native(x, weight, eps)
+    return layer_norm_reference(x, weight, eps).to(product_dtype(x))
+
+
+def add_layer_norm(
+    x: Float[Tensor, "*b h"], y: Float[Tensor, "*b h"], weight: Float[Tensor, " h"], eps: float
+) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
+    """x + y, and `layer_norm` of it.
+
+    Args:
+        x: the residual stream.
+        y: what a layer adds to it.
+        weight, eps: see `layer_norm_reference`.
+    """
+    if takes(y, weight, wide=(x,)) and product_dtype(x) in TYPES:
+        return add_layer_norm_native(x, y, weight, eps)
+    total = x + y
+    return total, layer_norm(total, weight, eps)

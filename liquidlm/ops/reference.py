@@ -158,3 +158,16 @@ def short_conv_reference(
 def swiglu_reference(gate: Float[Tensor, "*b m"], up: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
     """silu(gate) ⊙ up, silu(x) = x/(1 + e^{−x}). It has no events, so this is also the form in torch."""
     return F.silu(gate) * up
+
+
+def layer_norm_reference(
+    x: Float[Tensor, "*b h"], weight: Float[Tensor, " h"], eps: float
+) -> Float[Tensor, "*b h"]:
+    """weight ⊙ (x − mean)/√(variance + eps) over the last dimension. This is also the form in torch.
+
+    Args:
+        x: the vectors.
+        weight: (H,).
+        eps: is added to the variance.
+    """
+    return F.layer_norm(x, weight.shape, weight.to(torch.promote_types(weight.dtype, x.dtype)), None, eps)

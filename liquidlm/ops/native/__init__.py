@@ -7,14 +7,18 @@
 """
 
 from .conv import short_conv_native
-from .library import Kernels, kernels, takes
+from .library import TYPES, Kernels, kernels, takes
 from .nonlinear import nonlinear_relax_native
+from .norm import add_layer_norm_native, layer_norm_native
 from .relax import liquid_relax_native
 from .swiglu import swiglu_native
 
 __all__ = [
+    "TYPES",
     "Kernels",
+    "add_layer_norm_native",
     "kernels",
+    "layer_norm_native",
     "liquid_relax_native",
     "nonlinear_relax_native",
     "short_conv_native",

@@ -1,0 +1,141 @@
+// LayerNorm without bias of each row, and the same of a sum of two rows, forward and backward in one pass each:
+//
+//     z = x + y,   y' = weight·(z − mean)·rstd,   rstd = 1/√(mean of (z − mean)² + eps)
+//     grad z = rstd·(g − mean(g) − n·mean(g·n)) + (gradient of z itself),   g = weight·grad y',   n = (z − mean)·rstd
+//
+// A row is read from memory once and then from the cache. Work is split into pieces of rows, whatever the
+// number of threads. What a piece adds to the gradient of the weight goes to its own place; the caller adds
+// these in order. So the result has the same bits on every run.
+#include "lanes.h"
+
+struct Sizes {
+  int64_t rows, width, threads;
+
+  // Rows of a piece: enough that the sums of the pieces are small beside the rows.
+  int64_t piece() const { return width < 512 ? 16384 / width : 32; }
+  int64_t pieces() const { return (rows + piece() - 1) / piece(); }
+};
+
+// The sum over a row: term(j, count) is the vector at j, of which the first `count` lanes count. Four sums side
+// by side, so that an addition does not wait for the one before.
+template <typename Term>
+INLINE float row_sum(int64_t width, Term term) {
+  Vec sums[4] = {};
+  int64_t j = 0;
+  for (; j + 4 * LANES <= width; j += 4 * LANES)
+    for (int v = 0; v < 4; v++) sums[v] += term(j + v * LANES, LANES);
+  for (; j < width; j += LANES) {
+    float rest[LANES];
+    store(rest, term(j, width - j));
+    sums[0] += load(rest, width - j);
+  }
+  return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// Calls run(j, count) for the vectors of a row.
+template <typename Run>
+INLINE void for_vectors(int64_t width, Run run) {
+  int64_t j = 0;
+  for (; j + LANES <= width; j += LANES) run(j, LANES);
+  if (j < width) run(j, width - j);
+}
+
+template <typename Run>
+INLINE void for_rows(const Sizes& z, Run run) {
+#pragma omp parallel for num_threads(z.threads) schedule(static) if (z.pieces() > 1)
+  for (int64_t piece = 0; piece < z.pieces(); piece++) {
+    int64_t last = (piece + 1) * z.piece() < z.rows ? (piece + 1) * z.piece() : z.rows;
+    for (int64_t row = piece * z.piece(); row < last; row++) run(piece, row);
+  }
+}
+
+// y and total may be null: then z is x.
+template <typename X, typename Y, typename Out>
+static void forward(const X* x, const Y* y, const float* weight, double eps, float* total, Out* out,
+                    float* means, float* rstds, Sizes z) {
+  int64_t width = z.width;
+  auto normalise = [&](int64_t row, auto* from) __attribute__((always_inline)) {
+    float mean = row_sum(width, [&](int64_t j, int64_t n) { return load(from + j, n); }) / width;
+    float variance = row_sum(width, [&](int64_t j, int64_t n) {
+                       Vec off = load(from + j, n) - mean;
+                       return off * off;
+                     }) / width;
+    float rstd = 1.0f / __builtin_sqrtf(variance + (float)eps);
+    for_vectors(width, [&](int64_t j, int64_t n) {
+      store(out + row * width + j, (load(from + j, n) - mean) * rstd * load(weight + j, n), n);
+    });
+    means[row] = mean;
+    rstds[row] = rstd;
+  };
+  for_rows(z, [&](int64_t, int64_t row) __attribute__((always_inline)) {
+    if (!y) return normalise(row, x + row * width);
+    float* to = total + row * width;
+    for_vectors(width, [&](int64_t j, int64_t n) {
+      store(to + j, load(x + row * width + j, n) + load(y + row * width + j, n), n);
+    });
+    normalise(row, (const float*)to);
+  });
+}
+
+// grad_total, the gradient of z itself, may be null, and so may grad_y, which is grad_z rounded to bf16.
+template <typename X, typename Out>
+static void backward(const X* x, const float* weight, const float* means, const float* rstds,
+                     const Out* grad, const float* grad_total, X* grad_z, bf16* grad_y, float* weight_sums,
+                     Sizes z) {
+  int64_t width = z.width;
+  for_rows(z, [&](int64_t piece, int64_t row) __attribute__((always_inline)) {
+    float* of_weight = weight_sums + piece * width;
+    bool begins = row == piece * z.piece();
+    const X* from = x + row * width;
+    const Out* g = grad + row * width;
+    float mean = means[row], rstd = rstds[row];
+    float level = row_sum(width, [&](int64_t j, int64_t n) {
+                    return load(g + j, n) * load(weight + j, n);
+                  }) / width;
+    float slope = row_sum(width, [&](int64_t j, int64_t n) {
+                    return load(g + j, n) * load(weight + j, n) * ((load(from + j, n) - mean) * rstd);
+                  }) / width;
+    for_vectors(width, [&](int64_t j, int64_t n) {
+      Vec normed = (load(from + j, n) - mean) * rstd, g_j = load(g + j, n);
+      Vec before = begins ? Vec{} : load(of_weight + j, n);
+      store(of_weight + j, before + g_j * normed, n);
+      Vec result = rstd * (g_j * load(weight + j, n) - level - normed * slope);
+      if (grad_total) result += load(grad_total + row * width + j, n);
+      store(grad_z + row * width + j, result, n);
+      if (grad_y) store(grad_y + row * width + j, result, n);
+    });
+  });
+}
+
+EXPORT int64_t KERNEL(norm_pieces)(int64_t rows, int64_t width) { return Sizes{rows, width, 1}.pieces(); }
+
+EXPORT void KERNEL(norm_forward)(int64_t x_bf16, int64_t y_bf16, int64_t out_bf16, const void* x,
+                                 const void* y, const float* weight, double eps, float* total, void* out,
+                                 float* means, float* rstds, int64_t rows, int64_t width, int64_t threads) {
+  auto run = [&](auto* x, auto* y, auto* out) {
+    forward(x, y, weight, eps, total, out, means, rstds, {rows, width, threads});
+  };
+  auto with_x = [&](auto* x, auto* y) {
+    if (out_bf16) run(x, y, (bf16*)out);
+    else run(x, y, (float*)out);
+  };
+  if (x_bf16) with_x((const bf16*)x, (const float*)nullptr);
+  else if (y_bf16) with_x((const float*)x, (const bf16*)y);
+  else with_x((const float*)x, (const float*)y);
+}
+
+EXPORT void KERNEL(norm_backward)(int64_t x_bf16, int64_t out_bf16, const void* x, const float* weight,
+                                  const float* means, const float* rstds, const void* grad,
+                                  const float* grad_total, void* grad_z, void* grad_y, float* weight_sums,
+                                  int64_t rows, int64_t width, int64_t threads) {
+  auto run = [&](auto* x, auto* grad, auto* grad_z) {
+    backward(x, weight, means, rstds, grad, grad_total, grad_z, (bf16*)grad_y, weight_sums,
+             {rows, width, threads});
+  };
+  auto with_x = [&](auto* x, auto* grad_z) {
+    if (out_bf16) run(x, (const bf16*)grad, grad_z);
+    else run(x, (const float*)grad, grad_z);
+  };
+  if (x_bf16) with_x((const bf16*)x, (bf16*)grad_z);
+  else with_x((const float*)x, (float*)grad_z);
+}
