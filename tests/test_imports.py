@@ -68,6 +68,7 @@ for names in (modeling_auto.MODEL_MAPPING_NAMES, modeling_auto.MODEL_FOR_CAUSAL_
         "import transformers.models.auto.modeling_auto; import liquidlm",
         "from liquidlm import LiquidModel",
         "import liquidlm; from transformers import GenerationMixin",
+        "import liquidlm; from transformers import LlamaForCausalLM",
     ],
 )
 def test_transformers_finds_the_models_in_any_order_of_imports(first: str) -> None:

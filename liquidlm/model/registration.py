@@ -17,6 +17,7 @@ OURS = "liquidlm.model.pretrained"
 NEEDED = {
     "transformers.modeling_utils": "PreTrainedModel",
     "transformers.generation.utils": "GenerationMixin",
+    "transformers.modeling_layers": "GradientCheckpointingLayer",
     OURS: "LiquidTextGenerationModel",
 }
 """Modules that the models need, each with the name that it has once its import is complete."""
