@@ -147,13 +147,15 @@ def generation(figures: Figures) -> Figure:
         }
         for name in next(iter(found.values()))["tokens_per_second"]:
             points = [(context, each["tokens_per_second"][name]) for context, each in sorted(found.items())]
-            kind, _, cache = name.partition(" ")
-            shown = f"{label(kind)}, {cache.replace(' ', ' cache, ')}" if cache else label(kind)
-            axis.loglog(*zip(*points, strict=True), marker="o", label=shown)
+            kind, _, rest = name.partition(" ")
+            limit = "bandwidth" in name
+            shown = name if limit or not rest else f"{label(kind)}, {rest}"
+            look = {"linestyle": ":", "color": "grey"} if limit else {"marker": "o"}
+            axis.loglog(*zip(*points, strict=True), label=shown, **look)
         axis.set(title=f"{batch} text{'s' * (batch > 1)} at a time")
         axis.set(xlabel="context (tokens)", ylabel="speed (tokens per second)")
         ticks(axis, sorted(found))
-    axes[0].legend(fontsize="small")
+    axes[-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1.0))
     return figure
 
 
