@@ -35,10 +35,11 @@ from liquidlm import LiquidTextGenerationModel
 from liquidlm.inference.export import ExportedStep, write_graph
 from liquidlm.inference.generate import read
 from liquidlm.model.step import LiquidStep
+from liquidlm.ops.native.step import Weights
 
 NAME = "generation"
 VOCAB, TOKENS = 261, 16
-WEIGHTS = {"int8": 1, "bf16": 2, "float32": 4}
+WEIGHTS: dict[Weights, int] = {"int8": 1, "bf16": 2, "float32": 4}
 """The types of our weights, and the bytes of each."""
 LIMIT = "weights and state at the machine's bandwidth"
 CACHES = ("growing", "static")
@@ -90,7 +91,7 @@ def in_onnxruntime(model: LiquidTextGenerationModel, rows: int, folder: Path) ->
         state, ids = first, np.zeros(rows, np.int64)
         for _ in range(TOKENS):
             logits, *after = session.run(None, {"ids": ids, "gap": np.ones(rows, np.float32), **state})
-            state, ids = dict(zip(state, after, strict=True)), logits.argmax(-1)
+            state, ids = dict(zip(state, after, strict=True)), np.asarray(logits).argmax(-1)
 
     return run
 
@@ -205,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args(argv)
     if not all(map(find_spec, ("llama_cpp", "gguf"))):
-        raise SystemExit("this compares with llama.cpp: pip install -e '.[llama]' (built from source: minutes)")
+        raise SystemExit("this compares with llama.cpp: pip install -e '.[llama]' (takes minutes)")
     torch.manual_seed(0)
     model = causal_lm(OURS)
     figures: dict[str, Any] = {"machine": machine(), "parameters": parameters(model)}
