@@ -55,6 +55,7 @@ FUNCTIONS = {
     "log1p_unit": (np.log1p, 0, 1, 2.0),
     "softplus": (lambda x: np.logaddexp(0, x), -87, np.inf, 2.7),
     "sigmoid": (lambda x: np.exp(-np.logaddexp(0, -x)), -87, np.inf, 2.7),
+    "tanh": (np.tanh, -np.inf, np.inf, 3.0),
 }
 """Each function: in float64, the ends of its range, and the bound of its error in ulp, as `lanes.h` says."""
 

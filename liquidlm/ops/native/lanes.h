@@ -149,7 +149,7 @@ INLINE Vec sigmoid(Vec x, Vec e) {
 }
 INLINE Vec sigmoid(Vec x) { return sigmoid(x, exp(-abs(x))); }
 
-// From e^{−2|x|} − 1, which is exact near 0.
+// tanh x within 3 ulp: from e^{−2|x|} − 1, which is exact near 0.
 INLINE Vec tanh(Vec x) {
   Vec q = expm1(-2.0f * abs(x));
   Vec y = -q / (2.0f + q);
