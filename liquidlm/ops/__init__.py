@@ -4,7 +4,7 @@
 signatures, for every device; `native/` has compiled forms for processors, which are used where they are
 built. `linear_cross_entropy` equals torch's F.cross_entropy.
 
-- `delta_memory`: the matrix memory (`reference.py`, `memory.py`).
+- `delta_memory`: the matrix memory (`reference.py`, `memory.py`, `native/memory.py`).
 - `layer_norm`: the normalisation of a layer, also of a sum: `add_layer_norm`.
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
 - `liquid_scan`: the diagonal recurrence (`scan.py`).
@@ -25,6 +25,7 @@ from .memory import delta_memory_chunked, delta_memory_weights
 from .native import (
     TYPES,
     add_layer_norm_native,
+    delta_memory_native,
     layer_norm_native,
     liquid_relax_native,
     nonlinear_relax_native,
@@ -51,6 +52,7 @@ __all__ = [
     "add_layer_norm_native",
     "delta_memory",
     "delta_memory_chunked",
+    "delta_memory_native",
     "delta_memory_reference",
     "delta_memory_weights",
     "layer_norm",
@@ -118,6 +120,8 @@ def delta_memory(
         >>> torch.testing.assert_close(state, end)
     """
     with torch.autocast(q.device.type, enabled=False):
+        if takes(q, k, v, wide=(log_decay, write, state)):
+            return delta_memory_native(q, k, v, log_decay, write, state, chunk_size)
         if _plain(q.shape[1]):
             return delta_memory_reference(q, k, v, log_decay, write, state)
         return delta_memory_chunked(q, k, v, log_decay, write, state, chunk_size)

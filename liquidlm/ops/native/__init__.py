@@ -1,6 +1,7 @@
 """The operations over time as compiled kernels for processors: one `.cpp` file and one `.py` file for each.
 
 - `lanes.h`: vectors of numbers, and exp, log1p, … of them.
+- `products.h`: products of small matrices.
 - `build.py` compiles all `.cpp` files; `library.py` loads the result and calls it.
 
 `liquidlm.ops` chooses: a kernel if `takes` says so, or the form in torch.
@@ -8,6 +9,7 @@
 
 from .conv import short_conv_native
 from .library import TYPES, Kernels, kernels, takes
+from .memory import delta_memory_native
 from .nonlinear import nonlinear_relax_native
 from .norm import add_layer_norm_native, layer_norm_native
 from .relax import liquid_relax_native
@@ -17,6 +19,7 @@ __all__ = [
     "TYPES",
     "Kernels",
     "add_layer_norm_native",
+    "delta_memory_native",
     "kernels",
     "layer_norm_native",
     "liquid_relax_native",
