@@ -30,7 +30,7 @@ class DeltaMemoryNative(torch.autograd.Function):
         reads, last = state.new_empty(v.shape), torch.empty_like(state)
         surprises, states = reads, None
         if any(ctx.needs_input_grad):  # pyright: ignore[reportAttributeAccessIssue]
-            surprises = torch.empty_like(reads)
+            surprises = state.new_empty(batch, heads, length, width).transpose(1, 2)
             states = state.new_empty(batch, heads, -(-length // size), *state.shape[2:])
         sizes = (batch, length, heads, k.shape[3], width, size)
         tokens, (scratch, threads) = _described(q, k, v, reads, surprises), _workers(*sizes)
