@@ -24,6 +24,8 @@ struct Tokens {
   int64_t is_bf16, row, token, head;
 };
 
+namespace {
+
 // The events of one head of one row.
 struct Events {
   void* at;
@@ -328,6 +330,8 @@ static void backward(const Sizes& n, int64_t task, const Tokens* tokens, const f
   }
   dense(first_grad + task * size, n.values).write(0, ds);
 }
+
+}  // namespace
 
 // The float32 numbers of memory that one thread needs.
 EXPORT int64_t KERNEL(memory_scratch)(int64_t chunk, int64_t keys, int64_t values) {

@@ -15,7 +15,7 @@ LONGEST = 128
 class DeltaMemoryNative(torch.autograd.Function):
     """`delta_memory_reference` in chunks of time.
 
-    It keeps its inputs, the state before each chunk and the surprise v − S⁻ᵀk of each event; the backward pass
+    It keeps its inputs, the state before each chunk and the surprise of each event; the backward pass
     computes the rest again.
     """
 

@@ -8,6 +8,9 @@
 
 #include "lanes.h"
 
+// The members of a named class would exist once for all instruction sets: the linker keeps one of equal names.
+namespace {
+
 // A tile of the result is summed in registers: all but those for one row of b and one number of a.
 constexpr int64_t TILE_ROWS = 6;
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -134,3 +137,5 @@ static void transpose(Matrix x, Matrix y) {
       for (int l = 0; l < least(LANES, x.columns - j); l++) store(y.row(j + l) + i, block[l]);
     }
 }
+
+}  // namespace
