@@ -1,6 +1,6 @@
 # make demo   install what liquidlm needs, write with the bundled model, then train one on text that every Python has
 # make test   install the tools of developers too, then run every test
-# make check  ruff, ruff format, pyright, the order of imports
+# make check  ruff, ruff format, pyright, the order of imports, and the kernels under the sanitizers
 # make docs   build the documentation site into site/ (open site/index.html)
 # make conformance  transformers' own tests of models, downloaded and run on ours
 VENV   := .venv
@@ -53,6 +53,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/python tests/sanitized.py
 
 format: setup
 	$(BIN)/ruff check --fix .

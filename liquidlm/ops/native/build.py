@@ -20,7 +20,9 @@ from tempfile import TemporaryDirectory
 
 FOLDER = Path(__file__).parent
 LIBRARY = FOLDER / ("kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
+WINDOWS = sys.platform == "win32"
+FLAGS = ("-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
+FLAGS += () if WINDOWS else ("-fPIC",)
 FLAGS += ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wno-psabi")
 AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi2")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
@@ -48,8 +50,9 @@ def fingerprint() -> str:
 
 
 def compiler() -> str | None:
-    """The C++ compiler: $CXX, or the first of c++, g++ and clang++ on the path."""
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    """The C++ compiler: $CXX, or the first of c++, g++ and clang++ on the path; on Windows clang++."""
+    usual = ["clang++"] if WINDOWS else ["c++", "g++", "clang++"]
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else usual
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
@@ -91,14 +94,16 @@ def _compile(cxx: str, files: Iterable[Path], place: Path, target: Path, more_fl
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, jobs))
     made = place / target.name
-    links = [] if sys.platform in ("win32", "darwin") else ["-Wl,--as-needed"]
+    links = [] if WINDOWS or sys.platform == "darwin" else ["-Wl,--as-needed"]
     _run([cxx, "-shared", *objects, *threads, *more_flags, *links, "-o", str(made)])
     target.unlink(missing_ok=True)  # a process that has the old library open keeps it
     shutil.move(made, target)
 
 
 def _openmp(cxx: str, place: Path) -> list[str]:
-    """The flag for threads. Apple's compiler has none: there the kernels run on one thread."""
+    """The flag for threads. Apple's compiler has none, and Windows no library for it: one thread there."""
+    if WINDOWS:
+        return []
     probe = place / "probe.cpp"
     probe.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
     try:

@@ -11,7 +11,11 @@
 #define CONCAT(a, b) CONCAT_(a, b)
 // The exported name of a kernel: one per instruction set, such as liquid_relax_forward_avx2.
 #define KERNEL(name) CONCAT(name, LIQUIDLM_SET)
+#if defined(_WIN32)
+#define EXPORT extern "C" __declspec(dllexport)
+#else
 #define EXPORT extern "C" __attribute__((visibility("default")))
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 #if defined(__AVX512F__)

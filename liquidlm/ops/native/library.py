@@ -52,7 +52,7 @@ def kernels() -> Kernels:
     if wanted not in ("", "1", *sets):
         raise LiquidError(f"{SWITCH}={wanted} is unknown here: give 0, 1, or one of {', '.join(sets)}")
     if not LIBRARY.is_file():
-        return Kernels(None, "torch", "not built: there was no C++ compiler at installation")
+        return Kernels(None, "torch", "not built: no C++ compiler at installation, or it failed")
     name = wanted if wanted in sets else sets[0]
     try:
         library = ctypes.CDLL(str(LIBRARY))  # after torch: both use the OpenMP that torch has loaded
