@@ -16,7 +16,8 @@ from .muon import Muon
 from .processes import full_tensor, sharded_like
 from .sharded_muon import ShardedMuon
 
-ADAM_BETAS = (0.9, 0.98)
+ADAM: dict[str, Any] = {"betas": (0.9, 0.98), "weight_decay": 0.0, "fused": True}
+"""The options of every AdamW. Fused, it passes over memory once, and is six times as fast on a CPU."""
 RATES = ("rates", "warp")
 """Names of linear layers that set time constants. AdamW trains them."""
 TIME_HEAD = ("of_state.weight", "of_state.bias", "of_next.weight")
@@ -145,7 +146,7 @@ def muon_and_adamw(
         bf16 = bf16_is_faster(matrices[0].device)
     options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95, "bf16": bf16}
     muon = ShardedMuon(sharded, **options) if sharded else Muon(matrices, **options)
-    adamw = AdamW(others, lr=lr * adam_share, betas=ADAM_BETAS, weight_decay=0.0)
+    adamw = AdamW(others, lr=lr * adam_share, **ADAM)
     return Optimisers([(muon, lr), (adamw, lr * adam_share)], warmup)
 
 
@@ -182,7 +183,7 @@ def liquid_optimisers(
     slow = optimisers.parts[-1][1]
     for parameters, share in quick:
         if parameters:
-            adamw = AdamW(parameters, lr=slow * share, betas=ADAM_BETAS, weight_decay=0.0)
+            adamw = AdamW(parameters, lr=slow * share, **ADAM)
             optimisers.parts.append((adamw, slow * share))
     return optimisers
 
