@@ -1,7 +1,7 @@
 """Arguments that several commands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,11 @@ Folder = Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)]
 """A model that has to be named."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+Weights = Annotated[
+    Literal["float32", "bf16", "int8"],
+    typer.Option(help="Type of the weights while text is written, on a CPU: the smaller, the faster."),
+]
 
 
 def named_folder(name: str) -> Path:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
+from ..inference.defaults import WEIGHTS
 from ..text.clocks import LARGEST_TIME
-from .arguments import FOLDER_HELP
+from .arguments import FOLDER_HELP, Weights
 from .prompt import model_and_prompt, read_prompt
 
 Folder = Annotated[str | None, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
@@ -74,6 +75,7 @@ def generate(
     load_state: LoadState = None,
     timestamps: Timestamps = False,
     after: After = None,
+    weights: Weights = WEIGHTS,
     verbose: Verbose = False,
 ) -> None:
     """Continue a prompt; the text is printed while it is written.
@@ -104,7 +106,7 @@ def generate(
     name, prompt = model_and_prompt(folder, prompt)
     path = find_folder(name)
     check_request(max_new_tokens, samples, save_state)
-    how = (path, sampling, max_new_tokens, timestamps, verbose)
+    how = (path, sampling, max_new_tokens, timestamps, verbose, weights)
     states = {"save_state": save_state, "load_state": load_state}
     if prompt is None and file is None and is_interactive():
         _check_session(samples, after)

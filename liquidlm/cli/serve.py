@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
+from ..inference.defaults import WEIGHTS
 from ..pretrained import STORIES
-from .arguments import FOLDER_HELP
+from .arguments import FOLDER_HELP, Weights
 
 Folder = Annotated[str, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
 Host = Annotated[str, typer.Option(help="Address to listen on. The default accepts this machine only.")]
@@ -37,6 +38,7 @@ def serve(
     prompt_tokens: PromptTokens = 1 << 20,
     new_tokens: NewTokens = 1 << 16,
     cache_mb: CacheMb = 256,
+    weights: Weights = WEIGHTS,
 ) -> None:
     """Serve a model: an API like OpenAI's, and a page to try it.
 
@@ -66,4 +68,4 @@ def serve(
         seconds=seconds,
         cache_bytes=cache_mb << 20,
     )
-    run(folder, host=host, port=port, name=name, api_key=api_key, limits=limits)
+    run(folder, host=host, port=port, name=name, api_key=api_key, limits=limits, weights=weights)

@@ -7,6 +7,7 @@ from ..inference.generate import Sampling
 from ..inference.saving import load_language_model
 from ..inference.state_files import GENERATE, check_place
 from ..inference.timed_text import check_times
+from ..ops.native.step import Weights
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
 from .text_so_far import begin_text, say
@@ -56,7 +57,7 @@ def generate_text(
 
 
 def open_writer(
-    folder: Path, sampling: Sampling, max_new_tokens: int, timestamps: bool, verbose: bool
+    folder: Path, sampling: Sampling, max_new_tokens: int, timestamps: bool, verbose: bool, weights: Weights
 ) -> Writer:
     """A writer with the model in `folder`; LiquidError if it is to write times and its model has none."""
     model, tokenizer = load_language_model(folder, best_device())
@@ -64,7 +65,7 @@ def open_writer(
         check_times(model, folder)
     elif model.time_head is not None:
         say(f"{folder} was trained with times: without --timestamps all tokens are one unit apart")
-    return Writer(model, tokenizer, sampling, max_new_tokens, timestamps, verbose)
+    return Writer(model, tokenizer, sampling, max_new_tokens, timestamps, verbose, weights)
 
 
 def check_request(max_new_tokens: int, samples: int, save_state: Path | None) -> None:

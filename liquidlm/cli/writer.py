@@ -17,6 +17,7 @@ from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
+from ..ops.native.step import Weights
 from ..runtime.memory import peak_memory
 from ..text.tokenizer import LEDTokenizerWrapper
 from .text_so_far import TextSoFar, say
@@ -36,6 +37,7 @@ class Writer:
         max_new_tokens: of each text; 0 writes nothing.
         timestamps: tokens have times, and every line is printed with its time.
         verbose: print sizes and rates on standard error.
+        weights: their type while text is written (`LiquidStep`).
         texts: number of texts written so far.
     """
 
@@ -45,6 +47,7 @@ class Writer:
     max_new_tokens: int
     timestamps: bool = False
     verbose: bool = False
+    weights: Weights = "float32"
     texts: int = 0
 
     def prompt(self, text: TextSoFar, prompt: str, after: float | None = None) -> Prompt:
@@ -157,4 +160,4 @@ class Writer:
 
     @cached_property
     def _step(self) -> LiquidStep:
-        return LiquidStep(self.model, self._table.rows())
+        return LiquidStep(self.model, self._table.rows(), self.weights)

@@ -21,6 +21,7 @@ from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
+from ..ops.native import sample_native, takes
 
 COLDEST = 1e-4
 """Below this temperature the likeliest token is taken."""
@@ -87,12 +88,18 @@ class Sampling:
         if self.repetition_penalty != 1:
             chosen.append(warpers.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
         if not self.greedy:
-            if self.temperature != 1:
-                chosen.append(warpers.TemperatureLogitsWarper(self.temperature))
-            if self.top_k > 0:
-                chosen.append(warpers.TopKLogitsWarper(self.top_k))
-            if self.top_p < 1:
-                chosen.append(warpers.TopPLogitsWarper(self.top_p))
+            chosen.extend(self.warpers())
+        return chosen
+
+    def warpers(self) -> warpers.LogitsProcessorList:
+        """Those of the processors that narrow the distribution."""
+        chosen = warpers.LogitsProcessorList()
+        if self.temperature != 1:
+            chosen.append(warpers.TemperatureLogitsWarper(self.temperature))
+        if self.top_k > 0:
+            chosen.append(warpers.TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            chosen.append(warpers.TopPLogitsWarper(self.top_p))
         return chosen
 
 
@@ -297,7 +304,7 @@ class Sampler:
     ):
         if max_new_tokens < 1:
             raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-        self.sampling, self.left, self.processors = sampling, max_new_tokens, sampling.processors()
+        self.sampling, self.left = sampling, max_new_tokens
         self.generator = torch.Generator(logits.device)
         if sampling.seed is None:
             self.generator.seed()
@@ -307,7 +314,7 @@ class Sampler:
             context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
         self.context, self.ended = context[:, -PENALISED:], False
         self.suppressed = torch.tensor(sorted(suppressed), dtype=torch.long, device=logits.device)
-        self.stops = torch.tensor(sorted(stop), dtype=torch.long, device=logits.device)
+        self.stops = frozenset(stop)
         self.stopped = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
 
     def allowed(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
@@ -317,14 +324,26 @@ class Sampler:
     @torch.no_grad()
     def __call__(self, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
         """The ids of the next tokens, drawn from their logits."""
-        scores = self.processors(self.context, self.allowed(logits))  # pyright: ignore[reportArgumentType]
-        if self.sampling.greedy:
-            token = scores.argmax(-1)
-        else:
-            token = torch.multinomial(scores.softmax(-1), 1, generator=self.generator)[:, 0]
+        scores, penalty = self.allowed(logits), self.sampling.repetition_penalty
+        if penalty != 1:
+            processor = warpers.RepetitionPenaltyLogitsProcessor(penalty)
+            scores = processor(self.context, scores)  # pyright: ignore[reportArgumentType]
+        token = scores.argmax(-1) if self.sampling.greedy else self._drawn(scores)
         self.left -= 1
-        self.stopped |= torch.isin(token, self.stops)
+        for row, one in enumerate(token.tolist()):
+            if one in self.stops:
+                self.stopped[row] = True
         self.ended = self.left == 0 or bool(self.stopped.all())
-        if self.sampling.repetition_penalty != 1:
+        if penalty != 1:
             self.context = torch.cat([self.context, token[:, None]], 1)[:, -PENALISED:]
         return token
+
+    def _drawn(self, scores: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+        """The first token whose cumulative probability is over a random number, in the order of the ids."""
+        how = self.sampling
+        chance = torch.rand(len(scores), dtype=torch.float64, generator=self.generator, device=scores.device)
+        if takes(wide=[scores]):
+            return sample_native(scores, chance, how.temperature, how.top_k, how.top_p)
+        narrow = how.warpers()(self.context, scores)  # pyright: ignore[reportArgumentType]
+        sums = narrow.softmax(-1, dtype=torch.float64).cumsum(-1)
+        return torch.searchsorted(sums, chance[:, None] * sums[:, -1:], right=True)[:, 0]

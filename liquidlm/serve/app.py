@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ..model.language_model import LiquidLanguageModel
+from ..ops.native.step import Weights
 from ..text.tokenizer import LEDTokenizerWrapper
 from .error_handlers import add_error_handlers
 from .limits import BodyLimit, KeyCheck, Limits
@@ -28,6 +29,7 @@ def create_app(
     limits: Limits | None = None,
     api_key: str | None = None,
     hosts: Sequence[str] = ("*",),
+    weights: Weights = "float32",
 ) -> FastAPI:
     """The ASGI application that serves one model.
 
@@ -40,12 +42,13 @@ def create_app(
             open.
         hosts: allowed values of the Host header. They keep other sites from calling a server on the same
             machine through the user's browser.
+        weights: their type while text is written (`LiquidStep`).
     """
     serving = Serving(model, tokenizer, name, limits or Limits())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        serving.writer = Writer(model, serving.limits)
+        serving.writer = Writer(model, serving.limits, weights)
         yield
         await asyncio.to_thread(serving.writer.engine.close)
 

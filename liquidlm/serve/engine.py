@@ -20,6 +20,7 @@ from ..inference.generate import suppressed
 from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
+from ..ops.native.step import Weights
 from .batch import Batch, Row
 from .jobs import Finished, Job, JobUpdate, PromptRead
 from .prefill import Prefill
@@ -47,6 +48,7 @@ class Engine:
         rows: jobs in work at the same time.
         waiting: further jobs that may wait.
         cache_bytes: memory of the prefix cache.
+        weights: their type while text is written (`LiquidStep`).
 
     Attributes:
         prefixes: the prefix cache.
@@ -60,13 +62,14 @@ class Engine:
         rows: int = 32,
         waiting: int = 256,
         cache_bytes: int = 1 << 28,
+        weights: Weights = "float32",
     ):
         self.model, self.deliver, self.rows, self.waiting = model, deliver, rows, waiting
         self.prefixes = PrefixCache(cache_bytes)
         self._table = FoldedEmbedding(model)
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
-        self._step = LiquidStep(model, self._table.rows())
+        self._step = LiquidStep(model, self._table.rows(), weights)
         self._prefills: deque[Prefill] = deque()
         self._batch = Batch(self._step)
         self._closing, self._end = False, math.inf

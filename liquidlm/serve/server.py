@@ -11,6 +11,7 @@ import uvicorn
 
 from ..errors import LiquidError
 from ..inference.saving import load_language_model
+from ..ops.native.step import Weights
 from ..runtime.precision import best_device
 from .app import create_app
 from .limits import Limits
@@ -22,7 +23,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    folder: str, *, host: str, port: int, name: str | None, api_key: str | None, limits: Limits
+    folder: str,
+    *,
+    host: str,
+    port: int,
+    name: str | None,
+    api_key: str | None,
+    limits: Limits,
+    weights: Weights = "float32",
 ) -> None:
     """Serve a model until SIGINT or SIGTERM. Completions then have `limits.shutdown_seconds` to end.
 
@@ -33,6 +41,7 @@ def serve(
         name: the model's name in requests; None takes the folder's.
         api_key: key that requests must send; None asks for none.
         limits: of requests, memory and times.
+        weights: their type while text is written (`LiquidStep`).
 
     Raises:
         LiquidError: the folder has no model, or the address is in use or not of this machine.
@@ -48,7 +57,13 @@ def serve(
         # On a loopback address only its own names: other sites must not call it through a browser.
         hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
         app = create_app(
-            model, tokenizer, name or Path(folder).name, limits=limits, api_key=api_key, hosts=hosts
+            model,
+            tokenizer,
+            name or Path(folder).name,
+            limits=limits,
+            api_key=api_key,
+            hosts=hosts,
+            weights=weights,
         )
         address = f"[{host}]" if ":" in host else host
         print(

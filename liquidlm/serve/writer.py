@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model.language_model import LiquidLanguageModel
+from ..ops.native.step import Weights
 from .completion_text import CompletionText, TextDelta
 from .engine import Busy, Engine
 from .jobs import Finished, Job, JobUpdate, PromptRead, Token
@@ -43,12 +44,13 @@ class Writer:
     Args:
         model: in evaluation mode.
         limits: of rows, waiting jobs and the prefix cache.
+        weights: their type while text is written (`LiquidStep`).
 
     Attributes:
         engine: writes the jobs in its own thread.
     """
 
-    def __init__(self, model: LiquidLanguageModel, limits: Limits):
+    def __init__(self, model: LiquidLanguageModel, limits: Limits, weights: Weights = "float32"):
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[Job, asyncio.Queue[tuple[Job, JobUpdate]]] = {}
         self.engine = Engine(
@@ -57,6 +59,7 @@ class Writer:
             rows=limits.rows,
             waiting=limits.waiting,
             cache_bytes=limits.cache_bytes,
+            weights=weights,
         )
 
     def _hand_out(self, events: list[tuple[Job, JobUpdate]]) -> None:

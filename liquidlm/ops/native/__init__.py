@@ -13,6 +13,7 @@ from .memory import delta_memory_native
 from .nonlinear import nonlinear_relax_native
 from .norm import add_layer_norm_native, layer_norm_native
 from .relax import liquid_relax_native
+from .sample import sample_native
 from .swiglu import swiglu_native
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "layer_norm_native",
     "liquid_relax_native",
     "nonlinear_relax_native",
+    "sample_native",
     "short_conv_native",
     "swiglu_native",
     "takes",

@@ -1,0 +1,40 @@
+"""The next token of each row by the kernel of `sample.cpp`."""
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+
+from .library import call
+
+FEW = 4
+"""Up to this many rows are drawn by one thread."""
+
+
+def sample_native(
+    logits: Float[Tensor, "b v"],
+    chance: Float64[Tensor, " b"],
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> Int[Tensor, " b"]:
+    """A token per row, drawn from its logits.
+
+    Args:
+        logits: in float32.
+        chance: a number in [0, 1) per row: where in the distribution the token is taken.
+        temperature: divides the logits.
+        top_k: draw from the k likeliest tokens only; 0 keeps all.
+        top_p: draw from the smallest set of likeliest tokens with at least this probability.
+
+    Raises:
+        RuntimeError: a row has logits that are not finite, or no token.
+    """
+    rows, vocabulary = logits.shape
+    tokens = torch.empty(rows, dtype=torch.long)
+    work = torch.empty(rows, -(-vocabulary // 64) * 64)
+    threads = torch.get_num_threads() if rows > FEW else 1
+    tensors = (logits.contiguous(), chance, tokens, work)
+    how = (float(temperature), int(top_k), float(top_p))
+    if call("sample", *tensors, rows, vocabulary, *how, threads):
+        raise RuntimeError("there are logits that are not finite, or a row without a token")
+    return tokens

@@ -1,0 +1,82 @@
+"""The kernel that draws tokens against the processors of transformers."""
+
+import math
+
+import pytest
+import torch
+from native import needs_kernels
+
+from liquidlm.inference.generate import Sampler, Sampling
+from liquidlm.ops.native import sample_native
+
+pytestmark = needs_kernels
+
+CHOICES = [
+    {},
+    {"temperature": 0.3},
+    {"temperature": 30.0},
+    {"top_k": 1},
+    {"top_k": 7},
+    {"top_k": 10**6},
+    {"top_p": 0.5},
+    {"top_p": 1e-6},
+    {"top_p": 0.95, "top_k": 40, "temperature": 1.7},
+    {"temperature": 1e-4},
+]
+
+
+def logits_of(rows, vocabulary, seed=0):
+    return 3 * torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("how", CHOICES)
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 1), (2, 5), (1, 64), (3, 261), (9, 1003)])
+def test_the_token_is_where_the_processors_put_it(rows, vocabulary, how):
+    """The cumulative probability reaches the chance at the token and not before it."""
+    logits, number = logits_of(rows, vocabulary), 50
+    scores = Sampling(**({"temperature": 1.0, "top_p": 1.0} | how)).warpers()(
+        torch.zeros(rows, 0).long(), logits
+    )
+    sums = scores.double().softmax(-1).cumsum(-1)
+    for i in range(number):
+        chance = torch.full((rows,), i / number, dtype=torch.float64)
+        token = sample_native(logits, chance, **how)[:, None]
+        assert scores.gather(1, token).isfinite().all()
+        assert (sums.gather(1, token) > chance[:, None] - 1e-5).all()
+        before = torch.where(token > 0, sums.gather(1, (token - 1).clamp(min=0)), 0.0)
+        assert (before < chance[:, None] + 1e-5).all()
+
+
+def test_the_shares_of_tokens_are_their_probabilities():
+    p = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).expand(20_000, 4)
+    chance = torch.rand(len(p), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = sample_native(p.log().contiguous(), chance).bincount(minlength=4) / len(p)
+    assert (found - p[0]).abs().max() < 0.015
+
+
+def test_suppressed_tokens_are_never_drawn():
+    logits = logits_of(4, 20)
+    logits[:, 3:] = -math.inf
+    for chance in (0.0, 0.5, 1 - 2**-53):
+        token = sample_native(logits, torch.full((4,), chance, dtype=torch.float64), temperature=1000.0)
+        assert (token < 3).all()
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_logits_that_are_not_finite(wrong):
+    logits = logits_of(2, 70)
+    logits[1, 65] = wrong
+    with pytest.raises(RuntimeError, match="not finite"):
+        sample_native(logits, torch.zeros(2, dtype=torch.float64))
+    with pytest.raises(RuntimeError, match="not finite"):
+        sample_native(torch.full((1, 5), -math.inf), torch.zeros(1, dtype=torch.float64))
+
+
+def test_a_seed_gives_the_same_tokens_as_torch(monkeypatch):
+    logits, drawn = logits_of(5, 300), []
+    for native in (True, False):
+        if not native:
+            monkeypatch.setattr("liquidlm.inference.generate.takes", lambda **_: False)
+        draw = Sampler(Sampling(seed=3, top_k=50), 40, logits, None, ())
+        drawn.append(torch.stack([draw(logits) for _ in range(40)]))
+    assert torch.equal(*drawn)
