@@ -7,6 +7,7 @@ the same input are joined. `torch_step.py` defines the result. `native_step.py` 
 Symbols: B batch, V vocabulary, H hidden.
 """
 
+import math
 from typing import cast
 
 import torch
@@ -85,13 +86,15 @@ class LiquidStep:
         gap: float | Num[Tensor, "..."] = 1.0,
     ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None]:
         """The same, and the features for `next_gap` (None without a time head)."""
-        if not bool(((gap := torch.as_tensor(gap, dtype=torch.float64)) >= 0).all() and gap.isfinite().all()):
+        gap = torch.as_tensor(gap, dtype=torch.float64)
+        least, most = torch.aminmax(gap)
+        if not (least.item() >= 0 and most.item() < math.inf):  # NaN compares as false
             raise LiquidError(f"the gap before a token must be finite and at least 0, not {gap.tolist()}")
         last = state.last_time.to(self.table.device)
-        fresh = last.isneginf()  # a row of padding alone
+        fresh = last == -math.inf  # a row of padding alone
         # The gap is the difference of the times, as in `Events`: so a step equals one event of a longer pass.
-        time = torch.where(fresh, 0.0, last + gap.to(last.device))
-        gap = torch.where(fresh, 0.0, (time - last) / self.time_scale).clamp(max=LONGEST)
+        time = (last + gap.to(last.device)).masked_fill_(fresh, 0.0)
+        gap = ((time - last) / self.time_scale).masked_fill_(fresh, 0.0).clamp_(max=LONGEST)
         gap = gap.to(self.table)[:, None]
         states = [cast(CellState, one).like(self.table) for one in state.states()]
         logits, features, after = self.form.advance(ids, gap, states)

@@ -50,8 +50,11 @@ class CellState(NamedTuple):
 
     def like(self, other: Tensor) -> "CellState":
         """The state on the device and in the floating-point type of `other`; times stay float64."""
-        made = self.map(lambda part: part.to(other.device, other.dtype if part.is_floating_point() else None))
-        return made._replace(time=self.time.to(other.device))
+        device, dtype = other.device, other.dtype
+        h, conv = self.h.to(device, dtype), self.conv.to(device, dtype)
+        memory = None if self.memory is None else self.memory.to(device, dtype)
+        past_ids = None if self.past_ids is None else self.past_ids.to(device)
+        return CellState(h, conv, memory, self.time.to(device), past_ids)
 
     def fitted(self, fresh: "CellState", whose: str) -> "CellState":
         """This state on the device and in the type of a fresh state.

@@ -2,7 +2,7 @@
 //
 // W is read once, straight through: in blocks of 2·LANES outputs (its `low` and its `high` vector), and in a
 // block two inputs after the other two; an odd last input has an input of zeros beside it. The numbers are
-// float32, bf16 or int8; an int8 times the scale of its output is the weight. They are widened to float32 in
+// float32, bf16 or int8; an int8 times 2²⁴ times the scale of its output is the weight. They are widened to float32 in
 // registers, once for all rows of a tile. Sums are in float32, in a fixed order.
 #pragma once
 
@@ -30,8 +30,10 @@ INLINE Bits words(const void* p) {
   __builtin_memcpy(&x, p, sizeof x);
   return x;
 }
-INLINE Vec signed_byte(Bits x, int place) {
-  return __builtin_convertvector((Ints)(x << (24 - 8 * place)) >> 24, Vec);
+// A byte stays in the highest place: 2²⁴ times its number, which the scale takes back.
+INLINE Vec byte(Bits x, int place) {
+  Bits high = x << (24 - 8 * place);
+  return __builtin_convertvector((Ints)(place ? high & 0xff000000u : high), Vec);
 }
 INLINE void widen(const float* p, Vec (&w)[2][2]) {
   for (int i = 0; i < 4; i++) w[i / 2][i % 2] = load(p + i * LANES);
@@ -43,7 +45,7 @@ INLINE void widen(const bf16* p, Vec (&w)[2][2]) {
   }
 }
 INLINE void widen(const int8_t* p, Vec (&w)[2][2]) {
-  for (int i = 0; i < 4; i++) w[i / 2][i % 2] = signed_byte(words(p), i);
+  for (int i = 0; i < 4; i++) w[i / 2][i % 2] = byte(words(p), i);
 }
 
 template <int R>

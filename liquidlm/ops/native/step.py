@@ -126,7 +126,7 @@ class Packer:
             weight = (weight / scale).round()
         return Matrix(
             self._keep(self._words(self._blocks(weight, pairs))),
-            None if scale is None else self._keep(self._blocks(scale[None], pairs)),
+            None if scale is None else self._keep(self._blocks(scale[None] * 2.0**-24, pairs)),
             self._keep(self._blocks(bias[None].float(), pairs)),
             CODES[self.weights],
             *weight.shape,
