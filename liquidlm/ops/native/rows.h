@@ -102,14 +102,14 @@ INLINE void product(const Matrix& m, const float* x, int64_t stride, int64_t row
 #pragma omp for schedule(static)
   for (int64_t b = 0; b < blocks; b++) {
     const char* w = (const char*)m.weight + b * ((m.in + 1) / 2) * 4 * LANES * size[m.type];
-    const float *bias = m.bias + b * 2 * LANES, *scale = m.scale + b * 2 * LANES;
+    const float *bias = m.bias + b * 2 * LANES, *scale = m.scale ? m.scale + b * 2 * LANES : nullptr;
     for (int64_t row = 0; row < rows; row += TILE) {
       int64_t count = rows - row < TILE ? rows - row : TILE;
       float y[TILE * 2 * LANES] __attribute__((aligned(64)));
       tiles[m.type][count - 1](w, x + row * stride, stride, m.in, y);
       for (int64_t r = 0; r < count; r++) {
         Vec low = load(y + 2 * r * LANES), high = load(y + (2 * r + 1) * LANES);
-        if (m.scale) low *= load(scale), high *= load(scale + LANES);
+        if (scale) low *= load(scale), high *= load(scale + LANES);
         use(row + r, b * LANES, low + load(bias), high + load(bias + LANES));
       }
     }

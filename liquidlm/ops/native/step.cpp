@@ -310,7 +310,7 @@ EXPORT int64_t KERNEL(step)(const Model* model, const State* states, const int64
   lay_out(p, rows, work, w, warp);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    int64_t number = p.longest - 1, found = number * p.ngram_dim;
+    int64_t number = p.longest ? p.longest - 1 : 0, found = number * p.ngram_dim;
     set_times(gap, p.weighs_gap, p.gap_weight, w, rows);
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; row++)
