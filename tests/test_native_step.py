@@ -5,6 +5,7 @@ import torch
 from helpers import error, randomise, state_error
 from native import needs_kernels
 
+from liquidlm.errors import LiquidError
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.native_step import NativeStep
 from liquidlm.model.pretrained import LiquidTextGenerationModel
@@ -118,6 +119,20 @@ def test_the_given_states_are_not_changed():
         torch.equal(x, y)
         for x, y in zip(before, (p for one in kept.states() for p in one.moving().values()), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    "other", [{"hidden_size": 24}, {"conv_width": 3}, {"num_heads": 1}, {"ngram_rows": 0}]
+)
+def test_a_state_of_another_model(other):
+    with pytest.raises(LiquidError, match="does not fit"):
+        LiquidStep(build())(torch.tensor([5]), build(**other)(torch.tensor([[5]])).state)
+
+
+def test_a_state_of_more_rows():
+    model = build()
+    with pytest.raises(LiquidError, match="does not fit"):
+        LiquidStep(model)(torch.tensor([5]), model(torch.tensor([[5], [6]])).state)
 
 
 @pytest.mark.parametrize("token", [-1, 71])

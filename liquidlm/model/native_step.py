@@ -10,11 +10,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..errors import LiquidError
 from ..nn.state import CellState
 from ..ops.native import takes
 from ..ops.native.step import Block, Memory, Model, Norm, Packer, Parts, Plan, Weights
 from .step_blocks import BlockStep, NormStep
 from .torch_step import TorchStep
+
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None]
+"""Of h, conv, memory and past_ids."""
 
 
 class NativeStep:
@@ -43,8 +47,10 @@ class NativeStep:
             model.longest, model.ngram_rows = ngrams.longest, ngrams.rows
             model.ngram_dim = ngrams.table.shape[1]
             model.ngram_table, model.ngram_proj = packer.vector(ngrams.table), packer.matrix(ngrams.proj)
-        blocks = [_block(packer, cast(BlockStep, block)) for block in parts.blocks]
-        self._plan = Plan(model, blocks, packer)
+        blocks = cast(list[BlockStep], parts.blocks)
+        pasts = [None if ngrams is None else (ngrams.longest - 1,), *[None] * (len(blocks) - 1)]
+        self._shapes = [_shapes(block, past) for block, past in zip(blocks, pasts, strict=True)]
+        self._plan = Plan(model, [_block(packer, block) for block in blocks], packer)
 
     @staticmethod
     def takes(parts: TorchStep) -> bool:
@@ -58,24 +64,50 @@ class NativeStep:
 
         Raises:
             IndexError: an id is outside the vocabulary.
+            LiquidError: a state of another model or of another number of rows.
         """
-        after = [_room(state) for state in states]
-        features = torch.empty(len(ids), self.table.shape[1]) if self.timed else None
-        before = [_parts(state) for state in states]
-        places = [_parts(state) for state in after]
-        return self._plan.run(ids, gap, before, places, features), features, after
+        ids, before = ids.long(), [_parts(state) for state in states]
+        after = [_room(ids, gap, shapes) for shapes in self._shapes]
+        for old, new in zip(before, after, strict=True):
+            if [_shape(part) for part in old] != [_shape(part) for part in new]:  # not beyond a tensor's end
+                raise LiquidError(
+                    f"the state does not fit: its tensors have the shapes {[_shape(x) for x in old]}, not"
+                    f" {[_shape(x) for x in new]}"
+                )
+        features = gap.new_empty(len(ids), self.table.shape[1]) if self.timed else None
+        logits = self._plan.run(ids, gap, before, after, features)
+        moved = [
+            CellState(h, conv, memory, state.time, past)
+            for (h, conv, memory, past), state in zip(after, states, strict=True)
+        ]
+        return logits, features, moved
 
 
 def _parts(state: CellState) -> Parts:
     return state.h, state.conv, state.memory, state.past_ids
 
 
-def _room(state: CellState) -> CellState:
-    """Room for the state after a token, whose time is set later."""
-    h, conv, memory, past = (
-        None if part is None else torch.empty(part.shape, dtype=part.dtype) for part in _parts(state)
+def _shape(part: Tensor | None) -> tuple[int, ...] | None:
+    return None if part is None else tuple(part.shape)
+
+
+def _room(ids: Tensor, gap: Tensor, shapes: Shapes) -> Parts:
+    """Room for the state of a block, in the types of ids and gap, one row for each."""
+    rows = len(ids)
+    h, conv, memory, past = shapes
+    return (
+        gap.new_empty(rows, *h),
+        gap.new_empty(rows, *conv),
+        None if memory is None else gap.new_empty(rows, *memory),
+        None if past is None else ids.new_empty(rows, *past),
     )
-    return CellState(h, conv, memory, state.time, past)  # pyright: ignore[reportArgumentType]
+
+
+def _shapes(block: BlockStep, past: tuple[int, ...] | None) -> Shapes:
+    """The shapes of a block's state, without the rows."""
+    width, hidden = block.conv.taps.shape
+    memory = None if (of := block.memory) is None else (of.heads, of.width, of.width)
+    return (hidden,), (width - 1, hidden), memory, past
 
 
 def _norm(packer: Packer, norm: NormStep) -> Norm:

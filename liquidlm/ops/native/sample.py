@@ -30,8 +30,8 @@ def sample_native(
         RuntimeError: a row has logits that are not finite, or no token.
     """
     rows, vocabulary = logits.shape
-    tokens = torch.empty(rows, dtype=torch.long)
-    work = torch.empty(rows, -(-vocabulary // 64) * 64)
+    tokens = logits.new_empty(rows, dtype=torch.long)
+    work = logits.new_empty(rows, -(-vocabulary // 64) * 64)
     threads = torch.get_num_threads() if rows > FEW else 1
     tensors = (logits.contiguous(), chance, tokens, work)
     how = (float(temperature), int(top_k), float(top_p))

@@ -190,8 +190,8 @@ class Plan:
             IndexError: an id is outside the vocabulary.
         """
         rows = len(ids)
-        logits = torch.empty(rows, self._model.vocabulary)
-        work = torch.empty(call("step_work", self._address, rows))
+        logits = gap.new_empty(rows, self._model.vocabulary)
+        work = gap.new_empty(call("step_work", self._address, rows))
         parts = [
             None if part is None else part.contiguous()
             for both in zip(before, after, strict=True)
