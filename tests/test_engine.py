@@ -61,8 +61,16 @@ def ids(length: int, seed: int = 0) -> np.ndarray:
     return np.concatenate([[TOKENIZER.bos_token_id], drawn]).astype(np.int64)
 
 
-def job(prompt: np.ndarray, count: int = 20, times=None, likeliest=None, seconds=float("inf"), **how) -> Job:
-    return Job(HashedPrompt(prompt, times), Sampling(**how), count, [2], likeliest, seconds)
+def job(
+    prompt: np.ndarray,
+    count: int = 20,
+    times=None,
+    likeliest=None,
+    seconds=float("inf"),
+    stop=(2,),
+    **how,
+) -> Job:
+    return Job(HashedPrompt(prompt, times), Sampling(**how), count, stop, likeliest, seconds)
 
 
 def tokens(events) -> list[int]:
@@ -171,7 +179,7 @@ def test_a_cancelled_text_leaves_and_the_others_go_on() -> None:
 
 def test_limits() -> None:
     with Desk(tiny(), rows=1, waiting=2) as desk:
-        long = job(ids(3), 10**9, seed=0, seconds=0.5)
+        long = job(ids(3), 10**9, seed=0, seconds=0.5, stop=())
         (found,) = desk.run(long)
         assert found[-1] == Finished("length", "the time was up") and len(found) > 3
         (late,) = desk.run(job(ids(3), 5, seconds=0.0))
@@ -179,7 +187,7 @@ def test_limits() -> None:
         with pytest.raises(Busy, match="wait"):
             desk.engine.submit(*(job(ids(3), 1) for _ in range(3)))
         assert desk.engine.load()["waiting"] == 0
-        endless = job(ids(3), 10**9, seed=0)
+        endless = job(ids(3), 10**9, seed=0, stop=())
         desk.engine.submit(endless)
         while not desk.engine.load()["running"]:
             time.sleep(0.01)

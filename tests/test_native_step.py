@@ -129,12 +129,6 @@ def test_a_state_of_another_model(other):
         LiquidStep(build())(torch.tensor([5]), build(**other)(torch.tensor([[5]])).state)
 
 
-def test_a_state_of_more_rows():
-    model = build()
-    with pytest.raises(LiquidError, match="does not fit"):
-        LiquidStep(model)(torch.tensor([5]), model(torch.tensor([[5], [6]])).state)
-
-
 @pytest.mark.parametrize("token", [-1, 71])
 def test_an_id_outside_the_vocabulary(token):
     model = build()
