@@ -20,7 +20,7 @@ endif
 .PHONY: setup demo test docs conformance check format clean
 setup: $(VENV)/.developer
 
-$(VENV)/.user: pyproject.toml constraints.txt $(wildcard liquidlm/ops/native/*.cpp liquidlm/ops/native/*.h)
+$(VENV)/.user: pyproject.toml constraints.txt $(wildcard $(addprefix liquidlm/ops/native/,*.cpp *.h build.py))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "liquidlm needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(CREATE) $(VENV)

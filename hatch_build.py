@@ -19,7 +19,7 @@ class NativeBuildHook(BuildHookInterface):
         assert spec.loader is not None
         native = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(native)
-        library = native.build()
+        library = native.LIBRARY if native.is_built() else native.build()
         if library is None:
             return
         build_data["artifacts"].append(library.relative_to(self.root).as_posix())

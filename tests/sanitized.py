@@ -41,7 +41,7 @@ def check(sanitizer: str) -> bool:
         return True
     with TemporaryDirectory() as place:
         package = Path(place) / "liquidlm"
-        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("kernels.*", "__pycache__"))
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("liquidlm.kernels.*", "__pycache__"))
         if build(package / FOLDER.relative_to(PACKAGE) / LIBRARY.name, [*flags, "-g", "-O1"]) is None:
             return False
         options = {"LD_PRELOAD": str(library), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": place}

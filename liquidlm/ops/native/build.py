@@ -19,7 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 FOLDER = Path(__file__).parent
-LIBRARY = FOLDER / ("kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
+LIBRARY = FOLDER / ("liquidlm.kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
+"""Its name has a point, so that nothing takes it for a module of Python."""
 WINDOWS = sys.platform == "win32"
 FLAGS = ("-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
 FLAGS += () if WINDOWS else ("-fPIC",)
@@ -42,11 +43,16 @@ def sources() -> list[Path]:
 
 
 def fingerprint() -> str:
-    """A hash of all sources. The library knows the one that it was built from."""
-    digest = hashlib.sha256()
+    """A hash of all sources and the platform. The library knows the one that it was built from."""
+    digest = hashlib.sha256(sysconfig.get_platform().encode())
     for path in sorted([*FOLDER.glob("*.cpp"), *FOLDER.glob("*.h"), Path(__file__)]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def is_built() -> bool:
+    """Whether the library is there, built from these sources."""
+    return LIBRARY.is_file() and fingerprint().encode() in LIBRARY.read_bytes()
 
 
 def compiler() -> str | None:
