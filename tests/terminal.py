@@ -1,27 +1,14 @@
 """A program at a terminal: a pseudo-terminal that the tests type into and read from."""
 
-import fcntl
 import os
 import pty
 import select
-import signal
-import subprocess
-import sys
-import termios
 from types import TracebackType
+
+from tests import warm
 
 PATIENCE = 120.0
 """Seconds after which what does not come is missed."""
-
-
-def own_terminal() -> None:
-    """In the child: ^C is a signal, and signals act as at a terminal.
-
-    Tests that a shell started in the background (`&`, nohup) ignore them, and their children would, too.
-    """
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 class Terminal:
@@ -34,15 +21,7 @@ class Terminal:
     def __init__(self, *words: object):
         self.master, slave = pty.openpty()
         self.shown, self._seen = "", 0
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "liquidlm", *map(str, words)],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**os.environ, "TERM": "dumb"},
-            start_new_session=True,
-            preexec_fn=own_terminal,
-        )
+        self.process = warm.start(words, slave, slave, slave, env={"TERM": "dumb"}, session=True)
         os.close(slave)
 
     def __enter__(self) -> "Terminal":

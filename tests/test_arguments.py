@@ -1,8 +1,5 @@
 """What a part cannot be built with: one error that names it, at once."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -24,6 +21,7 @@ from liquidlm import (
 )
 from liquidlm.nn.arguments import check_integers, check_positive, check_rate
 from liquidlm.runtime.precision import check_float64
+from tests import warm
 
 BUILT = {
     "neuron": (LiquidNeuron, {"hidden_size": 8, "input_size": 4}),
@@ -90,7 +88,7 @@ for mistake in (
 
 def test_types_without_a_type_checker():
     """As users meet them: the tests' own process checks annotations."""
-    ran = subprocess.run([sys.executable, "-c", MISTAKES], capture_output=True, text=True)
+    ran = warm.run(program=MISTAKES)
     assert [line.split(" must be ")[0] for line in ran.stdout.splitlines()] == [
         *("layer_norm", "hidden_size", "dropout_rate", "num_heads", "vocab_size")
     ], ran.stderr

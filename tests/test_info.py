@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -14,11 +12,13 @@ import liquidlm
 from liquidlm.cli.facts import model_facts
 from liquidlm.inference.saving import load_model
 from liquidlm.pretrained import shipped_models
+from tests import warm
 
 
 def info(*words: object) -> str:
-    command = [sys.executable, "-m", "liquidlm", "info", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = warm.liquidlm("info", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_installation() -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,15 @@ from safetensors.torch import load_file
 
 from liquidlm.training import loop as training
 from liquidlm.training.settings import TrainSettings
+from tests import warm
 
-KILLS = 10
+KILLS = 6
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "embedding_dim": 16, "latent_dim": 8}
 RUN = """
 import os, sys
 from pathlib import Path
-import test_kills
+from tests import test_kills
 from liquidlm.training import loop as training, progress as report
-training.EVALUATIONS = 60  # saves all the time
 report.plot_curve = lambda entries, file: file  # which would take most of the time
 text, out = Path(sys.argv[1]), Path(sys.argv[2])
 def run():
@@ -29,6 +28,7 @@ def run():
 KILLER = (
     RUN
     + """
+training.EVALUATIONS = 40  # saves all the time
 import json, random, signal, time
 kills, while_saving, draw = 0, 0, random.Random(0)
 while not (out / "model.safetensors").exists():
@@ -62,16 +62,19 @@ def run(text: Path, out: Path) -> None:
     if any((out / "checkpoints").glob("step-*")):
         training.resume(out)
     else:
-        given = {"paths": [str(text)], "steps": 120, "size": "tiny", "sizes": dict(SIZES), "context": 32}
+        given = {"paths": [str(text)], "steps": 80, "size": "tiny", "sizes": dict(SIZES), "context": 32}
         given |= {"batch_size": 4, "bf16": False, "dropout": 0.1, "accumulate": 2}
         training.train(TrainSettings(**given), out)
 
 
 def python(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return warm.run(arguments, program=program)
+
+
+def whole(text: Path, out: Path) -> None:
+    """The run to its end, without the shape checks of the tests, which take most of the time."""
+    done = python(RUN + "run()", text, out)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uninterrupted(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
     """The weights of the run that nothing interrupts, and that seldom saves."""
     out = tmp_path_factory.mktemp("uninterrupted")
-    run(text, out)
+    whole(text, out)
     return load_file(out / "model.safetensors")
 
 
@@ -97,7 +100,7 @@ def equal(out: Path, uninterrupted: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked: none need import torch")
-def test_killed_ten_times_the_weights_are_the_same_bit_for_bit(
+def test_killed_again_and_again_the_weights_are_the_same_bit_for_bit(
     text: Path, uninterrupted, tmp_path: Path
 ) -> None:
     done = python(KILLER, text, tmp_path / "run", KILLS)
@@ -114,6 +117,7 @@ def test_no_room_to_save_is_one_clear_error_and_loses_nothing(
     """The limit on the size of files stands for a full disk: a write fails amid a checkpoint."""
     pytest.importorskip("resource", reason="limits on files are Unix's")
     limited = """
+training.EVALUATIONS = 40
 import resource
 save, count = training.Trainer.save, iter(range(10**9))
 def full(run):
@@ -134,5 +138,5 @@ except LiquidError as error:
         "cannot write" in done.stderr and "free some space" in done.stderr and "Traceback" not in done.stderr
     )
     assert not list((out / "checkpoints").glob(".*"))
-    run(text, out)
+    whole(text, out)
     assert equal(out, uninterrupted)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-WORDS = [sys.executable, "-m", "liquidlm", "generate", "--max-new-tokens", "0"]
+from tests import warm
+
+WORDS = ["generate", "--max-new-tokens", "0"]
 NOTHING_CAME = "standard input is open, but no text came within 1 s: it is not read\n"
 
 
@@ -15,15 +17,22 @@ NOTHING_CAME = "standard input is open, but no text came within 1 s: it is not r
 def read(tmp_path: Path):
     """What `generate` takes as the prompt, and its messages; standard input as for `subprocess.run`."""
 
-    def command(*words: object, **standard_input: object) -> tuple[str, str]:
-        given = [*WORDS, "--save-state", str(tmp_path / "state"), *map(str, words)]
-        done = subprocess.run(given, capture_output=True, timeout=120, check=False, **standard_input)  # type: ignore
-        messages = done.stderr.decode()
-        assert done.returncode == 0, messages
-        kept = [line for line in messages.splitlines(keepends=True) if not line.startswith("state in")]
-        return done.stdout.decode().removesuffix("\n"), "".join(kept)
+    def command(*words: object, process=warm.liquidlm, **standard_input: object) -> tuple[str, str]:
+        done = process(*WORDS, "--save-state", tmp_path / "state", *words, **standard_input)
+        assert done.returncode == 0, done.stderr
+        messages = done.stderr.splitlines(keepends=True)
+        kept = [line for line in messages if not line.startswith("state in")]
+        return done.stdout.removesuffix("\n"), "".join(kept)
 
     return command
+
+
+def closed(*words: object) -> subprocess.CompletedProcess[str]:
+    """A Python of its own that begins without standard input."""
+    command = [sys.executable, "-m", "liquidlm", *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, preexec_fn=lambda: os.close(0)
+    )
 
 
 def test_a_pipe_comes_first_and_the_argument_begins_a_new_line(read) -> None:
@@ -46,15 +55,14 @@ def test_a_redirected_file_is_read_too(read, tmp_path: Path) -> None:
         assert read("stories", "the end", stdin=notes) == ("notes\nthe end", "")
 
 
-@pytest.mark.parametrize(
-    "standard_input", [{"stdin": subprocess.DEVNULL}, {"input": b""}], ids=["null", "pipe"]
-)
-def test_an_empty_standard_input_changes_nothing(read, standard_input: dict[str, object]) -> None:
-    assert read("stories", "the end", **standard_input) == ("the end", "")
+def test_an_empty_standard_input_changes_nothing(read) -> None:
+    assert read("stories", "the end", input=b"") == ("the end", "")
+    with open(os.devnull) as nothing:
+        assert read("stories", "the end", stdin=nothing) == ("the end", "")
 
 
 def test_a_closed_standard_input_changes_nothing(read) -> None:
-    assert read("stories", "the end", preexec_fn=lambda: os.close(0)) == ("the end", "")
+    assert read("stories", "the end", process=closed) == ("the end", "")
 
 
 def test_an_open_pipe_that_brings_nothing_is_not_waited_for(read) -> None:
@@ -68,11 +76,11 @@ def test_an_open_pipe_that_brings_nothing_is_not_waited_for(read) -> None:
 
 def test_a_pipe_goes_on_from_a_saved_state(read, tmp_path: Path) -> None:
     first = tmp_path / "first"
-    read("stories", "Once", "--save-state", first, stdin=subprocess.DEVNULL)
+    read("stories", "Once", "--save-state", first)
     assert read("stories", "--load-state", first, input=b" upon a time") == (" upon a time", "")
 
 
 def test_a_pipe_that_is_not_utf8_is_refused() -> None:
-    done = subprocess.run([*WORDS[:-2], "stories", "x"], input=b"ab\xff", capture_output=True, check=False)
+    done = warm.liquidlm("generate", "stories", "x", input=b"ab\xff")
     assert done.returncode == 2
-    assert done.stderr == b"error: standard input is not UTF-8 text: byte 2 is wrong; convert it to UTF-8\n"
+    assert done.stderr == "error: standard input is not UTF-8 text: byte 2 is wrong; convert it to UTF-8\n"

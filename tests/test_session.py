@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from liquidlm.pretrained import shipped_models
 if sys.platform == "win32":
     pytest.skip("Windows has no pseudo-terminals", allow_module_level=True)
 
+from tests import warm
 from tests.terminal import Terminal
 
 SHORT = ("--temperature", 0, "--max-new-tokens", 6)
@@ -22,8 +22,8 @@ ENDLESS = ("--max-new-tokens", 1_000_000)
 
 def generate(*words: object) -> str:
     """What `generate` prints in a process without a terminal."""
-    command = [sys.executable, "-m", "liquidlm", "generate", *map(str, words)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    done = warm.liquidlm("generate", *words)
+    assert done.returncode == 0, done.stderr
     return done.stdout.removesuffix("\n")
 
 
