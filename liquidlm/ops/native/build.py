@@ -63,7 +63,10 @@ def compiler() -> str | None:
 
 
 def build(
-    target: Path = LIBRARY, more_flags: Iterable[str] = (), files: Iterable[Path] | None = None
+    target: Path = LIBRARY,
+    more_flags: Iterable[str] = (),
+    files: Iterable[Path] | None = None,
+    only: str | None = None,
 ) -> Path | None:
     """Compile the library to `target`; None, with the reason on stderr, if there is no way to.
 
@@ -71,6 +74,7 @@ def build(
         target: where the library goes.
         more_flags: of the compiler and the linker, such as those of a sanitizer.
         files: what to compile; None: `sources()`.
+        only: compile for this instruction set alone.
     """
     cxx = compiler()
     if cxx is None:
@@ -78,14 +82,23 @@ def build(
         return None
     with TemporaryDirectory() as place:
         try:
-            _compile(cxx, sources() if files is None else files, Path(place), target, list(more_flags))
+            sets = {name: flags for name, flags in instruction_sets().items() if only in (None, name)}
+            given = sources() if files is None else files
+            _compile(cxx, given, sets, Path(place), target, list(more_flags))
         except subprocess.CalledProcessError as error:
             print(f"{cxx} fails: liquidlm computes with torch alone\n{error.stderr}", file=sys.stderr)
             return None
     return target
 
 
-def _compile(cxx: str, files: Iterable[Path], place: Path, target: Path, more_flags: list[str]) -> None:
+def _compile(
+    cxx: str,
+    files: Iterable[Path],
+    sets: dict[str, tuple[str, ...]],
+    place: Path,
+    target: Path,
+    more_flags: list[str],
+) -> None:
     threads = _openmp(cxx, place)
 
     def compiled(job: tuple[Path, str, tuple[str, ...]]) -> str:
@@ -96,7 +109,7 @@ def _compile(cxx: str, files: Iterable[Path], place: Path, target: Path, more_fl
         _run([cxx, *chosen, "-c", str(source), "-o", str(result)])
         return str(result)
 
-    jobs = [(source, *one) for source in files for one in instruction_sets().items()]
+    jobs = [(source, *one) for source in files for one in sets.items()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, jobs))
     made = place / target.name
