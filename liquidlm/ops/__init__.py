@@ -10,6 +10,7 @@ built. `linear_cross_entropy` equals torch's F.cross_entropy.
 - `liquid_scan`: the diagonal recurrence (`scan.py`).
 - `nonlinear_relax`: the liquid time cell whose rates depend on its own state (`newton.py`: in parallel over
   time).
+- `queries_keys_values`: what the matrix memory writes and reads with.
 - `short_conv`: the short convolution (`conv.py`).
 - `swiglu`: the product of a gated MLP.
 """
@@ -29,6 +30,7 @@ from .native import (
     layer_norm_native,
     liquid_relax_native,
     nonlinear_relax_native,
+    queries_keys_values_native,
     short_conv_native,
     swiglu_native,
     takes,
@@ -40,6 +42,7 @@ from .reference import (
     liquid_relax_reference,
     liquid_scan_reference,
     nonlinear_relax_reference,
+    queries_keys_values_reference,
     short_conv_reference,
     swiglu_reference,
 )
@@ -70,6 +73,9 @@ __all__ = [
     "nonlinear_relax_native",
     "nonlinear_relax_newton",
     "nonlinear_relax_reference",
+    "queries_keys_values",
+    "queries_keys_values_native",
+    "queries_keys_values_reference",
     "short_conv",
     "short_conv_native",
     "short_conv_reference",
@@ -206,6 +212,15 @@ def short_conv(
     if torch.compiler.is_exporting() or (torch.compiler.is_compiling() and segment is not None):
         return short_conv_reference(x, weight, tail, segment, log_gap, gap_scale).to(product_dtype(x))
     return short_conv_shifted(x, weight, tail, segment, log_gap, gap_scale)
+
+
+def queries_keys_values(
+    x: Float[Tensor, "b t c"], heads: int, writes: int
+) -> tuple[Float[Tensor, "b t n k"], Float[Tensor, "b s n k"], Float[Tensor, "b s n k"]]:
+    """Queries, keys and values of the matrix memory, as `queries_keys_values_reference` defines them."""
+    if takes(x):
+        return queries_keys_values_native(x, heads, writes)
+    return queries_keys_values_reference(x, heads, writes)
 
 
 def swiglu(gate: Float[Tensor, "*b m"], up: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:

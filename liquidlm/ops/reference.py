@@ -171,3 +171,22 @@ def layer_norm_reference(
         eps: is added to the variance.
     """
     return F.layer_norm(x, weight.shape, weight.to(torch.promote_types(weight.dtype, x.dtype)), None, eps)
+
+
+def queries_keys_values_reference(
+    x: Float[Tensor, "b t c"], heads: int, writes: int
+) -> tuple[Float[Tensor, "b t n k"], Float[Tensor, "b s n k"], Float[Tensor, "b s n k"]]:
+    """silu(x) as queries and keys of length 1, and as values; S = T·W. This is also the form in torch.
+
+    Args:
+        x: per event a query, W keys and W values, in this order; each has its N heads side by side.
+        heads: N.
+        writes: W, the keys and values of an event.
+
+    Returns:
+        Queries (B, T, N, K), keys (B, S, N, K) and values (B, S, N, K), with C = (1 + 2W)·N·K. What is
+        shorter than 10⁻¹² is divided by 10⁻¹².
+    """
+    parts = F.silu(x).unflatten(-1, (1 + 2 * writes, heads, -1)).split([1, writes, writes], 2)
+    q, k, v = (part.flatten(1, 2) for part in parts)
+    return F.normalize(q, dim=-1), F.normalize(k, dim=-1), v

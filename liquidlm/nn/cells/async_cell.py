@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...errors import LiquidError
-from ...ops import delta_memory, delta_memory_weights
+from ...ops import delta_memory, delta_memory_weights, queries_keys_values
 from ..arguments import check_integers
 from ..events import Events
 from ..norm import Norm
@@ -133,10 +133,8 @@ class AsyncLiquidCell(TimeMixer):
             events: their gaps, padding and documents.
         """
         wide, heads, writes = events.gap.dtype, self.num_heads, self.num_writes
-        q, keys_values = (
-            F.silu(self.qkv(u)).unflatten(-1, (-1, heads, self.head_width)).split([1, 2 * writes], 2)
-        )
-        q, (k, v) = q.expand(-1, -1, writes, -1, -1), keys_values.chunk(2, 2)
+        q, k, v = queries_keys_values(self.qkv(u), heads, writes)
+        q = q[:, :, None].expand(-1, -1, writes, -1, -1).flatten(1, 2)
         leak, strength = self.rates(u).to(wide).unflatten(-1, (-1, heads)).split([1, writes], 2)
         write = write_strength(strength)
         if events.real is not None:
@@ -144,8 +142,7 @@ class AsyncLiquidCell(TimeMixer):
         fading = log_decay(leak_rate(leak), events.elapsed[..., None, None])
         fading = fading.masked_fill(events.start[..., None, None], float("-inf"))
         fading = F.pad(fading, (0, 0, 0, writes - 1))  # no time passes between the writes of an event
-        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-        return Reads(*(part.flatten(1, 2) for part in (q, k, v, fading, write)))
+        return Reads(q, k, v, fading.flatten(1, 2), write.flatten(1, 2))
 
     def context(
         self, u: Float[Tensor, "b t h"], events: Events, state: CellState

@@ -1,6 +1,7 @@
 """The operations over time as compiled kernels for processors: one `.cpp` file and one `.py` file for each.
 
 - `lanes.h`: vectors of numbers, and exp, log1p, … of them.
+- `passes.h`: passes over rows of numbers.
 - `products.h`: products of small matrices.
 - `build.py` compiles all `.cpp` files; `library.py` loads the result and calls it.
 
@@ -8,6 +9,7 @@
 """
 
 from .conv import short_conv_native
+from .heads import queries_keys_values_native
 from .library import TYPES, Kernels, kernels, takes
 from .memory import delta_memory_native
 from .nonlinear import nonlinear_relax_native
@@ -25,6 +27,7 @@ __all__ = [
     "layer_norm_native",
     "liquid_relax_native",
     "nonlinear_relax_native",
+    "queries_keys_values_native",
     "sample_native",
     "short_conv_native",
     "swiglu_native",

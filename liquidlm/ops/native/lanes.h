@@ -153,6 +153,9 @@ INLINE Vec sigmoid(Vec x, Vec e) {
 }
 INLINE Vec sigmoid(Vec x) { return sigmoid(x, exp(-abs(x))); }
 
+// d silu/dx from s = sigmoid(x), for silu(x) = x·s.
+INLINE Vec silu_slope(Vec x, Vec s) { return s * (1.0f + x * (1.0f - s)); }
+
 // tanh x within 3 ulp: from e^{−2|x|} − 1, which is exact near 0.
 INLINE Vec tanh(Vec x) {
   Vec q = expm1(-2.0f * abs(x));

@@ -29,7 +29,7 @@ static void backward(const T* gate, const T* up, const T* grad, T* grad_gate, T*
     for (int64_t i = first; i < last; i += LANES) {
       int64_t n = last - i;
       Vec x = load(gate + i, n), s = sigmoid(x), g = load(grad + i, n);
-      store(grad_gate + i, g * load(up + i, n) * s * (1.0f + x * (1.0f - s)), n);
+      store(grad_gate + i, g * load(up + i, n) * silu_slope(x, s), n);
       store(grad_up + i, g * x * s, n);
     }
   }
