@@ -82,7 +82,7 @@ def test_help_reads_like_documentation(run) -> None:
         ((), ("train", "generate", "eval", "liquidlm train --out runs/first --minutes 5")),
         (("train",), ("--tokenizer", "bpe:N", "--resume", "documentation in the Python standard library")),
         (("generate",), ("--save-state", "--repetition-penalty", "--samples")),
-        (("eval",), ("--json", "state carried")),
+        (("eval",), ("--json", "state is carried")),
     ):
         result = run(*words, "--help")
         assert result.code == 0

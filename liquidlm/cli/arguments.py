@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 FOLDER_HELP = (
-    "Folder of a trained model (the --out of `train`), `stories`, the bundled model, or hf:USER/NAME, a model"
-    " on the Hugging Face hub."
+    "A model: a folder (the --out of `train`), `stories` (the bundled model), or hf:USER/NAME (a model on the"
+    " Hugging Face hub)."
 )
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)]
@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 Weights = Annotated[
     Literal["float32", "bf16", "int8"],
-    typer.Option(help="Type of the weights while text is written, on a CPU: the smaller, the faster."),
+    typer.Option(help="Type of the weights on a CPU while text is written. Smaller types are faster."),
 ]
 
 

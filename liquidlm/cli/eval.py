@@ -26,9 +26,10 @@ def evaluate(
     as_json: AsJson = False,
     chunk: Chunk = 4096,
 ) -> None:
-    """Bits per byte of whole documents, the state carried from first to last byte.
+    """Measure the bits per byte of whole documents.
 
-    Also perplexity per token, tokens per second, peak memory, and the size of the state.
+    The state is carried from the first byte of a document to the last. The command also prints the perplexity
+    per token, tokens per second, peak memory, and the size of the state.
     """
     if chunk < 1:
         raise LiquidError(f"--chunk must be at least 1, not {chunk}")

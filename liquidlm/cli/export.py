@@ -14,10 +14,11 @@ Out = Annotated[
 
 
 def export(folder: Folder, out: Out) -> None:
-    """Write one generation step as an ONNX graph with explicit state.
+    """Write one generation step as an ONNX graph.
 
-    For onnxruntime in any language. Token, gap and state go in; logits and state come out; `step.json`
-    describes them. The graph is compared with torch over 64 steps before it is kept.
+    The graph runs in onnxruntime, from any language. Its inputs are a token, a gap and the state. Its outputs
+    are the logits and the new state. `step.json` describes them. The command compares the graph with PyTorch
+    over 64 steps before it keeps the graph.
 
         liquidlm export stories --out stories-onnx
     """

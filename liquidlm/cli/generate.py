@@ -16,45 +16,43 @@ Prompt = Annotated[
     str | None,
     typer.Argument(
         metavar="[PROMPT]",
-        help="Text to continue. Text from a pipe or from < FILE is read too and comes first; the"
-        " prompt begins a new line after it. In a shell loop (while read …) add < /dev/null: otherwise the"
-        " rest of the loop's input is read as part of the prompt.",
+        help="Text to continue. If there is text from a pipe or from < FILE, that text comes first, and the"
+        " prompt starts a new line after it. In a shell loop (while read …), add < /dev/null. Otherwise the"
+        " rest of the loop's input becomes part of the prompt.",
     ),
 ]
 PromptFile = Annotated[Path | None, typer.Option(metavar="F", help="Read the prompt from a file.")]
 MaxNewTokens = Annotated[
     int,
-    typer.Option(help="Stop after this many tokens. 0 with --save-state: only read the prompt."),
+    typer.Option(help="Stop after this many tokens. With --save-state, 0 only reads the prompt."),
 ]
 Temperature = Annotated[float, typer.Option(help="0 always takes the most likely token.")]
-TopK = Annotated[int, typer.Option(help="Choose among the k most likely tokens; 0: among all.")]
-TopP = Annotated[
-    float, typer.Option(help="Choose among the most likely tokens that together have this probability.")
-]
-RepetitionPenalty = Annotated[float, typer.Option(help="Over 1: repeat less.")]
+TopK = Annotated[int, typer.Option(help="Sample from the k most likely tokens. 0: from all tokens.")]
+TopP = Annotated[float, typer.Option(help="Sample from the most likely tokens with this total probability.")]
+RepetitionPenalty = Annotated[float, typer.Option(help="A value above 1 reduces repetition.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.")]
 Samples = Annotated[int, typer.Option(help="Number of texts, each from the same prompt.")]
 SaveState = Annotated[
     Path | None,
-    typer.Option(metavar="F", help="Save the state after the text, to continue later with --load-state."),
+    typer.Option(metavar="F", help="Save the state after the text. --load-state continues from it."),
 ]
 LoadState = Annotated[
     Path | None,
-    typer.Option(metavar="F", help="Continue from a saved state; its text is not read again."),
+    typer.Option(metavar="F", help="Continue from a saved state. Its text is not read again."),
 ]
 Timestamps = Annotated[
     bool,
     typer.Option(
         "--timestamps",
-        help="Write each line with its time; the model must be trained with --timestamps. Lines of the"
-        " prompt may begin with a time.",
+        help="Write each line with its time. The model must be trained with --timestamps. Lines of the prompt"
+        " can begin with a time.",
     ),
 ]
 After = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="With --timestamps: a silence of this many seconds follows the prompt, then a new line.",
+        help="With --timestamps: add a silence of this many seconds after the prompt, then a new line.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print sizes and rates on standard error.")]
@@ -78,11 +76,12 @@ def generate(
     weights: Weights = WEIGHTS,
     verbose: Verbose = False,
 ) -> None:
-    """Continue a prompt; the text is printed while it is written.
+    """Continue a prompt, and print the text token by token.
 
-    Without a folder the bundled model writes: it knows simple stories. A prompt may be as long as a book: it
-    is read in pieces into a state of constant size. Without a prompt, at a terminal, a session begins: type a
-    line, the model continues it, and your next line continues the same text.
+    Without a folder, the command uses the bundled model, which writes simple stories. A prompt can be as long
+    as a book, because the model reads it in pieces into a state of constant size. In a terminal, the command
+    without a prompt starts an interactive session. Type a line, and the model continues it. Your next line
+    continues the same text.
 
         liquidlm generate "Once upon a time"
 

@@ -8,14 +8,16 @@ import typer
 from .arguments import FOLDER_HELP, AsJson
 
 Folder = Annotated[
-    str | None, typer.Argument(metavar="[DIR]", help=f"{FOLDER_HELP} Without it: this installation.")
+    str | None,
+    typer.Argument(metavar="[DIR]", help=f"{FOLDER_HELP} Default: this installation."),
 ]
 
 
 def info(folder: Folder = None, as_json: AsJson = False) -> None:
-    """Print the versions and the device in use, or the facts of a trained model.
+    """Show the installed versions and the device, or the data of a trained model.
 
-    Of a model: sizes, parameters, tokenizer, state, how it was trained, and its figures.
+    For a model, it shows the sizes, parameters, tokenizer, size of the state, how the model was trained, and
+    its losses.
 
         liquidlm info
 

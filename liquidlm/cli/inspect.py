@@ -10,7 +10,7 @@ from .arguments import Folder
 
 Transcript = Annotated[
     Path,
-    typer.Argument(metavar="FILE", help="Text with times, as for `train`; of several documents the first."),
+    typer.Argument(metavar="FILE", help="Text with times, as for `train`. Only the first document is used."),
 ]
 Plot = Annotated[Path | None, typer.Option(metavar="PNG", help="The plot. [default: FILE.png, here]")]
 First = Annotated[int, typer.Option("--from", help="Number of the first event to draw.")]
@@ -20,10 +20,10 @@ Events = Annotated[int, typer.Option(help="Number of events to draw.")]
 def inspect(
     folder: Folder, file: Transcript, out: Plot = None, first: First = 0, events: Events = 40
 ) -> None:
-    """Draw what a model makes of a transcript, over its own time.
+    """Plot what a model computes on a transcript, over time.
 
-    The events and their gaps, the next gap as predicted and as it came, time constants by layer, what is left
-    of each head's memory, and what the reads attend to.
+    The plot shows the events and their gaps, the predicted and the real next gap, the time constants of each
+    layer, what is left of each head's memory, and what the reads attend to.
 
         liquidlm inspect runs/apollo flight.jsonl --from 200
     """

@@ -32,7 +32,7 @@ app = typer.Typer(
     A liquid model reads and writes at constant cost and memory per token. It keeps a state of constant size,
     not a window of past tokens.
 
-    A small model that writes stories is bundled, and `train` has a default text:
+    The package contains a small model that writes stories, and `train` has a default text:
 
         liquidlm generate "Once upon a time"
 
@@ -42,7 +42,7 @@ app = typer.Typer(
 
         liquidlm eval runs/first my-text.txt
 
-    A wrong input ends the command with one line that names the mistake, and exit code 2.
+    If an input is wrong, the command prints one line with the mistake. The exit code is 2.
     """,
 )
 

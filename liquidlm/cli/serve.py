@@ -19,11 +19,11 @@ ApiKey = Annotated[
     typer.Option(envvar="LIQUIDLM_API_KEY", help="Require this bearer token.", show_envvar=True),
 ]
 Rows = Annotated[int, typer.Option(help="Number of texts written at the same time.")]
-Waiting = Annotated[int, typer.Option(help="Number of texts that may wait; more are refused.")]
-Seconds = Annotated[float, typer.Option(help="Longest time for a text, waiting included.")]
-PromptTokens = Annotated[int, typer.Option(help="Longest prompt, in tokens.")]
-NewTokens = Annotated[int, typer.Option(help="Longest text to write, in tokens.")]
-CacheMb = Annotated[int, typer.Option(help="Memory for the states of prompts that were read, in MiB.")]
+Waiting = Annotated[int, typer.Option(help="Number of texts that can wait. Further requests are refused.")]
+Seconds = Annotated[float, typer.Option(help="Time limit for a text in seconds, including the wait.")]
+PromptTokens = Annotated[int, typer.Option(help="Maximum length of a prompt, in tokens.")]
+NewTokens = Annotated[int, typer.Option(help="Maximum length of a written text, in tokens.")]
+CacheMb = Annotated[int, typer.Option(help="Memory for the states of earlier prompts, in MiB.")]
 
 
 def serve(
@@ -40,10 +40,10 @@ def serve(
     cache_mb: CacheMb = 256,
     weights: Weights = WEIGHTS,
 ) -> None:
-    """Serve a model: an API like OpenAI's, and a page to try it.
+    """Serve a model over HTTP, with an API like OpenAI's and a web page.
 
-    The API is at /v1/completions, /v1/chat/completions, /v1/models and /health, the page at /. Many texts are
-    written at the same time. A prompt that begins like an earlier one is not read again.
+    The API is at /v1/completions, /v1/chat/completions, /v1/models and /health. The page is at /. The server
+    writes many texts at the same time. If a prompt starts like an earlier one, that part is not read again.
 
         liquidlm serve runs/novel --port 8000
     """

@@ -31,8 +31,8 @@ Source = Annotated[
     typer.Option(
         "--from",
         metavar="DIR",
-        help="Fine-tune a trained model: a folder, hf:USER/NAME, or `stories`, the bundled model. Weights,"
-        " sizes and tokenizer are kept. --out must be another folder.",
+        help="Fine-tune a trained model: a folder, hf:USER/NAME, or `stories` (the bundled model). The run"
+        " keeps the weights, sizes and tokenizer. --out must be another folder.",
     ),
 ]
 Minutes = Annotated[float | None, typer.Option(help="Minutes to train. [default: 5 if --steps is not given]")]
@@ -67,8 +67,8 @@ Timestamps = Annotated[
     bool,
     typer.Option(
         "--timestamps",
-        help="The text has times: lines that begin with one, .srt, .vtt, .jsonl with `time` and `text`. The"
-        " model reads the times, and learns when the next event comes.",
+        help="The text has times: lines that begin with a time, .srt, .vtt, .jsonl with `time` and `text`."
+        " The model reads the times, and learns when the next event comes.",
     ),
 ]
 Context = Annotated[

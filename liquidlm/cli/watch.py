@@ -18,7 +18,8 @@ StateFile = Annotated[
 Threshold = Annotated[
     float,
     typer.Option(
-        help="Mark a line whose score is this many standard deviations over the mean. Lower: more lines."
+        help="Mark a line if its score is this many standard deviations above the mean. A lower value marks"
+        " more lines."
     ),
 ]
 OnlyMarked = Annotated[bool, typer.Option("--only-marked", help="Print only the marked lines.")]
@@ -32,11 +33,11 @@ def watch(
     only_marked: OnlyMarked = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read a log without end, and print how surprising each line is.
+    """Read a log continuously, and print how surprising each line is.
 
-    It reads standard input in constant memory. Each line is printed as it comes, after its bits, and marked ▲
-    if it stands out. A model trained with --timestamps reads the time at the beginning of each line, and also
-    prints how unlikely the gap before it was, in bits.
+    The command reads standard input in constant memory. It prints each line at once, with its surprise in
+    bits. ▲ marks an unusual line. A model trained with --timestamps also reads the time at the beginning of
+    each line. Then the command also prints how unlikely the gap before the line was, in bits.
 
         tail -f server.log | liquidlm watch runs/log --state log.state
     """
