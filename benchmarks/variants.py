@@ -146,7 +146,7 @@ class Rotated(AsyncLiquidCell):
         o, memory = delta_memory(*turned, state.memory, self.chunk_size)
         assert memory is not None
         memory = _turned(memory.mT, -phase[:, -1][:, :, None]).mT
-        return self.head_norm(o).flatten(2) * F.silu(self.gate(u)), memory
+        return self.head_norm(o, self.gate(u).view_as(o)).flatten(2), memory
 
 
 def _turned(x: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
@@ -177,7 +177,7 @@ class ChannelLeak(AsyncLiquidCell):
     def context(self, u, events, state):
         assert state.memory is not None
         o, memory = channel_memory(*self.reads(u, events), state.memory)
-        return self.head_norm(o).flatten(2) * F.silu(self.gate(u)), memory
+        return self.head_norm(o, self.gate(u).view_as(o)).flatten(2), memory
 
 
 def channel_memory(q, k, v, log_decay, write, state, size: int = 16):

@@ -18,7 +18,7 @@ from ..nn.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from ..nn.cells.async_cell import leak_rate, write_strength
 from ..nn.events import Events
 from ..nn.ngram import NGramEmbedding
-from ..nn.norm import AddNorm, Norm
+from ..nn.norm import AddNorm, GatedNorm, Norm
 from ..nn.state import CellState
 from .block import LiquidBlock
 
@@ -72,7 +72,7 @@ class NormStep:
 
     def __init__(self, norm: Norm, wide: torch.dtype):
         self.shape, self.eps = norm.normalized_shape, norm.eps
-        self.weight = plain_weight(norm, Norm, AddNorm).to(wide)
+        self.weight = plain_weight(norm, Norm, AddNorm, GatedNorm).to(wide)
 
     def __call__(self, x: Float[Tensor, "*b h"]) -> Float[Tensor, "*b h"]:
         """The norm of each vector."""

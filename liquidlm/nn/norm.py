@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import add_layer_norm, layer_norm
+from ..ops import add_layer_norm, gated_layer_norm, layer_norm
 
 
 class Norm(nn.LayerNorm):
@@ -33,3 +33,13 @@ class AddNorm(Norm):
     ) -> tuple[Float[Tensor, "*b h"], Float[Tensor, "*b h"]]:
         """x + y, and its norm."""
         return add_layer_norm(x, y, self.weight, self.eps)
+
+
+class GatedNorm(Norm):
+    """`Norm` times silu of a gate. On a CPU both are one pass."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Float[Tensor, "*b h"], gate: Float[Tensor, "*b h"]
+    ) -> Float[Tensor, "*b h"]:
+        """norm x ⊙ silu(gate)."""
+        return gated_layer_norm(x, gate, self.weight, self.eps)

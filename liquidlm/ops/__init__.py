@@ -5,7 +5,7 @@ signatures, for every device; `native/` has compiled forms for processors, which
 built. `linear_cross_entropy` equals torch's F.cross_entropy.
 
 - `delta_memory`: the matrix memory (`reference.py`, `memory.py`, `native/memory.py`).
-- `layer_norm`: the normalisation of a layer, also of a sum: `add_layer_norm`.
+- `layer_norm`: the normalisation of a layer; `add_layer_norm`: of a sum; `gated_layer_norm`: with a gate.
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
 - `liquid_scan`: the diagonal recurrence (`scan.py`).
 - `nonlinear_relax`: the liquid time cell whose rates depend on its own state (`newton.py`: in parallel over
@@ -16,6 +16,7 @@ built. `linear_cross_entropy` equals torch's F.cross_entropy.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from .native import (
     TYPES,
     add_layer_norm_native,
     delta_memory_native,
+    gated_layer_norm_native,
     layer_norm_native,
     liquid_relax_native,
     nonlinear_relax_native,
@@ -58,6 +60,8 @@ __all__ = [
     "delta_memory_native",
     "delta_memory_reference",
     "delta_memory_weights",
+    "gated_layer_norm",
+    "gated_layer_norm_native",
     "layer_norm",
     "layer_norm_native",
     "layer_norm_reference",
@@ -251,3 +255,18 @@ def add_layer_norm(
         return add_layer_norm_native(x, y, weight, eps)
     total = x + y
     return total, layer_norm(total, weight, eps)
+
+
+def gated_layer_norm(
+    x: Float[Tensor, "*b h"], gate: Float[Tensor, "*b h"], weight: Float[Tensor, " h"], eps: float
+) -> Float[Tensor, "*b h"]:
+    """`layer_norm` of x, times silu(gate).
+
+    Args:
+        x: the vectors.
+        gate: a number for each of theirs.
+        weight, eps: see `layer_norm_reference`.
+    """
+    if takes(gate, weight, wide=(x,)) and product_dtype(x) in TYPES:
+        return gated_layer_norm_native(x, gate, weight, eps)
+    return layer_norm(x, weight, eps) * F.silu(gate)

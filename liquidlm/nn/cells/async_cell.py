@@ -15,7 +15,7 @@ from ...errors import LiquidError
 from ...ops import delta_memory, delta_memory_weights, queries_keys_values
 from ..arguments import check_integers
 from ..events import Events
-from ..norm import Norm
+from ..norm import GatedNorm
 from ..state import CellState
 from .decay import inverse_softplus, log_decay, spread_time_constants
 from .time_mixer import TimeMixer
@@ -118,7 +118,7 @@ class AsyncLiquidCell(TimeMixer):
         self.qkv = nn.Linear(hidden_size, (1 + 2 * num_writes) * hidden_size, bias=False)
         self.rates = nn.Linear(hidden_size, (1 + num_writes) * heads)
         self.gate = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.head_norm = Norm(self.head_width)
+        self.head_norm = GatedNorm(self.head_width)
         nn.init.normal_(self.rates.weight, std=0.1 * hidden_size**-0.5)
         replaced = torch.tensor(1 - math.exp(-1))  # η at the start
         with torch.no_grad():
@@ -151,7 +151,7 @@ class AsyncLiquidCell(TimeMixer):
         assert state.memory is not None
         o, memory = delta_memory(*self.reads(u, events), state.memory, self.chunk_size)
         o = o[:, self.num_writes - 1 :: self.num_writes]
-        return self.head_norm(o).flatten(2) * F.silu(self.gate(u)), memory
+        return self.head_norm(o, self.gate(u).view_as(o)).flatten(2), memory
 
     def weights(
         self, x: Float[Tensor, "b t h"], events: Events, state: CellState

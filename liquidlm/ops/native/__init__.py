@@ -9,6 +9,7 @@
 """
 
 from .conv import short_conv_native
+from .gated_norm import gated_layer_norm_native
 from .heads import queries_keys_values_native
 from .library import TYPES, Kernels, kernels, takes
 from .memory import delta_memory_native
@@ -23,6 +24,7 @@ __all__ = [
     "Kernels",
     "add_layer_norm_native",
     "delta_memory_native",
+    "gated_layer_norm_native",
     "kernels",
     "layer_norm_native",
     "liquid_relax_native",
