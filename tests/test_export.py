@@ -1,8 +1,6 @@
 """A step as a graph: torch.export and ONNX compute what the model does."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from liquidlm.inference.saving import load_model
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from tests import warm
 
 SIZES = {"vocab_size": 261, "embedding_dim": 12, "latent_dim": 8, "hidden_size": 16}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "chunk_size": 8, "ngram_rows": 40}
@@ -112,8 +111,7 @@ def test_the_command_exports(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     build(num_hidden_layers=2).save_pretrained(tmp_path / "model")
     LEDTokenizerWrapper.bytes().save_pretrained(tmp_path / "model")
-    command = [sys.executable, "-m", "liquidlm", "export", str(tmp_path / "model")]
-    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
+    done = warm.liquidlm("export", tmp_path / "model", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "over 64 steps its logits differ from torch's by at most" in done.stdout and not done.stderr
     files = {file.name for file in (tmp_path / "out").iterdir()}

@@ -10,20 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import fork  # noqa: F401 - for the programs
-from helpers import randomise
 from safetensors.torch import load_file
 
 import liquidlm.model.segments
 import liquidlm.training.trainer
 from liquidlm.cli import main as cli
 from liquidlm.inference.checkpoints import checkpoints
-from liquidlm.training.loop import resume, train
+from liquidlm.training.loop import resume, train  # noqa: F401 - for the programs
 from liquidlm.training.processes import Processes, full_tensor, processes
 from liquidlm.training.progress import read_curve
 from liquidlm.training.settings import TrainSettings, read_config
 from liquidlm.training.text import prepare
 from liquidlm.training.trainer import Trainer
+from tests import warm
+from tests.forked import fork  # noqa: F401 - for the programs
+from tests.helpers import randomise
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without gloo")
 CONFIG = """
@@ -51,30 +52,14 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def start(count: int, *arguments: object) -> subprocess.Popen[str]:
-    """`torchrun --nproc-per-node count -m liquidlm train …`, a process group of its own."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "liquidlm", "train", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
-
-
-def program(source: str) -> subprocess.Popen[str]:
-    """A program of this file's and its neighbours' functions, a process group of its own."""
-    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    command = [sys.executable, "-c", source]
-    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
+FUNCTIONS = "from tests.test_processes import *\n"
 
 
 def python(source: str) -> str:
-    """What such a program prints."""
-    process = program(source)
-    said, _ = process.communicate(timeout=180)
-    assert process.returncode == 0, said
-    return said
+    """What a program of this file's functions prints."""
+    done = warm.run(program=FUNCTIONS + source)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 def configured(text: str, config: str, out: str) -> None:
@@ -89,7 +74,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def one(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process."""
     out = tmp_path_factory.mktemp("one")
-    configured(str(text), str(text.with_name("run.toml")), str(out))
+    python(f"configured({str(text)!r}, {str(text.with_name('run.toml'))!r}, {str(out)!r})")
     return out
 
 
@@ -97,9 +82,9 @@ def one(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of two."""
     out = tmp_path_factory.mktemp("two")
-    process = start(2, text, "--out", out, "--config", text.with_name("run.toml"))
-    said, _ = process.communicate(timeout=180)
-    assert process.returncode == 0 and "2 processes" in said and said.count("Model in") == 1, said
+    given = f"{str(text)!r}, {str(text.with_name('run.toml'))!r}, {str(out)!r}"
+    said = python(f"assert fork(2, lambda: configured({given})) == [0, 0]")
+    assert "2 processes" in said and said.count("Model in") == 1, said
     return out
 
 
@@ -140,9 +125,7 @@ def exactly(text: str, kind: str) -> None:
 @pytest.fixture(scope="module")
 def differences(text: Path) -> list[tuple[str, dict[str, float]]]:
     """What `exactly` finds in each of two processes, for all kinds."""
-    said = python(
-        f"from test_processes import *\nfor kind in KINDS: fork(2, lambda: exactly({str(text)!r}, kind))"
-    )
+    said = python(f"for kind in KINDS: fork(2, lambda: exactly({str(text)!r}, kind))")
     return [json.loads(line) for line in said.splitlines() if line.startswith("[")]
 
 
@@ -173,41 +156,30 @@ def test_two_processes_train_as_one(one: Path, two: Path) -> None:
 
 def kill_after(saves: int, out: Path, work: str) -> None:
     """SIGKILL to all processes of a program once there are newer checkpoints."""
-    process = program(f"from test_processes import *\n{work}")
+    reader, writer = os.pipe()
+    with open(os.devnull) as nothing:
+        process = warm.start((), nothing.fileno(), writer, writer, program=FUNCTIONS + work, session=True)
+    os.close(writer)
     deadline = time.monotonic() + 120
     before = {folder.name for folder in checkpoints(out)}
     while len({folder.name for folder in checkpoints(out)} - before) < saves:
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert process.poll() is None, os.read(reader, 100_000).decode()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with open(reader) as said:
+        said.read()  # to its end: all of them are dead
+    process.wait()
 
 
 def test_killed_twice_and_gone_on_in_other_numbers(text: Path, one: Path, two: Path, tmp_path: Path) -> None:
     given = f"{str(text)!r}, {str(text.with_name('run.toml'))!r}, {str(tmp_path)!r}"
     kill_after(2, tmp_path, f"fork(2, lambda: configured({given}))")
     kill_after(2, tmp_path, f"fork(3, lambda: resume({str(tmp_path)!r}))")
-    resume(tmp_path)
+    python(f"resume({str(tmp_path)!r})")
     for name, folder in (("final_bits_per_byte", one), ("final_bits_per_byte", two)):
         expected, found = (read_curve(f / "curve.jsonl")[-1][name] for f in (folder, tmp_path))
         assert abs(expected - found) < 3e-5
-
-
-def test_stopped_and_gone_on_in_the_same_number_it_is_the_same_bit_for_bit(
-    text: Path, two: Path, tmp_path: Path
-) -> None:
-    process = start(2, text, "--out", tmp_path, "--config", text.with_name("run.toml"))
-    while not checkpoints(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to torchrun and its processes alike
-    said, _ = process.communicate(timeout=60)
-    assert "Go on with: liquidlm train --resume" in said
-    assert not (tmp_path / "model.safetensors").exists()
-    python(f"from test_processes import *\nassert fork(2, lambda: resume({str(tmp_path)!r})) == [0, 0]")
-    expected, found = weights(two), weights(tmp_path)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 MISTAKES = {
@@ -224,8 +196,7 @@ def mistaken(*arguments: str) -> None:
 def test_a_mistake_is_said_once(text: Path, tmp_path: Path) -> None:
     common = [str(text), "--out", str(tmp_path / "run")]
     printed = python(
-        f"from test_processes import *\nfor given in MISTAKES.values():"
-        f" print(fork(2, lambda: mistaken(*{common}, *given)), flush=True)"
+        f"for given in MISTAKES.values(): print(fork(2, lambda: mistaken(*{common}, *given)), flush=True)"
     )
     lines = [line for line in printed.splitlines() if "error: " in line]
     assert all(said in line for said, line in zip(MISTAKES, lines, strict=True)), printed
@@ -236,31 +207,49 @@ def test_a_mistake_is_said_once(text: Path, tmp_path: Path) -> None:
 DIES = """
 import os, signal, sys
 from pathlib import Path
+from liquidlm.cli import main as cli
 from liquidlm.training import loop as training
-from liquidlm.training.settings import TrainSettings, read_config
-text, out = Path(sys.argv[1]), Path(sys.argv[2])
+out = Path(sys.argv[sys.argv.index("--out") + 1])
 step = training.Trainer.train_step
 def dies(run):
-    if run.step == 25 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    if run.step == 15 and os.environ["RANK"] == "1" and first:
         (out / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if run.step == 30 and not first:
+        (out / "waits").touch()
+        signal.pause()  # for Ctrl-C
     return step(run)
 training.Trainer.train_step = dies
-training.train(TrainSettings(paths=[str(text)], **read_config(text.with_name("run.toml"))), out)
+cli.main()
 """
 
 
-def test_torchrun_restarts_a_run_that_dies(text: Path, two: Path, tmp_path: Path) -> None:
-    """A process dies once, amid the run; torchrun starts all anew, and they go on: the same, bit for bit."""
-    program = tmp_path / "dies.py"
+def test_torchrun_restarts_a_run_that_dies_and_ctrl_c_stops_it(text: Path, two: Path, tmp_path: Path) -> None:
+    """A process dies once, amid the run; torchrun starts all anew, and they go on until Ctrl-C. Gone on
+    in the same number of processes, it is the same, bit for bit."""
+    program, out = tmp_path / "dies.py", tmp_path / "run"
     program.write_text(DIES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--max-restarts", "1", str(program), str(text), str(tmp_path / "run")]
+    command += ["--max-restarts", "1", str(program), "train", str(text)]
+    command += ["--out", str(out), "--config", str(text.with_name("run.toml"))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "died").exists()
-    expected, found = weights(two), weights(tmp_path / "run")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes) as process:
+        try:
+            while not (out / "waits").exists():
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.01)
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to torchrun and its processes alike
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (out / "died").exists()
+    assert "Go on with: liquidlm train --resume" in said
+    assert not (out / "model.safetensors").exists()
+    assert json.loads((checkpoints(out)[0] / "run.json").read_text())["step"] > 15
+    python(f"assert fork(2, lambda: resume({str(out)!r})) == [0, 0]")
+    expected, found = weights(two), weights(out)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 

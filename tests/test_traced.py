@@ -1,19 +1,15 @@
 """The whole model in one graph: torch.export and torch.compile(fullgraph=True)."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from helpers import error, randomise
 
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.pretrained import LiquidTextGenerationModel
+from tests import warm
+from tests.helpers import error, randomise
 
 SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 2}
 SMALL = {"flow_hidden_dim": 8, "num_flows": 2, "num_heads": 2, "ngram_rows": 40}
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
@@ -62,4 +58,5 @@ def compiled():
 
 def test_a_model_compiles_into_one_graph():
     """In a process of its own: the shape checks of the tests cannot be compiled."""
-    subprocess.run([sys.executable, "-c", "import test_traced as t; t.compiled()"], cwd=HERE, check=True)
+    done = warm.run(program="from tests import test_traced\ntest_traced.compiled()")
+    assert done.returncode == 0, done.stderr

@@ -6,8 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +31,7 @@ from liquidlm.training.optim import clip_gradients
 from liquidlm.training.progress import plot_curve, read_curve
 from liquidlm.training.text import _head, prepare
 from liquidlm.training.trainer import ROLL_BACK, EarlyStopping, Trainer
+from tests import warm
 
 
 def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path, drawn) -> None:
@@ -302,18 +301,19 @@ def test_tensorboard_shows_gradients_and_time_constants(text: Path, tmp_path: Pa
 
 def test_a_signal_saves_and_says_how_to_go_on(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "liquidlm", "train", str(text), "--out", str(out), "--steps", "100000"]
+    command = ["train", str(text), "--out", str(out), "--steps", "100000"]
     command += ["--size", "tiny", "--hidden-size", "32", "--layers", "2", "--context", "32", "--batch", "4"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    messages = tmp_path / "messages.txt"
+    with messages.open("w") as err, open(os.devnull, "r+") as nothing:
+        process = warm.start(command, nothing.fileno(), nothing.fileno(), err.fileno())
     deadline = time.monotonic() + 60
     while not (out / "curve.jsonl").exists() or not read_curve(out / "curve.jsonl"):
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert process.poll() is None, messages.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.wait(60) == 0
+    said = messages.read_text()
     assert f"Go on with: liquidlm train --resume --out {out}" in said
     (saved,) = checkpoints(out)
     step = json.loads((saved / "run.json").read_text())["step"]
