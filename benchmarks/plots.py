@@ -146,7 +146,8 @@ def generation(figures: Figures) -> Figure:
             int(k.split("/")[1]): v for k, v in figures["after"].items() if int(k.split("/")[0]) == batch
         }
         for name in next(iter(found.values()))["tokens_per_second"]:
-            points = [(context, each["tokens_per_second"][name]) for context, each in sorted(found.items())]
+            speeds = {context: each["tokens_per_second"] for context, each in sorted(found.items())}
+            points = [(context, speed[name]) for context, speed in speeds.items() if name in speed]
             kind, _, rest = name.partition(" ")
             limit = "bandwidth" in name
             shown = name if limit or not rest else f"{label(kind)}, {rest}"

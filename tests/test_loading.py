@@ -63,7 +63,7 @@ def test_a_folder_that_lacks_weights_is_refused_whatever_is_asked_for(saved, wis
     weights = load_file(folder / "model.safetensors")
     for name in ("blocks.0.out.weight", "embedding.embedding.weight"):
         save_file({n: w for n, w in weights.items() if n != name}, folder / "model.safetensors", FORMAT)
-        with pytest.raises(LiquidError, match=rf"lacks {name}.*;.*time_components=2"):
+        with pytest.raises(LiquidError, match=rf"lacks {name}.*;.*time_components"):
             load(folder, **wish)
         with pytest.raises(LiquidError, match=rf"lacks {name}.*;"):
             load(folder, config=LiquidConfig.from_pretrained(folder, **wish))

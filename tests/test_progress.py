@@ -66,7 +66,9 @@ def test_a_run_tells_how_far_it_is_in_one_unit(
     assert "nats per token" not in printed
     assert f"Held-out loss: {result.bits_per_byte:.4f} bits per byte, on all" in printed
     last = [entry["valid_bits_per_byte"] for entry in curve if "valid_bits_per_byte" in entry][-1]
-    assert re.search(rf"a sample of (29\d|300) bytes: the last one {last:.4f} bits per byte", printed)
+    assert re.search(
+        rf"a sample of it, (29\d|300) bytes\. The last one says {last:.4f} bits per byte", printed
+    )
     assert f"Next: train longer. The text was read {passes[-1]:.1f} times." in printed
     assert f"--resume --out {tmp_path / 'run'} --steps 80" in printed
     assert "note: the training loss may be above the held-out loss: it is an average" in printed

@@ -59,10 +59,10 @@ def test_what_cannot_be_kept_is_one_clear_error(pipe, tmp_path: Path, monkeypatc
             rereadable_paths(["-"], [], tmp_path / "run")
     with pytest.raises(LiquidError, match="given as text and as held-out text"):
         rereadable_paths(["-"], ["-"], tmp_path)
-    with pytest.raises(LiquidError, match="no file or pipe"):
+    with pytest.raises(LiquidError, match="not a file or a pipe"):
         rereadable_paths(["/dev/zero"], [], tmp_path)
     with socket.socket(socket.AF_UNIX) as own:
         own.bind(str(tmp_path / "s"))
-        with pytest.raises(LiquidError, match="no file or pipe"):
+        with pytest.raises(LiquidError, match="not a file or a pipe"):
             rereadable_paths([str(tmp_path / "s")], [], tmp_path)
     assert not any((tmp_path / "run").glob("*"))

@@ -310,8 +310,9 @@ def test_writing_draws_times_from_the_head() -> None:
     generator = torch.Generator().manual_seed(3)
     for i in range(20):  # the same draws, one by one
         chosen: Any = Sampling().processors()
-        chosen = chosen(None, whole.logits[:, 8 + i].float())
-        token = torch.multinomial(chosen.softmax(-1), 1, generator=generator)[:, 0]
+        sums = chosen(None, whole.logits[:, 8 + i].float()).softmax(-1, dtype=torch.float64).cumsum(-1)
+        chance = torch.rand(2, dtype=torch.float64, generator=generator)
+        token = torch.searchsorted(sums, chance[:, None] * sums[:, -1:], right=True)[:, 0]
         gap = model.next_gap(whole.features[:, 8 + i], token).sample(generator)
         assert torch.equal(token, new[:, i]) and error(every[:, 8 + i] + 3 * gap, every[:, 9 + i]) < 1e-9
 

@@ -233,5 +233,5 @@ def _become(asked: dict[str, Any], streams: tuple[int, int, int]) -> None:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
+    sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -124,7 +124,7 @@ def _openmp(cxx: str, place: Path) -> list[str]:
     if WINDOWS:
         return []
     probe = place / "probe.cpp"
-    probe.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+    probe.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n", encoding="utf-8")
     try:
         _run([cxx, "-fopenmp", str(probe), "-o", str(place / "probe")])
     except subprocess.CalledProcessError:
