@@ -18,7 +18,8 @@ from benchmarks.machine import machine, write_results
 from benchmarks.peers import OURS, Ours, build
 from benchmarks.plots import redraw
 from liquidlm import LiquidCache, LiquidTextGenerationModel
-from liquidlm.inference.generate import Sampling, read, write
+from liquidlm.inference.generate import read, write
+from liquidlm.inference.sampling import Sampling
 from liquidlm.inference.saving import load_model
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.step import LiquidStep

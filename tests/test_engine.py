@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel
-from liquidlm.inference.generate import Sampling, read_output, write, write_timed
+from liquidlm.inference.generate import read_output, write, write_timed
+from liquidlm.inference.sampling import Sampling
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.serve.completion_text import CompletionText
 from liquidlm.serve.engine import Busy, Engine

@@ -7,7 +7,8 @@ import torch
 from helpers import error, randomise
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.inference.generate import Sampling, read, write
+from liquidlm.inference.generate import read, write
+from liquidlm.inference.sampling import Sampling
 from liquidlm.inference.surprise import SurpriseReader
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.serve.jobs import Job

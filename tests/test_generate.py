@@ -6,7 +6,8 @@ from helpers import error, event_times, randomise, state_error
 from small_model import SIZES, SMALL
 
 from liquidlm.errors import LiquidError
-from liquidlm.inference.generate import PENALISED, Sampler, Sampling, read, write
+from liquidlm.inference.generate import read, write
+from liquidlm.inference.sampling import PENALISED, Sampler, Sampling
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.pretrained import LiquidTextGenerationModel

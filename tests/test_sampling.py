@@ -8,10 +8,11 @@ import torch
 from helpers import randomise
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.inference.generate import COLDEST, Sampler, Sampling, read_output, write, write_timed
+from liquidlm.inference.generate import read_output, write, write_timed
+from liquidlm.inference.sampling import COLDEST, Sampler, Sampling
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.serve.app import create_app
-from liquidlm.serve.batch import Row
+from liquidlm.serve.batch import Row, draw_tokens
 from liquidlm.serve.jobs import Job
 from liquidlm.serve.prefixes import HashedPrompt
 
@@ -72,7 +73,8 @@ def test_the_server_does_and_tells_of_no_other_probabilities(folder):
         Job(HashedPrompt(IDS[0].numpy()), Sampling(seed=0), NEW, likeliest=500), logits, suppressed(model)
     )
     for _ in range(NEW):
-        token = row.draw(model, logits, None, 0.0)
+        (token,) = draw_tokens([row], model, logits, None, [0.0])
+        assert token is not None
         assert token.id < KNOWN and token.id != 104
         assert token.logprob == pytest.approx(-math.log(KNOWN - 1), rel=1e-5)
         assert len(token.likeliest) == KNOWN - 1

@@ -10,7 +10,8 @@ from helpers import error, event_times, randomise, state_error
 from torch.distributions import Categorical, LogNormal, MixtureSameFamily
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.inference.generate import Sampling, read_output, write_timed
+from liquidlm.inference.generate import read_output, write_timed
+from liquidlm.inference.sampling import Sampling
 from liquidlm.nn.time_head import NARROWEST, GapDistribution, TimeHead
 from liquidlm.nn.timestamps import next_gaps
 

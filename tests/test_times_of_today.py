@@ -13,8 +13,9 @@ from liquidlm import ImprovedLiquidTimeCell, LEDTokenizerWrapper, LiquidConfig, 
 from liquidlm import LiquidTextGenerationModel as Model
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.inference.export import ExportedStep
-from liquidlm.inference.generate import Sampling, read_output, write_timed
+from liquidlm.inference.generate import read_output, write_timed
 from liquidlm.inference.inspection import examine
+from liquidlm.inference.sampling import Sampling
 from liquidlm.inference.surprise import SurpriseReader
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.step import LiquidStep

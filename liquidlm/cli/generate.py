@@ -93,7 +93,7 @@ def generate(
 
         liquidlm generate runs/apollo --timestamps "[00:10:00] CC: Stand by." --after 240
     """
-    from ..inference.generate import Sampling
+    from ..inference.sampling import Sampling
     from ..inference.saving import find_folder
     from .session import is_interactive, run_session
     from .write_text import check_request, generate_text, open_writer

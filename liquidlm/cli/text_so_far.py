@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import LiquidError
-from ..inference.generate import PENALISED
+from ..inference.sampling import PENALISED
 from ..inference.state_files import GENERATE, load, save
 from ..inference.timed_text import TimedToken
 from ..model.language_model import LiquidLanguageModel

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import LiquidError
-from ..inference.generate import Sampling
+from ..inference.sampling import Sampling
 from ..inference.saving import load_language_model
 from ..inference.state_files import GENERATE, check_place
 from ..inference.timed_text import check_times

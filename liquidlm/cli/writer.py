@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ..inference.generate import Sampling, read_output, write, write_timed
+from ..inference.generate import read_output, write, write_timed
+from ..inference.sampling import Sampling
 from ..inference.timed_text import Prompt, TimedLines, TimedToken, timed_prompt
 from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel

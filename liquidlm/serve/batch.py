@@ -1,14 +1,13 @@
 """The batch of completions that the model writes at the same time: the rows of one state."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import isfinite
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import LiquidError
-from ..inference.generate import Sampler
+from ..inference.sampling import Sampler, draw
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
@@ -20,6 +19,7 @@ class Row:
 
     Attributes:
         job: what to write.
+        sampler: draws its tokens.
         token: id of the token that the model reads next.
         gap: time between that token and the one before, in the unit of the times.
     """
@@ -27,53 +27,75 @@ class Row:
     def __init__(self, job: Job, logits: Float[Tensor, "1 v"], suppressed: Collection[int] = ()):
         context = torch.from_numpy(job.prompt.ids)[None].to(logits.device)
         self.job = job
-        self._draw = Sampler(job.sampling, job.max_new_tokens, logits, context, job.stop, suppressed)
+        self.sampler = Sampler(job.sampling, job.max_new_tokens, logits, context, job.stop, suppressed)
         self.token, self.gap = 0, 1.0
 
     @property
     def ended(self) -> str | None:
         """The finish reason, "stop" or "length"; None while the completion goes on."""
-        if not self._draw.ended:
+        if not self.sampler.ended:
             return None
-        return "stop" if bool(self._draw.stopped.all()) else "length"
+        return "stop" if all(self.sampler.stopped) else "length"
 
-    def draw(
+    def move(
         self,
+        token: int,
         model: LiquidLanguageModel,
-        logits: Float[Tensor, "1 v"],
+        logits: Float[Tensor, " v"],
         features: Float[Tensor, "1 h"] | None,
         last_time: float,
     ) -> Token:
-        """Draw the next token, and its time if the prompt has times.
+        """Take the token that was drawn, and draw its time if the prompt has times.
 
         Args:
+            token: its id.
             model: with its time head.
-            logits: of the next token.
+            logits: that it was drawn from.
             features: input of the time head; None without one.
             last_time: of the token before.
-
-        Raises:
-            LiquidError: the logits are not finite.
         """
-        if not bool(logits.isfinite().all()):
-            raise LiquidError("the model's output for this text is not finite")
-        logits = self._draw.allowed(logits)
-        token = self._draw(logits)
-        self.token, moment = int(token), None
+        self.token, moment = token, None
         if self.job.prompt.times is not None and features is not None:
-            after = model.next_gap(features, token)
+            after = model.next_gap(features, torch.tensor([token], device=features.device))
             median = self.job.sampling.greedy
-            gap = after.quantile(0.5) if median else after.sample(self._draw.generator)
+            gap = after.quantile(0.5) if median else after.sample(self.sampler.generator)
             self.gap = gap.item() * model.config.time_scale
             moment = last_time + self.gap
         if self.job.likeliest is None:
-            return Token(self.token, time=moment)
-        logprobs = logits[0].log_softmax(-1)
+            return Token(token, time=moment)
+        logprobs = logits.log_softmax(-1)
         values, ids = logprobs.topk(min(self.job.likeliest, len(logprobs)))
         likeliest = tuple(
             pair for pair in zip(ids.tolist(), values.tolist(), strict=True) if isfinite(pair[1])
         )
-        return Token(self.token, logprobs[self.token].item(), likeliest, moment)
+        return Token(token, logprobs[token].item(), likeliest, moment)
+
+
+def draw_tokens(
+    rows: Sequence[Row],
+    model: LiquidLanguageModel,
+    logits: Float[Tensor, "b v"],
+    features: Float[Tensor, "b h"] | None,
+    last_times: Sequence[float],
+) -> list[Token | None]:
+    """The next token of every row; None for a row whose logits are not finite.
+
+    Args:
+        rows: in the order of the logits.
+        model: with its time head.
+        logits: of the next tokens.
+        features: input of the time head; None without one.
+        last_times: of the tokens before.
+    """
+    finite = logits.isfinite().all(-1)
+    logits = rows[0].sampler.allowed(logits.where(finite[:, None], 0.0))  # the same tokens for every row
+    tokens = draw([row.sampler for row in rows], logits).tolist()
+    return [
+        row.move(token, model, logits[i], None if features is None else features[i : i + 1], last_times[i])
+        if fine
+        else None
+        for i, (row, token, fine) in enumerate(zip(rows, tokens, finite.tolist(), strict=True))
+    ]
 
 
 class Batch:

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..ops.native.step import Weights
-from .batch import Batch, Row
+from .batch import Batch, Row, draw_tokens
 from .jobs import Finished, Job, JobUpdate, PromptRead
 from .prefill import Prefill
 from .prefixes import PrefixCache
@@ -165,7 +165,8 @@ class Engine:
                 return
             row = Row(prefill.job, prefill.logits, suppressed(self.model))
             self._report(prefill.job, PromptRead(prefill.cached))
-            if not self._draw(row, prefill.logits, prefill.features, float(prefill.state.last_time[0])):
+            last = [float(prefill.state.last_time[0])]
+            if not self._draw([row], prefill.logits, prefill.features, last):
                 self._batch.join(row, prefill.state)
         except Exception as error:  # an error of this prompt; the other jobs go on
             self._report(prefill.job, Finished("failed", first_line(error)))
@@ -176,10 +177,7 @@ class Engine:
         batch.leave({row for row in batch.rows if self._report_end(row.job, self._over(row.job, "length"))})
         if not batch.rows:
             return
-        logits, features, last = batch.step()
-        of_gaps = [None] * len(last) if features is None else features.split(1)
-        each = zip(list(batch.rows), logits.split(1), of_gaps, last, strict=True)
-        batch.leave({row for row, *found in each if self._draw(row, *found)})
+        batch.leave(self._draw(batch.rows, *batch.step()))
 
     def _over(self, job: Job, reason: str) -> Finished | None:
         """Why a job must end now; None if it goes on."""
@@ -195,14 +193,18 @@ class Engine:
         for job in begun:
             self._report(job, ended)
 
-    def _draw(self, row: Row, *found: Any) -> bool:
-        """Draw the row's next token and report it; returns whether it was the last."""
-        try:
-            token = row.draw(self.model, *found)
-        except Exception as error:  # of this row only: its logits are not finite
-            return self._report_end(row.job, Finished("failed", first_line(error)))
-        self._report(row.job, token)
-        return self._report_end(row.job, None if row.ended is None else Finished(row.ended))
+    def _draw(self, rows: Sequence[Row], *found: Any) -> set[Row]:
+        """Draw the next token of every row and report it; returns the rows that have ended."""
+        ended = set()
+        for row, token in zip(rows, draw_tokens(rows, self.model, *found), strict=True):
+            if token is None:
+                over = Finished("failed", "the model's output for this text is not finite")
+            else:
+                self._report(row.job, token)
+                over = None if row.ended is None else Finished(row.ended)
+            if self._report_end(row.job, over):
+                ended.add(row)
+        return ended
 
     def _report_end(self, job: Job, over: Finished | None) -> bool:
         """Report the end if there is one; returns whether there is."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..inference.generate import Sampling
+from ..inference.sampling import Sampling
 from .prefixes import HashedPrompt
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from ..inference.generate import Sampling
+from ..inference.sampling import Sampling
 from ..text.utf8 import encoded
 
 MOST_IDS = 2**31 - 1

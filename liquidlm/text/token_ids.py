@@ -39,8 +39,10 @@ class StreamDecoder:
         Raises:
             LiquidError: the id is outside the vocabulary.
         """
-        (checked,) = checked_ids([operator.index(token_id)], len(self._token_bytes))
-        return self._utf8.decode(self._token_bytes[checked])
+        index = operator.index(token_id)
+        if not 0 <= index < len(self._token_bytes):
+            raise _outside(index, len(self._token_bytes))
+        return self._utf8.decode(self._token_bytes[index])
 
     def flush(self) -> str:
         """The rest: U+FFFD if the last character is incomplete, otherwise nothing."""
@@ -61,8 +63,13 @@ def checked_ids(ids: object, vocab_size: int) -> list[int]:
         raise LiquidError("decode takes one row of integer ids; use batch_decode for several rows")
     outside = row[(row < 0) | (row >= vocab_size)]
     if outside.size:
-        raise LiquidError(
-            f"token id {outside[0]} is outside the vocabulary of {vocab_size}; "
-            "decode with the tokenizer that the model was trained with"
-        )
+        raise _outside(outside[0], vocab_size)
     return [int(index) for index in row]
+
+
+def _outside(token_id: SupportsIndex, vocab_size: int) -> LiquidError:
+    """The error for an id that is no token's."""
+    return LiquidError(
+        f"token id {token_id} is outside the vocabulary of {vocab_size}; decode with the tokenizer that the"
+        " model was trained with"
+    )

@@ -4,6 +4,8 @@
 //     keep the p ≥ t:  t is the largest with at least top_k of them, then with at least top_p of their sum
 //     token = the first whose sum of kept p, in the order of the ids, is over chance · (sum of all kept p)
 //
+// At temperature 0 the token is the first with the largest logit. Each row has its own temperature, top_k and top_p.
+//
 // No sorting: the bits of positive floats have the order of the floats, so t is found by halving, in 30 passes.
 #include "lanes.h"
 
@@ -32,6 +34,13 @@ static float threshold(const float* p, int64_t size, float least, float need, bo
   return least;
 }
 
+// The first of the logits that equals `top`; −1 if none does.
+static int64_t first(const float* logits, int64_t count, float top) {
+  for (int64_t j = 0; j < count; j++)
+    if (logits[j] == top) return j;
+  return -1;
+}
+
 // −1 if the logits are not finite, but for −∞.
 static int64_t draw(const float* logits, float* p, int64_t count, int64_t size, float temperature,
                     int64_t top_k, double top_p, double chance) {
@@ -42,12 +51,13 @@ static int64_t draw(const float* logits, float* p, int64_t count, int64_t size, 
   for (int k = 1; k < LANES; k++) top = highest[k] > top ? highest[k] : top;
   for (int64_t j = 0; j < size; j += LANES) {
     Vec x = j < count ? load(logits + j, count - j, -__builtin_inff()) : all(-__builtin_inff());
-    store(p + j, exp((x - top) / temperature));
+    store(p + j, exp((x - top) / (temperature > 0.0f ? temperature : 1.0f)));
   }
   float whole = kept(p, size, 0.0f, false), t = 0.0f;
   Vec wrong{};
   for (int64_t j = 0; j < size; j += LANES) wrong += load(p + j) * 0.0f;
   if (!(whole >= 1.0f) || sum(wrong) != 0.0f) return -1;
+  if (temperature == 0.0f) return first(logits, count, top);
   if (top_k > 0 && top_k < count) t = threshold(p, size, t, top_k, true);
   if (top_p < 1.0) t = threshold(p, size, t, top_p * kept(p, size, t, false), false);
   if (t == 0.0f) t = 1e-45f;  // never a token of probability 0
@@ -64,13 +74,13 @@ static int64_t draw(const float* logits, float* p, int64_t count, int64_t size, 
 
 // `work` holds (rows, vocabulary rounded up to 64) numbers. Returns how many rows have logits that are not finite.
 EXPORT int64_t KERNEL(sample)(const float* logits, const double* chance, int64_t* tokens, float* work,
-                              int64_t rows, int64_t vocabulary, double temperature, int64_t top_k,
-                              double top_p, int64_t threads) {
+                              const float* temperature, const int64_t* top_k, const double* top_p,
+                              int64_t rows, int64_t vocabulary, int64_t threads) {
   int64_t size = (vocabulary + 63) / 64 * 64, wrong = 0;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : wrong) if (threads > 1)
   for (int64_t row = 0; row < rows; row++) {
-    tokens[row] = draw(logits + row * vocabulary, work + row * size, vocabulary, size, temperature, top_k,
-                       top_p, chance[row]);
+    tokens[row] = draw(logits + row * vocabulary, work + row * size, vocabulary, size, temperature[row],
+                       top_k[row], top_p[row], chance[row]);
     wrong += tokens[row] < 0;
   }
   return wrong;

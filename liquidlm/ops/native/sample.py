@@ -1,7 +1,7 @@
 """The next token of each row by the kernel of `sample.cpp`."""
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from .library import call
@@ -13,16 +13,16 @@ FEW = 4
 def sample_native(
     logits: Float[Tensor, "b v"],
     chance: Float64[Tensor, " b"],
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    temperature: Float32[Tensor, " b"],
+    top_k: Int64[Tensor, " b"],
+    top_p: Float64[Tensor, " b"],
 ) -> Int[Tensor, " b"]:
     """A token per row, drawn from its logits.
 
     Args:
         logits: in float32.
         chance: a number in [0, 1) per row: where in the distribution the token is taken.
-        temperature: divides the logits.
+        temperature: divides the logits; 0 takes the likeliest token.
         top_k: draw from the k likeliest tokens only; 0 keeps all.
         top_p: draw from the smallest set of likeliest tokens with at least this probability.
 
@@ -33,8 +33,7 @@ def sample_native(
     tokens = logits.new_empty(rows, dtype=torch.long)
     work = logits.new_empty(rows, -(-vocabulary // 64) * 64)
     threads = torch.get_num_threads() if rows > FEW else 1
-    tensors = (logits.contiguous(), chance, tokens, work)
-    how = (float(temperature), int(top_k), float(top_p))
-    if call("sample", *tensors, rows, vocabulary, *how, threads):
+    tensors = (logits.contiguous(), chance, tokens, work, temperature, top_k, top_p)
+    if call("sample", *tensors, rows, vocabulary, threads):
         raise RuntimeError("there are logits that are not finite, or a row without a token")
     return tokens

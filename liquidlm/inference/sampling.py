@@ -1,0 +1,221 @@
+"""The next token: drawn from its logits."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from types import NoneType
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+from transformers.generation import logits_process as warpers
+
+from ..errors import LiquidError
+from ..ops.native import sample_native, takes
+
+COLDEST = 1e-4
+"""Below this temperature the likeliest token is taken."""
+PENALISED = 1024
+"""The repetition penalty counts this many of the last tokens."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from its distribution.
+
+    Attributes:
+        temperature: divides the logits; below COLDEST, such as 0, the likeliest token is taken.
+        top_k: draw from the k likeliest tokens only; 0 keeps all.
+        top_p: draw from the smallest set of likeliest tokens with at least this probability (Holtzman et al.
+            2019, arXiv:1904.09751).
+        repetition_penalty: over 1 makes the last 1,024 tokens less likely (Keskar et al. 2019,
+            arXiv:1909.05858); 1 is off.
+        seed: of the random numbers; None takes a new one each time.
+
+    Raises:
+        LiquidError: a value is out of range.
+
+    Example:
+        >>> Sampling(temperature=0.0).greedy, Sampling(top_k=40, seed=1).greedy
+        (True, False)
+        >>> Sampling(top_p=0.0)
+        Traceback (most recent call last):
+            ...
+        liquidlm.errors.LiquidError: top_p must be a number greater than 0 and at most 1, not 0.0
+    """
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 0.95
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self):
+        for name, kind, fine, rule in (
+            ("temperature", Real, lambda x: 0 <= x < math.inf, "a number of at least 0"),
+            ("top_k", Integral, lambda x: x >= 0, "a whole number of at least 0 (0 keeps all)"),
+            ("top_p", Real, lambda x: 0 < x <= 1, "a number greater than 0 and at most 1"),
+            (
+                "repetition_penalty",
+                Real,
+                lambda x: 1e-3 <= x <= 1e3,
+                "a number in 0.001…1000 (1 is none)",
+            ),
+            ("seed", (Integral, NoneType), lambda x: x is None or abs(x) < 2**63, "a whole number below 2⁶³"),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not fine(value):
+                raise LiquidError(f"{name} must be {rule}, not {value!r}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken. At so low a temperature, logits would overflow in float32."""
+        return self.temperature < COLDEST
+
+    def processors(self) -> warpers.LogitsProcessorList:
+        """The logits processors of transformers for these settings, in its order."""
+        chosen = warpers.LogitsProcessorList()
+        if self.repetition_penalty != 1:
+            chosen.append(warpers.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+        if not self.greedy:
+            chosen.extend(self.warpers())
+        return chosen
+
+    def warpers(self) -> warpers.LogitsProcessorList:
+        """Those of the processors that narrow the distribution."""
+        chosen = warpers.LogitsProcessorList()
+        if self.temperature != 1:
+            chosen.append(warpers.TemperatureLogitsWarper(self.temperature))
+        if self.top_k > 0:
+            chosen.append(warpers.TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            chosen.append(warpers.TopPLogitsWarper(self.top_p))
+        return chosen
+
+
+class Sampler:
+    """Draws tokens from logits until a limit, or until every row has drawn a token of `stop`.
+
+    `draw` takes the tokens of several samplers at once.
+
+    Args:
+        sampling: how tokens are drawn.
+        max_new_tokens: the limit.
+        logits: of the first token: number of rows, and device.
+        context: the tokens so far, for the repetition penalty.
+        stop: ids of tokens that end a text.
+        suppressed: ids of tokens that are never drawn.
+
+    Attributes:
+        ended: whether the text has ended.
+        stopped: for each row, whether it has drawn a token of `stop`.
+
+    Raises:
+        LiquidError: max_new_tokens is below 1.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        max_new_tokens: int,
+        logits: Float[Tensor, "b v"],
+        context: Int[Tensor, "b t"] | None,
+        stop: Collection[int],
+        suppressed: Collection[int] = (),
+    ):
+        if max_new_tokens < 1:
+            raise LiquidError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        self.sampling, self.left, self.rows = sampling, max_new_tokens, len(logits)
+        self.generator = torch.Generator(logits.device)
+        if sampling.seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(sampling.seed)
+        if context is None:
+            context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
+        self.context, self.ended = context[:, -PENALISED:], False
+        self.suppressed = torch.tensor(sorted(suppressed), dtype=torch.long, device=logits.device)
+        self.stops = frozenset(stop)
+        self.stopped = [False] * len(logits)
+
+    def allowed(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
+        """The logits, with −∞ for suppressed tokens."""
+        return logits.index_fill(1, self.suppressed, -math.inf) if len(self.suppressed) else logits
+
+    def __call__(self, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+        """The ids of the next tokens, drawn from their logits."""
+        return draw([self], self.allowed(logits))
+
+    def penalised(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
+        """The logits after the repetition penalty."""
+        if self.sampling.repetition_penalty == 1:
+            return logits
+        processor = warpers.RepetitionPenaltyLogitsProcessor(self.sampling.repetition_penalty)
+        return processor(self.context, logits)  # pyright: ignore[reportArgumentType]
+
+    def chance(self) -> Float64[Tensor, " b"]:
+        """The next random number in [0, 1) of each row."""
+        return torch.rand(
+            self.rows, dtype=torch.float64, generator=self.generator, device=self.context.device
+        )
+
+    def took(self, tokens: Int[Tensor, " b"]) -> None:
+        """Count tokens that were drawn."""
+        self.left -= 1
+        if self.stops:
+            found = zip(self.stopped, tokens.tolist(), strict=True)
+            self.stopped = [before or token in self.stops for before, token in found]
+        self.ended = self.left == 0 or all(self.stopped)
+        if self.sampling.repetition_penalty != 1:
+            self.context = torch.cat([self.context, tokens[:, None]], 1)[:, -PENALISED:]
+
+
+@torch.no_grad()
+def draw(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+    """The next token of every row of several samplers, in one call.
+
+    A token depends on its own row and sampler only, not on the others.
+
+    >>> one, two = (Sampler(Sampling(temperature=0.0), 1, torch.zeros(1, 3), None, ()) for _ in range(2))
+    >>> draw([one, two], torch.tensor([[0.0, 2.0, 1.0], [0.0, 1.0, 2.0]]))
+    tensor([1, 2])
+
+    Args:
+        samplers: in the order of their rows.
+        logits: of all rows, allowed ones only (`Sampler.allowed`).
+    """
+    sizes = [one.rows for one in samplers]
+    if any(one.sampling.repetition_penalty != 1 for one in samplers):
+        each = zip(samplers, logits.split(sizes), strict=True)
+        logits = torch.cat([one.penalised(rows) for one, rows in each])
+    form = _by_kernel if takes(wide=[logits]) else _by_processors
+    tokens = form(samplers, logits)
+    for one, own in zip(samplers, tokens.split(sizes), strict=True):
+        one.took(own)
+    return tokens
+
+
+def _by_kernel(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+    hows = [one.sampling for one in samplers for _ in range(one.rows)]
+    return sample_native(
+        logits,
+        torch.cat([one.chance() for one in samplers]),
+        torch.tensor([0.0 if how.greedy else how.temperature for how in hows]),
+        torch.tensor([how.top_k for how in hows]),
+        torch.tensor([how.top_p for how in hows], dtype=torch.float64),
+    )
+
+
+def _by_processors(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+    """The first token whose cumulative probability is over a random number, in the order of the ids."""
+    tokens = []
+    for one, rows in zip(samplers, logits.split([one.rows for one in samplers]), strict=True):
+        chance = one.chance()
+        if one.sampling.greedy:
+            tokens.append(rows.argmax(-1))
+            continue
+        narrow = one.sampling.warpers()(one.context, rows)  # pyright: ignore[reportArgumentType]
+        sums = narrow.softmax(-1, dtype=torch.float64).cumsum(-1)
+        tokens.append(torch.searchsorted(sums, chance[:, None] * sums[:, -1:], right=True)[:, 0])
+    return torch.cat(tokens)
