@@ -6,6 +6,7 @@ import pytest
 import torch
 from native import needs_kernels
 
+from liquidlm.errors import LiquidError
 from liquidlm.inference.sampling import Sampler, Sampling
 from liquidlm.inference.sampling import draw as draw_all
 from liquidlm.ops.native import sample_native
@@ -76,13 +77,17 @@ def test_suppressed_tokens_are_never_drawn():
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_logits_that_are_not_finite(wrong):
+def test_logits_that_are_not_finite(wrong, monkeypatch):
     logits = logits_of(2, 70)
     logits[1, 65] = wrong
-    with pytest.raises(RuntimeError, match="not finite"):
-        sampled(logits, torch.zeros(2, dtype=torch.float64))
-    with pytest.raises(RuntimeError, match="not finite"):
-        sampled(torch.full((1, 5), -math.inf), torch.zeros(1, dtype=torch.float64))
+    assert sampled(logits, torch.zeros(2, dtype=torch.float64)).tolist()[1] == -1
+    assert sampled(logits, torch.zeros(2, dtype=torch.float64), temperature=0.0).tolist()[1] == -1
+    assert sampled(torch.full((1, 5), -math.inf), torch.zeros(1, dtype=torch.float64)).tolist() == [-1]
+    for native in (True, False):
+        if not native:
+            monkeypatch.setattr("liquidlm.inference.sampling.takes", lambda **_: False)
+        with pytest.raises(LiquidError, match="not finite"):
+            Sampler(Sampling(seed=0), 1, logits, None, ())(logits)
 
 
 def test_a_seed_gives_the_same_tokens_as_torch(monkeypatch):

@@ -144,8 +144,15 @@ class Sampler:
         return logits.index_fill(1, self.suppressed, -math.inf) if len(self.suppressed) else logits
 
     def __call__(self, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
-        """The ids of the next tokens, drawn from their logits."""
-        return draw([self], self.allowed(logits))
+        """The ids of the next tokens, drawn from their logits.
+
+        Raises:
+            LiquidError: the logits are not finite.
+        """
+        tokens = draw([self], self.allowed(logits))
+        if (tokens < 0).any():
+            raise LiquidError("the model's output for this text is not finite")
+        return tokens
 
     def penalised(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
         """The logits after the repetition penalty."""
@@ -173,7 +180,7 @@ class Sampler:
 
 @torch.no_grad()
 def draw(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
-    """The next token of every row of several samplers, in one call.
+    """The next token of every row of several samplers, in one call; −1 for a row with NaN or ∞ in its logits.
 
     A token depends on its own row and sampler only, not on the others.
 
@@ -209,7 +216,7 @@ def _by_kernel(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) -> Int
 
 def _by_processors(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
     """The first token whose cumulative probability is over a random number, in the order of the ids."""
-    tokens = []
+    tokens, wrong = [], ~(logits < math.inf).all(-1)
     for one, rows in zip(samplers, logits.split([one.rows for one in samplers]), strict=True):
         chance = one.chance()
         if one.sampling.greedy:
@@ -218,4 +225,4 @@ def _by_processors(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) ->
         narrow = one.sampling.warpers()(one.context, rows)  # pyright: ignore[reportArgumentType]
         sums = narrow.softmax(-1, dtype=torch.float64).cumsum(-1)
         tokens.append(torch.searchsorted(sums, chance[:, None] * sums[:, -1:], right=True)[:, 0])
-    return torch.cat(tokens)
+    return torch.cat(tokens).masked_fill(wrong, -1)

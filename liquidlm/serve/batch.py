@@ -87,14 +87,13 @@ def draw_tokens(
         features: input of the time head; None without one.
         last_times: of the tokens before.
     """
-    finite = logits.isfinite().all(-1)
-    logits = rows[0].sampler.allowed(logits.where(finite[:, None], 0.0))  # the same tokens for every row
+    logits = rows[0].sampler.allowed(logits)  # the same tokens for every row
     tokens = draw([row.sampler for row in rows], logits).tolist()
     return [
         row.move(token, model, logits[i], None if features is None else features[i : i + 1], last_times[i])
-        if fine
+        if token >= 0
         else None
-        for i, (row, token, fine) in enumerate(zip(rows, tokens, finite.tolist(), strict=True))
+        for i, (row, token) in enumerate(zip(rows, tokens, strict=True))
     ]
 
 

@@ -22,6 +22,14 @@ class TextDelta:
     tokens: list[tuple[Token, int]] = field(default_factory=list)
     end: Finished | None = None
 
+    @classmethod
+    def joined(cls, deltas: Sequence["TextDelta"]) -> "TextDelta":
+        """Parts in order, as one."""
+        if len(deltas) == 1:
+            return deltas[0]
+        text = "".join(delta.text for delta in deltas)
+        return cls(text, [token for delta in deltas for token in delta.tokens], deltas[-1].end)
+
 
 class CompletionText:
     """Decodes the tokens of a completion, and holds back text that may be the beginning of a stop string.

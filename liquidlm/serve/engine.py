@@ -22,9 +22,12 @@ from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..ops.native.step import Weights
 from .batch import Batch, Row, draw_tokens
-from .jobs import Finished, Job, JobUpdate, PromptRead
+from .jobs import Finished, Job, JobUpdate, PromptRead, Token
 from .prefill import Prefill
 from .prefixes import PrefixCache
+
+INTERVAL = 0.01
+"""Tokens of this many seconds are delivered together: a delivery costs more than a row of a step."""
 
 
 class Busy(LiquidError):
@@ -44,7 +47,8 @@ class Engine:
 
     Args:
         model: in evaluation mode.
-        deliver: called from the engine's thread with the updates of one step, in order.
+        deliver: called from the engine's thread with the updates of one or more steps, in order. A read
+            prompt, its first token and an end are delivered at once, other tokens after about INTERVAL.
         rows: jobs in work at the same time.
         waiting: further jobs that may wait.
         cache_bytes: memory of the prefix cache.
@@ -74,6 +78,7 @@ class Engine:
         self._batch = Batch(self._step)
         self._closing, self._end = False, math.inf
         self._updates: list[tuple[Job, JobUpdate]] = []
+        self._due = 0.0
         self._thread = threading.Thread(target=self._run, name="liquidlm engine", daemon=True)
         self._thread.start()
 
@@ -133,9 +138,14 @@ class Engine:
                     Exception
                 ) as error:  # the state may be broken: end all jobs, so that no client waits forever
                     self._fail(Finished("failed", first_line(error)))
-                updates, self._updates = self._updates, []
-                if updates:
-                    self.deliver(updates)
+                self._deliver()
+
+    def _deliver(self) -> None:
+        """Deliver what was reported, if it is time."""
+        now = time.monotonic()
+        if self._updates and now >= self._due:
+            updates, self._updates, self._due = self._updates, [], now + INTERVAL
+            self.deliver(updates)
 
     def _wait(self) -> bool:
         """Wait for a job; False if the engine stops and all jobs are done."""
@@ -213,5 +223,8 @@ class Engine:
         return over is not None
 
     def _report(self, job: Job, *updates: JobUpdate) -> None:
-        if not job.cancelled:
-            self._updates.extend((job, update) for update in updates)
+        if job.cancelled:
+            return
+        self._updates.extend((job, update) for update in updates)
+        if not all(isinstance(update, Token) for update in updates):
+            self._due = 0.0

@@ -30,8 +30,8 @@ class Choice:
     cached: int = 0
 
 
-MAX_UPDATES = 8192
-"""Updates of a request that may wait for a client that does not read them."""
+MAX_DELIVERIES = 4096
+"""Deliveries for a request that may wait for a client that does not read them."""
 
 
 class Failed(Exception):
@@ -52,7 +52,7 @@ class Writer:
 
     def __init__(self, model: LiquidLanguageModel, limits: Limits, weights: Weights = "float32"):
         self._loop = asyncio.get_running_loop()
-        self._listeners: dict[Job, asyncio.Queue[tuple[Job, JobUpdate]]] = {}
+        self._listeners: dict[Job, asyncio.Queue[tuple[Job, list[JobUpdate]]]] = {}
         self.engine = Engine(
             model,
             lambda events: self._loop.call_soon_threadsafe(self._hand_out, events),
@@ -63,13 +63,16 @@ class Writer:
         )
 
     def _hand_out(self, events: list[tuple[Job, JobUpdate]]) -> None:
-        for job, event in events:
+        of_jobs: dict[Job, list[JobUpdate]] = {}
+        for job, update in events:
+            of_jobs.setdefault(job, []).append(update)
+        for job, updates in of_jobs.items():
             if (queue := self._listeners.get(job)) is None:
                 continue
-            if queue.qsize() > MAX_UPDATES and not isinstance(event, Finished):
+            if queue.qsize() > MAX_DELIVERIES and not isinstance(updates[-1], Finished):
                 self.engine.cancel(job)
-                event = Finished("failed", "the client did not read the stream")
-            queue.put_nowait((job, event))
+                updates = [Finished("failed", "the client did not read the stream")]
+            queue.put_nowait((job, updates))
 
     async def write(self, choices: Sequence[Choice]) -> AsyncGenerator[tuple[int, TextDelta], None]:
         """Write all choices; yields (number of the choice, next part of its text) as parts arrive.
@@ -89,10 +92,10 @@ class Writer:
                 if choice.echo is not None:
                     yield i, TextDelta(choice.echo)
             while number:
-                job, update = await queue.get()
+                job, updates = await queue.get()
                 if (i := number.get(job)) is None:
                     continue  # reported before it was cancelled
-                delta = _delta(choices[i], update)
+                delta = _delta(choices[i], updates)
                 if delta is None:
                     continue
                 if delta.end is not None:
@@ -108,14 +111,20 @@ class Writer:
         del self._listeners[job]
 
 
-def _delta(choice: Choice, update: JobUpdate) -> TextDelta | None:
-    if isinstance(update, PromptRead):
-        choice.cached = update.cached_tokens
-        return None
-    if isinstance(update, Token):
-        return choice.text.push(update)
-    if update.reason == "failed":
-        raise Failed(update.why)
-    if update.reason == "unbegun":
-        raise Busy(f"{update.why} before the first token: try again later", 503)
-    return choice.text.end(Finished(update.reason))
+def _delta(choice: Choice, updates: Sequence[JobUpdate]) -> TextDelta | None:
+    """The text of these updates; None if they are no text. Nothing counts after an end."""
+    found = []
+    for update in updates:
+        if isinstance(update, PromptRead):
+            choice.cached = update.cached_tokens
+        elif isinstance(update, Token):
+            found.append(choice.text.push(update))
+        elif update.reason == "failed":
+            raise Failed(update.why)
+        elif update.reason == "unbegun":
+            raise Busy(f"{update.why} before the first token: try again later", 503)
+        else:
+            found.append(choice.text.end(Finished(update.reason)))
+        if found and found[-1].end is not None:
+            break
+    return TextDelta.joined(found) if found else None

@@ -72,16 +72,13 @@ static int64_t draw(const float* logits, float* p, int64_t count, int64_t size, 
   return last;
 }
 
-// `work` holds (rows, vocabulary rounded up to 64) numbers. Returns how many rows have logits that are not finite.
-EXPORT int64_t KERNEL(sample)(const float* logits, const double* chance, int64_t* tokens, float* work,
+// `work` holds (rows, vocabulary rounded up to 64) numbers.
+EXPORT void KERNEL(sample)(const float* logits, const double* chance, int64_t* tokens, float* work,
                               const float* temperature, const int64_t* top_k, const double* top_p,
                               int64_t rows, int64_t vocabulary, int64_t threads) {
-  int64_t size = (vocabulary + 63) / 64 * 64, wrong = 0;
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : wrong) if (threads > 1)
-  for (int64_t row = 0; row < rows; row++) {
+  int64_t size = (vocabulary + 63) / 64 * 64;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t row = 0; row < rows; row++)
     tokens[row] = draw(logits + row * vocabulary, work + row * size, vocabulary, size, temperature[row],
                        top_k[row], top_p[row], chance[row]);
-    wrong += tokens[row] < 0;
-  }
-  return wrong;
 }

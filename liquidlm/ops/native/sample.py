@@ -17,7 +17,7 @@ def sample_native(
     top_k: Int64[Tensor, " b"],
     top_p: Float64[Tensor, " b"],
 ) -> Int[Tensor, " b"]:
-    """A token per row, drawn from its logits.
+    """A token per row, drawn from its logits; −1 if they are not finite or allow no token.
 
     Args:
         logits: in float32.
@@ -25,15 +25,11 @@ def sample_native(
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: draw from the k likeliest tokens only; 0 keeps all.
         top_p: draw from the smallest set of likeliest tokens with at least this probability.
-
-    Raises:
-        RuntimeError: a row has logits that are not finite, or no token.
     """
     rows, vocabulary = logits.shape
     tokens = logits.new_empty(rows, dtype=torch.long)
     work = logits.new_empty(rows, -(-vocabulary // 64) * 64)
     threads = torch.get_num_threads() if rows > FEW else 1
     tensors = (logits.contiguous(), chance, tokens, work, temperature, top_k, top_p)
-    if call("sample", *tensors, rows, vocabulary, threads):
-        raise RuntimeError("there are logits that are not finite, or a row without a token")
+    call("sample", *tensors, rows, vocabulary, threads)
     return tokens
