@@ -52,7 +52,7 @@ class Writer:
 
     def __init__(self, model: LiquidLanguageModel, limits: Limits, weights: Weights = "float32"):
         self._loop = asyncio.get_running_loop()
-        self._listeners: dict[Job, asyncio.Queue[tuple[Job, list[JobUpdate]]]] = {}
+        self._listeners: dict[Job, asyncio.Queue[tuple[Job, Sequence[JobUpdate]]]] = {}
         self.engine = Engine(
             model,
             lambda events: self._loop.call_soon_threadsafe(self._hand_out, events),
@@ -67,12 +67,13 @@ class Writer:
         for job, update in events:
             of_jobs.setdefault(job, []).append(update)
         for job, updates in of_jobs.items():
+            delivery: Sequence[JobUpdate] = updates
             if (queue := self._listeners.get(job)) is None:
                 continue
             if queue.qsize() > MAX_DELIVERIES and not isinstance(updates[-1], Finished):
                 self.engine.cancel(job)
-                updates = [Finished("failed", "the client did not read the stream")]
-            queue.put_nowait((job, updates))
+                delivery = [Finished("failed", "the client did not read the stream")]
+            queue.put_nowait((job, delivery))
 
     async def write(self, choices: Sequence[Choice]) -> AsyncGenerator[tuple[int, TextDelta], None]:
         """Write all choices; yields (number of the choice, next part of its text) as parts arrive.
