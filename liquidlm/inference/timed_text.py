@@ -1,7 +1,7 @@
 """Text with times: a prompt whose lines begin with times becomes tokens with times, and written text gets
 a time before every line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ from ..errors import LiquidError
 from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from ..text.clocks import LARGEST_TIME, LAST_DATE, find_stamp, format_stamp, is_dated
-from ..text.event_files import TextEvent, read_events
+from ..text.event_files import TextEvent, stamped_events
+from ..text.reading_facts import ReadingFacts
 from ..text.tokenizer import LEDTokenizerWrapper
 
 
@@ -121,7 +122,8 @@ class TimedLines:
 def prompt_events(prompt: str, now: float | None, after: float | None) -> list[TextEvent]:
     """A prompt as events, one for each line with a time; without any, the prompt is one event at `now`.
 
-    A prompt with times that follows other text begins with a line break.
+    A prompt with times that follows other text begins with a line break. Times that go back within the prompt
+    are taken as in a file (see `text.timeline`).
 
     Args:
         prompt: the text.
@@ -134,8 +136,7 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[T
     """
     lines = prompt.split("\n")  # at \n only: a line may contain other line breaks
     if any(find_stamp(line) for line in lines):
-        (read,) = read_events(lines, ".txt", "the prompt")
-        events = [TextEvent(time, f"\n{text}") for time, text in read]
+        events = [TextEvent(time, f"\n{text}") for time, text in _stamped(lines)]
         if now is None:
             events[0] = TextEvent(events[0].time, events[0].text[1:])
         elif events[0].time < now:
@@ -155,3 +156,18 @@ def prompt_events(prompt: str, now: float | None, after: float | None) -> list[T
             )
         events.append(TextEvent(last + after, "\n"))
     return events
+
+
+def _stamped(lines: list[str]) -> Iterator[TextEvent]:
+    """The events of lines that begin with times of the first one's kind."""
+    if (first := find_stamp(lines[0])) is None:
+        raise LiquidError(
+            "the prompt, line 1: no time at its beginning; a prompt with times must begin with one, such as"
+            " [00:12:31]"
+        )
+
+    def find(line: str) -> TextEvent | None:
+        found = find_stamp(line, first.kind)
+        return None if found is None else TextEvent(found.time, line[found.end :])
+
+    return stamped_events(lines, find, ReadingFacts("the prompt"))

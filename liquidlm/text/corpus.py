@@ -9,18 +9,22 @@ import gzip
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from ..errors import LiquidError
 from .cutting import PART, lines, parts
 from .event_files import read_events
+from .field_names import find_path, value_at
 from .hub import dataset_texts
 from .json_lines import json_lines
+from .json_records import JSON_SUFFIXES
 from .paths import STANDARD_INPUT, Source, find_sources, text_suffix
+from .reading import ReadingOptions
+from .reading_facts import ReadingFacts
 from .utf8 import decode, decoded, encoded
 
 
@@ -67,7 +71,9 @@ def read_documents(
     part_size: int | None = None,
     *,
     timestamps: bool = False,
+    options: ReadingOptions | None = None,
     left_out: Callable[[str], object] = lambda name: None,
+    found: Callable[[ReadingFacts], object] = lambda facts: None,
 ) -> Iterator[Document]:
     """The documents of `paths`, in the given order; those of a folder or a glob are sorted by name.
 
@@ -84,19 +90,22 @@ def read_documents(
     Args:
         paths: each is one of
 
-            - a file. Each line of a ``.jsonl`` file is a JSON object, and its "text" is a document; any other
-              file is one document. A ``.gz`` file is decompressed. A file that is given twice is read once.
-            - a folder: its .txt, .md, .rst and .jsonl files and those of its folders, also with .gz; hidden
-              names are left out.
+            - a file. Each line of a ``.jsonl`` file is a JSON object, and its "text" (or the field that the
+              options name) is a document; any other file is one document. A ``.gz`` file is decompressed. A
+              file that is given twice is read once.
+            - a folder: its .txt, .md, .rst, .jsonl and .ndjson files and those of its folders, also with .gz;
+              hidden names are left out.
             - a glob such as ``books/**/*.txt``.
             - ``-`` for standard input.
             - ``hf:NAME`` for a Hugging Face data set (see `hub.py`): each row is a document.
         part_size: a document of more than 2·`part_size` characters comes in parts of at least `part_size`
             characters, cut before white space if possible. Then no file is in memory as a whole.
         timestamps: the text of every file has times (see `event_files.read_events`); they go to the
-            documents' `marks`. Parts consist of whole events. From a folder, .txt, .log, .jsonl, .srt
-            and .vtt are read.
+            documents' `marks`. Parts consist of whole events. From a folder, the files of
+            `paths.TIMED_SUFFIXES` are read.
+        options: what the user says about the files.
         left_out: called with the name of each empty file of a folder or a glob.
+        found: called after each file with times, with what was found in it.
 
     Raises:
         LiquidError: a file is missing, unreadable, empty though given by name, not UTF-8 text or damaged, or
@@ -105,17 +114,27 @@ def read_documents(
     """
     if isinstance(paths, str | Path):
         paths = [paths]
-    return _read_all(find_sources(paths, timestamps), part_size, timestamps, left_out)
+    reader = _Reader(part_size, timestamps, options or ReadingOptions(), found)
+    return _read_all(find_sources(paths, timestamps), reader, left_out)
+
+
+class _Reader(NamedTuple):
+    """How sources are read: the arguments of `read_documents`."""
+
+    part_size: int | None
+    timestamps: bool
+    options: ReadingOptions
+    found: Callable[[ReadingFacts], object]
 
 
 def _read_all(
-    sources: Sequence[Source], part_size: int | None, timestamps: bool, left_out: Callable[[str], object]
+    sources: Sequence[Source], reader: _Reader, left_out: Callable[[str], object]
 ) -> Iterator[Document]:
     """The documents of all sources. An empty source is an error if it was given by name."""
     nothing = True
     for source in sources:
         empty = True
-        for document in _read(source, part_size, timestamps):
+        for document in _read(source, reader):
             empty = nothing = False
             yield replace(document, path=source.number)
         if empty and source.named:
@@ -126,20 +145,31 @@ def _read_all(
         raise LiquidError(f"{sources[0].name}: empty, and so is every other file; give a file with text")
 
 
-def _read(source: Source, part_size: int | None, timestamps: bool) -> Iterator[Document]:
+def _read(source: Source, reader: _Reader) -> Iterator[Document]:
     """The documents of one source, in parts."""
     if isinstance(source.path, str):
         for text in dataset_texts(source.path):
-            yield from _without_blank(parts(iter([text]), part_size), source.name)
+            yield from _without_blank(parts(iter([text]), reader.part_size), source.name)
         return
     suffix = text_suffix(source.path)
+    with opened(source) as stream:
+        if reader.timestamps:
+            yield from _timed(stream, source.name, suffix, reader)
+        else:
+            for text in _texts(stream, source.name, suffix, reader):
+                yield from _without_blank(text, source.name)
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[BufferedIOBase]:
+    """The bytes of a file, decompressed if its name ends in .gz, or of standard input; a context manager.
+
+    Raises:
+        LiquidError: within the `with` block too: the file cannot be read or is damaged.
+    """
     try:
-        with _open(source.path) as stream:
-            if timestamps:
-                yield from _timed(stream, source.name, suffix, part_size)
-            else:
-                for text in _texts(stream, source.name, suffix, part_size):
-                    yield from _without_blank(text, source.name)
+        with _open(Path(source.path)) as stream:
+            yield stream
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise LiquidError(f"{source.name}: damaged gzip file ({error})") from error
     except OSError as error:
@@ -152,28 +182,35 @@ def _open(path: Path) -> AbstractContextManager[BufferedIOBase]:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _texts(stream: BufferedIOBase, name: str, suffix: str, part_size: int | None) -> Iterator[Iterator[str]]:
+def _texts(stream: BufferedIOBase, name: str, suffix: str, reader: _Reader) -> Iterator[Iterator[str]]:
     """The texts of an open file, each in parts: one per line of .jsonl, otherwise one."""
-    if suffix == ".jsonl":
-        yield from (parts(iter([text]), part_size) for text in _json_texts(stream, name))
+    size = reader.part_size
+    if suffix in JSON_SUFFIXES:
+        texts = _json_texts(stream, name, reader.options.text_field or "text")
+        yield from (parts(iter([text]), size) for text in texts)
     else:
-        yield parts(decoded(stream, name, part_size), part_size)
+        yield parts(decoded(stream, name, size), size)
 
 
-def _json_texts(stream: Iterable[bytes], name: str) -> Iterator[str]:
-    """The "text" of each line."""
+def _json_texts(stream: Iterable[bytes], name: str, field: str) -> Iterator[str]:
+    """The text of each line."""
     utf8 = (decode(line, f"{name}, line {number}") for number, line in enumerate(stream, start=1))
     for number, record in json_lines(utf8, name):
         where = f"{name}, line {number}"
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-            raise LiquidError(f'{where}: each line must be a JSON object with a string "text"')
-        encoded(record["text"], f'{where}: "text"')
-        yield record["text"]
+        text = value_at(record, find_path(record, field)) if isinstance(record, dict) else None
+        if not isinstance(text, str):
+            raise LiquidError(
+                f'{where}: each line must be a JSON object with a string "{field}"'
+                " (--text-field names another field)"
+            )
+        encoded(text, f'{where}: "{field}"')
+        yield text
 
 
-def _timed(stream: BufferedIOBase, name: str, suffix: str, part_size: int | None) -> Iterator[Document]:
+def _timed(stream: BufferedIOBase, name: str, suffix: str, reader: _Reader) -> Iterator[Document]:
     """The documents of an open file with times, in parts of at least `part_size` characters."""
-    for events in read_events(lines(decoded(stream, name, PART)), suffix, name):
+    facts, part_size = ReadingFacts(), reader.part_size
+    for events in read_events(lines(decoded(stream, name, PART)), suffix, name, reader.options, facts):
         texts, marks, size, continues = [], [], 0, False
         for event in events:
             texts.append(f"\n{event.text}" if texts or continues else event.text)
@@ -184,6 +221,8 @@ def _timed(stream: BufferedIOBase, name: str, suffix: str, part_size: int | None
                 texts, marks, size, continues = [], [], 0, True
         if texts and (continues or "".join(texts).strip()):
             yield Document("".join(texts), name, continues, marks=tuple(marks))
+    if facts.events:
+        reader.found(facts)
 
 
 def _without_blank(text: Iterator[str], name: str) -> Iterator[Document]:

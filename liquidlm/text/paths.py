@@ -9,9 +9,9 @@ from typing import NamedTuple
 from ..errors import LiquidError
 from .hub import PREFIX, parse_name
 
-TEXT_SUFFIXES = (".txt", ".md", ".rst", ".jsonl")
+TEXT_SUFFIXES = (".txt", ".md", ".rst", ".jsonl", ".ndjson")
 """The files of a folder that are text; `.gz` may follow."""
-TIMED_SUFFIXES = (".txt", ".log", ".jsonl", ".srt", ".vtt")
+TIMED_SUFFIXES = (".txt", ".log", ".jsonl", ".ndjson", ".csv", ".tsv", ".srt", ".vtt")
 """The files of a folder that are text with times; `.gz` may follow."""
 STANDARD_INPUT = Path("-")
 

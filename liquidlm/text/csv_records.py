@@ -1,0 +1,172 @@
+"""CSV and TSV ▶ records by the names, or the numbers, of their columns."""
+
+import csv
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ..errors import LiquidError
+from .field_names import TEXT_NAMES, TIME_NAMES, Record, usual_paths
+from .field_values import FieldClock, check_clock
+from .number_times import FIRST, as_number
+from .reading import ReadingOptions
+
+CSV_SUFFIXES = (".csv", ".tsv")
+SEPARATORS = ",;\t|"
+HEAD = 200
+"""Rows by which separator, header and columns are found."""
+
+
+class Row(NamedTuple):
+    """A row of a table, and the number of the line where it begins."""
+
+    number: int
+    cells: list[str]
+
+
+class Table(NamedTuple):
+    """The records of a file.
+
+    Attributes:
+        records: each with the number of its line.
+        options: as the user gave them, with the names of the columns that have time and text.
+    """
+
+    records: Iterator[tuple[int, Record]]
+    options: ReadingOptions
+
+
+def csv_table(lines: Iterable[str], suffix: str, options: ReadingOptions, name: str) -> Table:
+    """The records of a table. A first row without a time has the names of the columns.
+
+    >>> table = csv_table(["moment;what", "2026-01-31 12:00:00;on"], ".csv", ReadingOptions(), "a.csv")
+    >>> next(table.records), table.options.time_field, table.options.text_field
+    ((2, {'moment': '2026-01-31 12:00:00', 'what': 'on'}), 'moment', 'what')
+
+    Args:
+        lines: of the file, without their line breaks.
+        suffix: ``.tsv`` has tabs; for others the separator is found.
+        options: what the user says about the file. A column without a name is its number, from 0.
+        name: stands for the file in the message of an error.
+
+    Raises:
+        LiquidError: the file is not CSV, or its rows have different numbers of cells.
+    """
+    lines = iter(lines)
+    first = list(itertools.islice(lines, HEAD))
+    separator = "\t" if suffix == ".tsv" else _separator(first)
+    rows = _rows(itertools.chain(first, lines), separator, name)
+    head = list(itertools.islice(rows, HEAD))
+    width = len(head[0].cells) if head else 0
+    time = _time_column(head, options, width)
+    names = _names(head, options, time, width)
+    if names is not None:
+        head = head[1:]
+    names = names or [str(number) for number in range(width)]
+    return Table(
+        ((row.number, _record(row, names, name)) for row in itertools.chain(head, rows)),
+        _with_columns(names, options, time),
+    )
+
+
+def _rows(lines: Iterable[str], separator: str, name: str) -> Iterator[Row]:
+    """The rows that are not empty."""
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
+    number = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield Row(number, cells)
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise LiquidError(f"{name}, line {number}: not CSV ({error})") from error
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The separator that divides the first rows into the most cells, all into as many."""
+
+    def width(separator: str) -> int:
+        try:
+            counts = {len(cells) for cells in csv.reader(lines[:-1] or lines, delimiter=separator) if cells}
+        except csv.Error:
+            return 0
+        return counts.pop() if len(counts) == 1 else 0
+
+    return max(SEPARATORS, key=width)
+
+
+def _record(row: Row, names: list[str], name: str) -> Record:
+    if len(row.cells) != len(names):
+        raise LiquidError(
+            f"{name}, line {row.number}: {len(row.cells)} cells, but the first row has {len(names)}; put"
+            ' a cell that contains the separator between " and "'
+        )
+    return dict(zip(names, row.cells, strict=True))
+
+
+def _time_column(rows: Sequence[Row], options: ReadingOptions, width: int) -> int | None:
+    """The number of the column that has dates from the second row on; None if its name must tell."""
+    asked = options.time_field or ""
+    if asked.isdigit() and int(asked) < width:
+        return int(asked)
+    if asked:
+        return None
+    for number in range(width):
+        values = [row.cells[number] for row in rows[1:] or rows if number < len(row.cells)]
+        numbers = [found for value in values if (found := as_number(value)) is not None]
+        if all(found >= FIRST for found in numbers) and _clock(values, options) is not None:
+            return number
+    return None
+
+
+def _clock(values: Sequence[str], options: ReadingOptions) -> FieldClock | None:
+    """The clock of a column; None if it has no times."""
+    try:
+        clock = FieldClock(values, options.clock, "", "the column")
+        check_clock(clock, values)
+    except (ValueError, OverflowError):
+        return None
+    return clock
+
+
+def _names(rows: Sequence[Row], options: ReadingOptions, time: int | None, width: int) -> list[str] | None:
+    """The names in the first row; None if it is a row as the others."""
+    if not rows:
+        return None
+    cells, asked = rows[0].cells, (options.time_field, options.text_field)
+    names = [
+        cell.strip() if cell.strip() not in ("", *cells[:at]) else str(at) for at, cell in enumerate(cells)
+    ]
+    if any(field is not None and not field.isdigit() for field in asked):
+        return names
+    record: Record = dict.fromkeys(names, "")
+    if time is None:
+        return names if usual_paths([record], TIME_NAMES) else None
+    if len(rows) == 1:
+        return None
+    clock = _clock([row.cells[time] for row in rows[1:] if time < len(row.cells)], options)
+    try:
+        if clock is not None:
+            clock.seconds(cells[time])
+            return None
+    except (ValueError, OverflowError):
+        pass
+    return names
+
+
+def _with_columns(names: list[str], options: ReadingOptions, time: int | None) -> ReadingOptions:
+    """The options with the names of columns in place of numbers, and with the columns that are clear."""
+
+    def named(field: str | None) -> str | None:
+        is_number = field is not None and field.isdigit() and field not in names and int(field) < len(names)
+        return names[int(field)] if is_number and field is not None else field
+
+    columns: Record = dict.fromkeys(names, "")
+    usual = usual_paths([columns], TIME_NAMES)
+    found = named(options.time_field) or (None if time is None or usual else names[time])
+    text = named(options.text_field)
+    if text is None and not usual_paths([columns], TEXT_NAMES):
+        others = [name for name in names if name != (found or usual[0][0] if usual else found)]
+        text = others[0] if len(others) == 1 else None
+    return replace(options, time_field=found, text_field=text)

@@ -1,0 +1,185 @@
+"""Times and texts in records of JSON and CSV."""
+
+import json
+from typing import Any
+
+import pytest
+
+from liquidlm.errors import LiquidError
+from liquidlm.text.event_files import read_events
+from liquidlm.text.reading import ReadingOptions
+from liquidlm.text.reading_facts import ReadingFacts
+
+NOON = 1_769_860_800.0  # 2026-01-31T12:00:00Z
+
+
+def read(text: str, suffix: str = ".jsonl", **options: Any) -> list[tuple[float, str]]:
+    lines, given = text.split("\n"), ReadingOptions.of(**options)
+    return [tuple(event) for document in read_events(lines, suffix, "here", given) for event in document]
+
+
+def one(record: dict[str, Any], **options: Any) -> tuple[float, str]:
+    ((time, text),) = read(json.dumps(record), **options)
+    return round(time, 6), text
+
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "docker": {"log": "ready\n", "stream": "stdout", "time": "2026-01-31T12:00:00Z"},
+    "ecs": {"@timestamp": "2026-01-31T12:00:00.000Z", "log.level": "info", "message": "ready"},
+    "pino": {"level": 30, "time": 1769860800000, "pid": 1, "msg": "ready"},
+    "bunyan": {"v": 0, "level": 30, "msg": "ready", "time": "2026-01-31T12:00:00.000Z"},
+    "zap": {"level": "info", "ts": 1769860800.0, "caller": "a.go:1", "msg": "ready"},
+    "serilog": {"@t": "2026-01-31T12:00:00Z", "@m": "ready", "@i": "f"},
+    "winston": {"message": "ready", "level": "info", "timestamp": "2026-01-31T12:00:00Z"},
+    "structlog": {"event": "ready", "timestamp": "2026-01-31T12:00:00Z"},
+    "journald": {"__REALTIME_TIMESTAMP": "1769860800000000", "MESSAGE": "ready", "PRIORITY": "6"},
+    "journald bytes": {"__REALTIME_TIMESTAMP": "1769860800000000", "MESSAGE": list(b"ready")},
+    "mongodb": {"t": {"$date": "2026-01-31T12:00:00.000+00:00"}, "s": "I", "msg": "ready"},
+    "mongodb export": {"t": {"$date": {"$numberLong": "1769860800000"}}, "msg": "ready"},
+    "google": {"timestamp": {"seconds": 1769860800, "nanos": 0}, "textPayload": "ready"},
+    "google payload": {"timestamp": "2026-01-31T12:00:00Z", "jsonPayload": {"message": "ready"}},
+    "otel": {"timeUnixNano": "1769860800000000000", "body": {"stringValue": "ready"}},
+    "gelf": {"version": "1.1", "timestamp": 1769860800.0, "short_message": "ready"},
+    "splunk": {"result": {"_time": "2026-01-31T12:00:00Z", "_raw": "ready"}},
+    "cloudwatch": {"timestamp": 1769860800000, "message": "ready", "ingestionTime": 1769860900000},
+    "cloudtrail": {"eventTime": "2026-01-31T12:00:00Z", "message": "ready"},
+    "microseconds": {"t": 1769860800000000, "text": "ready"},
+    "apart": {"date": "2026-01-31", "time": "12:00:00", "message": "ready"},
+    "duration beside it": {"@timestamp": "2026-01-31T12:00:00Z", "time": 0.12, "message": "ready"},
+    "fecha": {"fecha": "2026-01-31T12:00:00Z", "mensaje": "ready"},
+}
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_the_usual_fields_are_found(record: dict[str, Any]) -> None:
+    assert one(record) == (NOON, "ready")
+    assert read(json.dumps(record), ".log") == read(json.dumps(record))  # whatever the file is called
+
+
+def test_a_collector_s_lists_are_one_text() -> None:
+    def batch(*seconds: int) -> str:
+        records = [{"timeUnixNano": f"{s}000000000", "body": {"stringValue": str(s)}} for s in seconds]
+        return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]})
+
+    lines = f"{batch(1769860800, 1769860801)}\n{batch(1769860802)}".split("\n")
+    found = [[event.time - NOON for event in document] for document in read_events(lines, ".jsonl", "here")]
+    assert found == [[0.0, 1.0, 2.0]]
+
+
+def test_fields_that_the_user_names() -> None:
+    record = {
+        "a": {"at": "2026-01-31T12:00:00Z"},
+        "x.y": "dotted",
+        "n": 3,
+        "o": [1],
+        "time": 5,
+        "text": "usual",
+    }
+    assert one(record) == (5.0, "usual")
+    assert one(record, time_field="a.at") == (NOON, "usual")
+    assert one(record, text_field="x.y") == (5.0, "dotted")
+    assert one(record, text_field="text, n,o") == (5.0, "usual 3 [1]")
+    for option in ("time_field", "text_field"):
+        with pytest.raises(
+            LiquidError, match=f"here, line 1: there is no b.c for --{option[:4]}-field: .*a.at"
+        ):
+            one(record, **{option: "b.c"})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "seconds"),
+    [
+        ([1769860800123, 1769860801123], [NOON + 0.123, NOON + 1.123]),
+        (["1769860800123456", "1769860801123456"], [NOON + 0.123456, NOON + 1.123456]),
+        ([1769860800123456789, 1769860801123456789], [NOON + 0.123457, NOON + 1.123457]),
+        ([1769860800.5, 1769860801], [NOON + 0.5, NOON + 1]),
+        ([0, 2.5, 1000], [0, 2.5, 1000]),  # since the beginning
+        ([-5, 3], [-5, 3]),
+        ([0, *[1769860800123] * 3], [0, *[NOON + 0.123] * 3]),  # the unit is that of the file
+    ],
+)
+def test_the_unit_of_numbers_is_decided_by_the_file(numbers: list, seconds: list[float]) -> None:
+    text = "\n".join(json.dumps({"time": number, "text": "x"}) for number in numbers)
+    assert [round(time, 6) for time, _ in read(text)] == seconds
+
+
+def test_a_field_may_say_its_unit() -> None:
+    assert one({"time_ms": 1500, "text": "x"}, time_field="time_ms") == (1.5, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{"level": 3, "msg": "a"}',
+            r"line 1: .*none of its fields is known as a time.*--time-field.*level, msg",
+        ),
+        (
+            '{"ts": 3, "what": "a"}',
+            r"line 1: .*none of its fields is known as a text.*--text-field.*ts, what",
+        ),
+        ('{"ts": 3, "msg": "a"}\n{"msg": "b"}', r'line 2: .*there is no "ts", only msg'),
+        (
+            '{"ts": 3, "msg": "a"}\n{"ts": 4, "msg": null}',
+            r'line 2: .*there is no text in "msg", only ts, msg',
+        ),
+        (
+            '{"ts": 3, "msg": "a"}\n{"ts": "soon", "msg": "a"}',
+            r'line 2: "ts" must be .* not \'soon\'.*--time-format',
+        ),
+        ('{"ts": 7e10, "msg": "a"}', r'line 1: "ts" must be .* not 70000000000.0 \(.* since 1970\)'),
+        ('{"ts": 3, "msg": "a"}\n[3]', r"line 2: an event must be a JSON object"),
+        ('{"ts": 3, "msg": "a"}\nno', r"line 2: not JSON"),
+        ('{"ts": true, "msg": "a"}', r'line 1: "ts" must be'),
+    ],
+)
+def test_mistakes_in_records_name_the_line(text: str, said: str) -> None:
+    with pytest.raises(LiquidError, match=f"here, {said}"):
+        read(text)
+
+
+def test_other_lines_among_json_go_on_with_the_record_before() -> None:
+    text = '{"ts": 1, "msg": "a"}\n  at Main.run\n\n  at Main\n\n{"ts": 2, "msg": "b"}'
+    facts = ReadingFacts()
+    found = [list(document) for document in read_events(text.split("\n"), ".log", "here", facts=facts)]
+    assert found == [[(1.0, "a\n  at Main.run\n\n  at Main"), (2.0, "b")]]
+    assert facts.untimed == 2 and facts.kind == 'JSON, time in "ts" (seconds), text in "msg"'
+
+
+@pytest.mark.parametrize(
+    ("text", "suffix", "options"),
+    [
+        ("time,level,message\n2026-01-31T12:00:00Z,info,ready", ".csv", {}),
+        ("time;level;message\n2026-01-31T12:00:00Z;info;ready", ".csv", {}),
+        ("time\tlevel\tmessage\n2026-01-31T12:00:00Z\tinfo\tready", ".tsv", {}),
+        ("2026-01-31T12:00:00Z,ready", ".csv", {}),
+        ("when,what\n1769860800000,ready\n1769860800000,ready", ".csv", {}),
+        ("2026-01-31T12:00:00Z,info,ready", ".csv", {"time_field": "0", "text_field": "2"}),
+        ("a,b,c\n2026-01-31T12:00:00Z,info,ready", ".csv", {"time_field": "0", "text_field": "2"}),
+        ("a,b,c\n2026-01-31T12:00:00Z,info,ready", ".csv", {"time_field": "a", "text_field": "c"}),
+        ("Date,Time,Content\n2026-01-31,12:00:00,ready", ".csv", {}),
+    ],
+)
+def test_tables(text: str, suffix: str, options: dict[str, str]) -> None:
+    assert set(read(text, suffix, **options)) == {(NOON, "ready")}
+
+
+def test_cells_with_line_breaks_are_whole() -> None:
+    text = 'time,message\n1,"one, and\n""two"""\n2,three'
+    assert read(text, ".csv") == [(1.0, 'one, and\n"two"'), (2.0, "three")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("time,message\n1,a\n2,b,c", "line 3: 3 cells, but the first row has 2"),
+        ('time,message\n1,a\n2,"b', "line 3: not CSV"),
+        ("time,message\n1,a\nsoon,b\n3,c", 'line 3: "time" must be'),
+        ("a,b,c\nx,y,z", "line 1: .*--time-field"),
+        ("time,b,c\n1,y,z", "line 2: .*--text-field .*time, b, c"),
+        ("time,message\n1,a", "line 2: there is no 7 for --time-field"),
+    ],
+)
+def test_mistakes_in_tables_name_the_line(text: str, said: str) -> None:
+    with pytest.raises(LiquidError, match=f"here, {said}"):
+        read(text, ".csv", **({"time_field": "7"} if " 7 " in said else {}))

@@ -1,0 +1,92 @@
+"""Times that go back: clamped, an error, or sorted."""
+
+import json
+from dataclasses import asdict
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from liquidlm.errors import LiquidError
+from liquidlm.text.event_files import read_events
+from liquidlm.text.reading import ReadingOptions
+from liquidlm.text.reading_facts import ReadingFacts
+from liquidlm.text.timeline import Timeline
+
+LATE_LINES = "2026-01-31 12:00:00 a\n2026-01-31 12:00:05 b\n2026-01-31 12:00:04 c\n2026-01-31 12:00:06 d"
+CLOCK_BACK = "2026-10-25 02:59:59 a\n2026-10-25 02:00:00 b\n2026-10-25 02:00:01 c"
+CUES = "1\n00:00:09,000 --> 00:00:10,000\nlater\n\n2\n00:00:01,000 --> 00:00:02,000\nsooner"
+
+
+def read(
+    text: str, late: str = "clamp", suffix: str = ".log"
+) -> tuple[list[tuple[float, str]], ReadingFacts]:
+    """Gaps from the first time, with the texts, and what was found."""
+    facts = ReadingFacts()
+    (events,) = read_events(text.split("\n"), suffix, "here", ReadingOptions(late=late), facts)
+    found = [tuple(event) for event in events]
+    return [(time - found[0][0], text) for time, text in found], facts
+
+
+def test_a_late_line_is_taken_at_the_time_of_the_one_before() -> None:
+    events, facts = read(LATE_LINES)
+    assert events == [(0.0, "a"), (5.0, "b"), (5.0, "c"), (6.0, "d")]
+    assert facts.notes() == ["1 late line, line 3: taken at the time of the line before (--late clamp)"]
+
+
+def test_a_clock_set_back_goes_on() -> None:
+    events, facts = read(CLOCK_BACK)
+    assert events == [(0.0, "a"), (0.0, "b"), (1.0, "c")]
+    (note,) = facts.notes()
+    assert note.startswith("the clock was set back once, in line 2: times go on from the line before")
+    assert facts.timeline.late == 0 and facts.timeline.anew == 1
+
+
+@pytest.mark.parametrize(("text", "line"), [(LATE_LINES, 3), (CLOCK_BACK, 2)])
+def test_late_error_names_the_line(text: str, line: int) -> None:
+    with pytest.raises(LiquidError, match=f"here, line {line}: the time goes back.*--late sort"):
+        read(text, "error")
+
+
+def test_late_sort_is_stable() -> None:
+    events, facts = read(LATE_LINES, "sort")
+    assert events == [(0.0, "a"), (4.0, "c"), (5.0, "b"), (6.0, "d")]
+    assert facts.notes() == ["1 late line, line 3: sorted (--late sort)"]
+    assert read(CLOCK_BACK, "sort")[0] == [(0.0, "b"), (1.0, "c"), (3599.0, "a")]
+    ties = "\n".join(f"[{second}] {number}" for number, second in enumerate([5, 1, 5, 1, 1]))
+    assert [text for _, text in read(ties, "sort")[0]] == ["1", "3", "4", "0", "2"]
+
+
+def test_a_minute_is_late_and_more_is_another_clock() -> None:
+    assert read("[100] a\n[40] b\n[101] c")[0] == [(0.0, "a"), (0.0, "b"), (1.0, "c")]
+    assert read("[100] a\n[39] b\n[40] c")[0] == [(0.0, "a"), (0.0, "b"), (1.0, "c")]
+
+
+def test_cues_are_sorted_unless_they_are_to_be_an_error() -> None:
+    assert read(CUES, suffix=".srt")[0] == [(0.0, "sooner"), (8.0, "later")]
+    with pytest.raises(LiquidError, match="the time goes back"):
+        read(CUES, "error", suffix=".srt")
+
+
+def test_each_list_of_events_has_its_own_clock() -> None:
+    text = "\n".join(json.dumps([{"time": t, "text": "x"} for t in times]) for times in ([5, 4], [1, 9]))
+    facts = ReadingFacts()
+    found = [
+        [event.time for event in document]
+        for document in read_events(text.split("\n"), ".jsonl", "here", facts=facts)
+    ]
+    assert found == [[5.0, 5.0], [1.0, 9.0]] and (facts.timeline.late, facts.timeline.anew) == (1, 0)
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1))
+def test_times_never_go_back_and_the_place_is_kept_in_json(times: list[float]) -> None:
+    whole, timeline = Timeline(), Timeline()
+    found = []
+    for number, time in enumerate(times, 1):
+        timeline = Timeline(**json.loads(json.dumps(asdict(timeline))))
+        found.append(timeline.place(time, number))
+        assert found[-1] == whole.place(time, number)
+    assert found == sorted(found) and timeline.late + timeline.anew <= len(times) - 1
+    back = sum(b < a for a, b in pairwise(times))
+    assert (timeline.late + timeline.anew == 0) == (back == 0)
