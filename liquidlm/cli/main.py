@@ -19,6 +19,7 @@ from .info import info
 from .inspect import inspect
 from .model_command import ModelCommand
 from .serve import serve
+from .times import times
 from .train import train
 from .watch import watch
 
@@ -68,6 +69,7 @@ app.command(cls=ModelCommand)(train)
 app.command(cls=ModelCommand)(generate)
 app.command("eval", cls=ModelCommand)(evaluate)
 app.command(cls=ModelCommand)(info)
+app.command()(times)
 app.command(cls=ModelCommand)(inspect)
 app.command(cls=ModelCommand)(watch)
 app.command(cls=ModelCommand)(serve)

@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 
 from ..errors import LiquidError
 from .cutting import PART, lines, parts
-from .event_files import read_events
+from .event_files import TextEvent, read_events
 from .field_names import find_path, value_at
 from .hub import dataset_texts
 from .json_lines import json_lines
@@ -151,17 +151,16 @@ def _read(source: Source, reader: _Reader) -> Iterator[Document]:
         for text in dataset_texts(source.path):
             yield from _without_blank(parts(iter([text]), reader.part_size), source.name)
         return
-    suffix = text_suffix(source.path)
-    with opened(source) as stream:
-        if reader.timestamps:
-            yield from _timed(stream, source.name, suffix, reader)
-        else:
-            for text in _texts(stream, source.name, suffix, reader):
-                yield from _without_blank(text, source.name)
+    if reader.timestamps:
+        yield from _timed(source, reader)
+        return
+    with _opened(source) as stream:
+        for text in _texts(stream, source.name, text_suffix(source.path), reader):
+            yield from _without_blank(text, source.name)
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[BufferedIOBase]:
+def _opened(source: Source) -> Iterator[BufferedIOBase]:
     """The bytes of a file, decompressed if its name ends in .gz, or of standard input; a context manager.
 
     Raises:
@@ -207,10 +206,23 @@ def _json_texts(stream: Iterable[bytes], name: str, field: str) -> Iterator[str]
         yield text
 
 
-def _timed(stream: BufferedIOBase, name: str, suffix: str, reader: _Reader) -> Iterator[Document]:
-    """The documents of an open file with times, in parts of at least `part_size` characters."""
-    facts, part_size = ReadingFacts(), reader.part_size
-    for events in read_events(lines(decoded(stream, name, PART)), suffix, name, reader.options, facts):
+def read_events_of(
+    source: Source, options: ReadingOptions, facts: ReadingFacts
+) -> Iterator[Iterator[TextEvent]]:
+    """The documents of a file with times, each as its events in order (see `read_events`).
+
+    Raises:
+        LiquidError: the source is a data set, or the file cannot be read.
+    """
+    with _opened(source) as stream:
+        texts = decoded(stream, source.name, PART)
+        yield from read_events(lines(texts), text_suffix(Path(source.path)), source.name, options, facts)
+
+
+def _timed(source: Source, reader: _Reader) -> Iterator[Document]:
+    """The documents of a file with times, in parts of at least `part_size` characters."""
+    facts, part_size, name = ReadingFacts(), reader.part_size, source.name
+    for events in read_events_of(source, reader.options, facts):
         texts, marks, size, continues = [], [], 0, False
         for event in events:
             texts.append(f"\n{event.text}" if texts or continues else event.text)
