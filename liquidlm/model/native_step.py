@@ -1,6 +1,6 @@
-"""One token per row by one call of the compiled kernel: the parts of `TorchStep`, packed for it.
+"""The next tokens of every row by one call of the compiled kernel: the parts of `TorchStep`, packed for it.
 
-Symbols: B batch, V vocabulary, H hidden.
+Symbols: B batch, T tokens, V vocabulary, H hidden.
 """
 
 from typing import cast
@@ -27,6 +27,10 @@ class NativeStep:
     Args:
         parts: what it computes, with a lean form of every block.
         weights: the type of the matrices. The table of the embedding, vectors and sums are float32.
+
+    Attributes:
+        reads: whether it takes several tokens of a row at once. A cell whose state is part of its own input
+            takes one.
     """
 
     def __init__(self, parts: TorchStep, weights: Weights):
@@ -48,6 +52,7 @@ class NativeStep:
             model.ngram_dim = ngrams.table.shape[1]
             model.ngram_table, model.ngram_proj = packer.vector(ngrams.table), packer.matrix(ngrams.proj)
         blocks = cast(list[BlockStep], parts.blocks)
+        self.reads = all(block.cell.of_state is None for block in blocks)
         pasts = [None if ngrams is None else (ngrams.longest - 1,), *[None] * (len(blocks) - 1)]
         self._shapes = [_shapes(block, past) for block, past in zip(blocks, pasts, strict=True)]
         self._plan = Plan(model, [_block(packer, block) for block in blocks], packer)
@@ -66,16 +71,39 @@ class NativeStep:
             IndexError: an id is outside the vocabulary.
             LiquidError: a state of another model or of another number of rows.
         """
-        ids, before = ids.long(), [_parts(state) for state in states]
-        after = [_room(ids, gap, shapes) for shapes in self._shapes]
+        return self.read(ids[:, None], gap, states)
+
+    def read(
+        self,
+        ids: Int[Tensor, "b t"],
+        gap: Float[Tensor, "b t"],
+        states: list[CellState],
+        *,
+        every: bool = False,
+    ) -> tuple[Float[Tensor, "n v"], Float[Tensor, "n h"] | None, list[CellState]]:
+        """Several tokens of every row; `reads` must be true, or T 1.
+
+        Args:
+            ids: the tokens.
+            gap: time before each, in units of time_scale.
+            states: the state of each block; not changed.
+            every: logits and features after every token (B·T, …); False: after the last of each row (B, …).
+
+        Raises:
+            IndexError: an id is outside the vocabulary.
+            LiquidError: a state of another model or of another number of rows.
+        """
+        ids, before, rows = ids.long(), [_parts(state) for state in states], len(ids)
+        after = [_room(ids[:, 0], gap, shapes) for shapes in self._shapes]
         for old, new in zip(before, after, strict=True):
             if [_shape(part) for part in old] != [_shape(part) for part in new]:  # not beyond a tensor's end
                 raise LiquidError(
                     f"the state does not fit: its tensors have the shapes {[_shape(x) for x in old]}, not"
                     f" {[_shape(x) for x in new]}"
                 )
-        features = gap.new_empty(len(ids), self.table.shape[1]) if self.timed else None
-        logits = self._plan.run(ids, gap, before, after, features)
+        results = ids.numel() if every else rows
+        features = gap.new_empty(results, self.table.shape[1]) if self.timed else None
+        logits = self._plan.run(ids, gap, before, after, features, every=every)
         moved = [
             CellState(h, conv, memory, state.time, past)
             for (h, conv, memory, past), state in zip(after, states, strict=True)

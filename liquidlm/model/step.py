@@ -1,30 +1,36 @@
-"""Read one token per row, as fast as possible: what writing text costs.
+"""Read tokens into a state, as fast as possible: what writing and reading text costs.
 
-The equations are those of `nn/cells/` and of the model for T = 1, without padding, documents or dropout. All
-that does not change from token to token is prepared once: the embedding stage is a table, and matrices with
-the same input are joined. `torch_step.py` defines the result. `native_step.py` computes it in one call.
+The equations are those of `nn/cells/` and of the model, without padding, documents or dropout. All that does
+not change from token to token is prepared once: the embedding stage is a table, and matrices with the same
+input are joined. `torch_step.py` defines the result for one token. `native_step.py` computes one or many in
+one call. With it, the result for a row is the same to the bit, whatever else is in the batch, and however its
+tokens are divided into calls.
 
-Symbols: B batch, V vocabulary, H hidden.
+Symbols: B batch, T tokens, V vocabulary, H hidden.
 """
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from ..errors import LiquidError
-from ..nn.events import LONGEST
+from ..nn.events import LONGEST, Events
 from ..nn.state import CellState, LiquidCache, LiquidStateLayer
 from ..ops.native.step import Weights
+from .folded import FoldedEmbedding
 from .language_model import LiquidLanguageModel
 from .native_step import NativeStep
 from .torch_step import TorchStep
 
+CHUNK = 512
+"""Tokens of a call when many are read: their numbers stay in a core's cache."""
+
 
 class LiquidStep:
-    """One token per row ▶ logits.
+    """The next tokens of every row ▶ logits.
 
     It copies the model's weights. After a change of the weights, make a new LiquidStep. It computes in at
     least float32.
@@ -58,6 +64,7 @@ class LiquidStep:
         parts = TorchStep(model, table)
         self.form = NativeStep(parts, weights) if NativeStep.takes(parts) else parts
         self.table, self.time_scale = parts.table, model.config.time_scale
+        self._model, self._folded = model, FoldedEmbedding(model)
 
     @torch.no_grad()
     def __call__(
@@ -101,3 +108,71 @@ class LiquidStep:
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)
         return logits, features
+
+    @torch.no_grad()
+    def read_events(
+        self,
+        ids: Int[Tensor, "b t"],
+        state: LiquidCache,
+        timestamps: Num[Tensor, "b t"] | None = None,
+        *,
+        every: bool = False,
+    ) -> tuple[Float[Tensor, "b n v"], Float[Tensor, "b n h"] | None]:
+        """Read many tokens per row: logits, and the features for `next_gap` (None without a time head).
+
+        Where the kernel cannot read, the model does, in the type of its weights.
+
+            >>> from liquidlm import LiquidTextGenerationModel
+            >>> model = LiquidTextGenerationModel(64, 16, 8, 16, num_hidden_layers=2).eval()
+            >>> state = model.new_state()
+            >>> LiquidStep(model).read_events(torch.tensor([[5, 6, 7]]), state)[0].shape
+            torch.Size([1, 1, 64])
+
+        Args:
+            ids: the tokens of each row, at least one.
+            state: of the tokens before, or a new one. It is changed in place.
+            timestamps: of the tokens, in the unit of the model; None puts them one unit apart.
+            every: give logits and features after every token; False: after the last (n is 1).
+
+        Raises:
+            LiquidError: the times decrease.
+        """
+        if not (isinstance(self.form, NativeStep) and self.form.reads):
+            keep = 0 if every else 1
+            output: Any = self._model(
+                ids,
+                timestamps=timestamps,
+                past_key_values=state,
+                use_cache=True,
+                logits_to_keep=keep,
+                table=self._folded,
+            )
+            return output.logits, None if output.features is None else output.features[:, -keep:]
+        found = []
+        for first in range(0, ids.shape[1], CHUNK):
+            part = slice(first, first + CHUNK)
+            times = None if timestamps is None else timestamps[:, part]
+            found.append(self._read_chunk(self.form, ids[:, part], state, times, every))
+        logits, features = zip(*(found if every else found[-1:]), strict=True)
+        return torch.cat(logits, 1), None if features[0] is None else torch.cat(features, 1)
+
+    def _read_chunk(
+        self,
+        form: NativeStep,
+        ids: Int[Tensor, "b t"],
+        state: LiquidCache,
+        timestamps: Num[Tensor, "b t"] | None,
+        every: bool,
+    ) -> tuple[Float[Tensor, "b n v"], Float[Tensor, "b n h"] | None]:
+        rows, length = ids.shape
+        if state.get_seq_length():
+            before = [cast(CellState, one).like(self.table) for one in state.states()]
+        else:
+            before = self._model.initial_states(rows, self.table.dtype, self.table.device)
+        events = Events.build(timestamps, before[0].time, length=length, time_scale=self.time_scale)
+        logits, features, after = form.read(ids, events.gap, before, every=every)
+        for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
+            layer.store(new._replace(time=events.last_time), length)
+        return logits.unflatten(0, (rows, -1)), None if features is None else features.unflatten(
+            0, (rows, -1)
+        )

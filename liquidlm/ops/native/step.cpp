@@ -1,12 +1,15 @@
-// One token per row through a whole model, in one parallel region; `model/torch_step.py` defines the result.
+// The next tokens of every row through a whole model, in one parallel region: one when text is written, many when
+// it is read. `model/torch_step.py` defines the result for one.
 //
 //     x = table[id] (+ n-grams)
 //     per block:  u = norm(x),  c = conv(u) (through the memory, if there is one),  h = cell(c),
 //                 x += out h,  x += down (silu(gate v) ⊙ up v),  v = norm(x)
 //     logits = output · norm(x);  with a time head, of x before the last block
 //
-// The states are read at one place and written to another. Threads split the outputs of a product, and rows
-// elsewhere; each number is computed by one thread. So the result does not depend on their number.
+// An event is a token of a row. Products take all events as rows; what passes from event to event (the last inputs,
+// h, the memory) goes through them in order. The states are read at one place and written to another. Threads
+// split the outputs of a product, and rows, heads or events elsewhere; each number is computed by one thread. So
+// the result does not depend on their number.
 #include <math.h>
 #include <string.h>
 
@@ -22,7 +25,7 @@ struct Norm {
 
 struct Memory {
   int64_t heads, writes;  // no heads: no memory
-  Matrix weight;          // of q, k…, v…, gate, leak and strengths
+  PackedMatrix weight;          // of q, k…, v…, gate, leak and strengths
   Norm norm;
 };
 
@@ -32,9 +35,9 @@ struct Block {
   int64_t width;                  // of the convolution
   Memory memory;
   int64_t own_state, context;      // whether the cell's context sees tanh h; its size
-  Matrix context_warp, synapse;    // of ([tanh h,] c): context and warp; of (c, context): pairs of f and A
+  PackedMatrix context_warp, synapse;    // of ([tanh h,] c): context and warp; of (c, context): pairs of f and A
   const float *leak, *minus_pace;
-  Matrix out, gate_up, down;       // gate and up in pairs
+  PackedMatrix out, gate_up, down;       // gate and up in pairs
   int64_t inner;                   // width of the MLP
 };
 
@@ -43,10 +46,10 @@ struct Model {
   const float* table;
   const Block* block;
   Norm norm, time_norm;  // no weight: no time head
-  Matrix output;
+  PackedMatrix output;
   int64_t longest, ngram_rows, ngram_dim;  // longest 0: no n-grams
   const float* ngram_table;
-  Matrix ngram_proj;
+  PackedMatrix ngram_proj;
   int64_t weighs_gap;
   double gap_weight;
 };
@@ -58,10 +61,18 @@ struct State {
   int64_t* past_after;
 };
 
-// What one token needs besides: all (rows, …).
+// How many rows there are, and events of each row.
+struct Size {
+  int64_t rows, events;
+  int64_t all() const { return rows * events; }
+};
+
+// What the events need besides: all (rows, events, …). `window` holds the inputs of the convolution of a row, the
+// last ones of the state before them.
 struct Work {
-  float *x, *u, *seen, *reads, *inner, *found;
-  float *elapsed, *log_gap, *duration;
+  float *x, *u, *window, *seen, *reads, *h, *inner, *found;
+  float *elapsed, *log_gap, *duration, *warp;
+  Room room;
 };
 
 // ---- Parts of a row
@@ -83,19 +94,15 @@ static void norm(const Norm& how, const float* x, float* y) {
           how.width - j);
 }
 
-// c = Σ_j taps_j ⊙ (the last inputs)_j + gap_scale·log(1 + gap), and the last inputs after u.
-static void conv(const Block& p, int64_t hidden, const float* u, float log_gap, const float* tail,
-                 float* after, float* c) {
-  int64_t past = p.width - 1;
+// c = Σ_j taps_j ⊙ window_j + gap_scale·log(1 + gap). The window: the last inputs, the newest at its end.
+static void conv(const Block& p, int64_t hidden, const float* window, float log_gap, float* c) {
   for (int64_t j = 0; j < hidden; j += LANES) {
     int64_t n = hidden - j;
-    Vec y = load(u + j, n) * load(p.taps + past * hidden + j, n) + load(p.gap_scale + j, n) * log_gap;
-    for (int64_t i = 0; i < past; i++) y += load(tail + i * hidden + j, n) * load(p.taps + i * hidden + j, n);
+    Vec y = load(p.gap_scale + j, n) * log_gap;
+    for (int64_t i = 0; i < p.width; i++)
+      y += load(window + i * hidden + j, n) * load(p.taps + i * hidden + j, n);
     store(c + j, y, n);
   }
-  if (past == 0) return;
-  memcpy(after, tail + hidden, (past - 1) * hidden * sizeof *after);
-  memcpy(after + (past - 1) * hidden, u, hidden * sizeof *after);
 }
 
 // x ▶ silu(x), and to length 1 if asked.
@@ -167,169 +174,210 @@ static void remember(const Memory& p, int64_t hidden, int64_t head, float* reads
   for (int64_t j = 0; j < width; j++) held[j] *= gate[j];
 }
 
-// x = table[id]; the rows of the n-grams are gathered to `found`. past: the last tokens, each as id + 1.
-static void embed(const Model& p, int64_t id, const int64_t* past, int64_t* past_after, float* x,
-                  float* found) {
-  memcpy(x, p.table + id * p.hidden, p.hidden * sizeof *x);
-  if (p.longest == 0) return;
+// x = table[id] of one event; the rows of the n-grams are gathered to `found`. Before a row's ids come its last
+// tokens, `past`, each as id + 1.
+static void embed(const Model& p, const int64_t* ids, int64_t t, const int64_t* past, float* x, float* found) {
+  memcpy(x, p.table + ids[t] * p.hidden, p.hidden * sizeof *x);
   constexpr int64_t prime = 2147483647, factor = 742938285;  // of nn/ngram.py
-  int64_t hashed = (id + 1) % prime, number = p.longest - 1;
+  int64_t hashed = (ids[t] + 1) % prime, number = p.longest - 1;
   for (int64_t n = 0; n < number; n++) {
-    hashed = (hashed * factor + past[number - 1 - n]) % prime;
+    int64_t before = t > n ? ids[t - 1 - n] + 1 : past[number + t - 1 - n];
+    hashed = (hashed * factor + before) % prime;
     int64_t slot = hashed % p.ngram_rows + n * p.ngram_rows;
     memcpy(found + n * p.ngram_dim, p.ngram_table + slot * p.ngram_dim, p.ngram_dim * sizeof *found);
   }
-  memmove(past_after, past + 1, (number - 1) * sizeof *past);
-  past_after[number - 1] = id + 1;
 }
 
-// ---- Steps of all rows, within a parallel region
+// ---- Steps of all events, within a parallel region
 
-static void add_product(const Matrix& m, const float* input, int64_t stride, float* x, int64_t hidden,
-                        int64_t rows) {
-  product(m, input, stride, rows, [=](int64_t row, int64_t n, Vec low, Vec high) {
-    float* to = x + row * hidden + 2 * n;
+static void add_product(const PackedMatrix& m, const float* input, int64_t stride, const Work& w, int64_t hidden,
+                        int64_t count) {
+  float* x = w.x;
+  product(m, input, stride, count, w.room, [=](int64_t i, int64_t n, Vec low, Vec high) {
+    float* to = x + i * hidden + 2 * n;
     int64_t left = hidden - 2 * n;
     store(to, load(to, left) + low, left);
     if (left > LANES) store(to + LANES, load(to + LANES, left - LANES) + high, left - LANES);
   });
 }
 
-static void normed(const Norm& how, const float* x, float* y, int64_t rows) {
-#pragma omp for schedule(static)
-  for (int64_t row = 0; row < rows; row++) norm(how, x + row * how.width, y + row * how.width);
-}
-
-// Times of a token: with a weight, a gap counts as 1 + weight·gap.
-static void set_times(const float* gap, bool weighs, float weight, const Work& w, int64_t rows) {
-#pragma omp single
-  for (int64_t row = 0; row < rows; row++) {
-    w.elapsed[row] = weighs ? 1.0f + weight * gap[row] : gap[row];
-    w.log_gap[row] = log1pf(gap[row]);
-    w.duration[row] = w.elapsed[row] + 1.0f;
-  }
-}
-
-static void through_memory(const Memory& p, int64_t hidden, const State& s, const Work& w, float* c,
-                           int64_t stride, int64_t rows) {
-  int64_t width = (2 * p.writes + 2) * hidden + (1 + p.writes) * p.heads, cells = hidden / p.heads * hidden;
-  product(p.weight, c, stride, rows, [=](int64_t row, int64_t n, Vec low, Vec high) {
-    float* to = w.reads + row * width + 2 * n;
+static void set_product(const PackedMatrix& m, const float* input, int64_t stride, const Work& w, float* y,
+                        int64_t width, int64_t count) {
+  product(m, input, stride, count, w.room, [=](int64_t i, int64_t n, Vec low, Vec high) {
+    float* to = y + i * width + 2 * n;
     int64_t left = width - 2 * n;
     store(to, low, left);
     if (left > LANES) store(to + LANES, high, left - LANES);
   });
+}
+
+// y (count, width): the norm of every event, or of the last one of every row.
+static void normed(const Norm& how, const float* x, float* y, Size size, bool every = true) {
+  int64_t each = every ? 1 : size.events, count = size.all() / each;
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < count; i++) norm(how, x + ((i + 1) * each - 1) * how.width, y + i * how.width);
+}
+
+// Times of an event: with a weight, a gap counts as 1 + weight·gap.
+static void set_times(const float* gap, bool weighs, float weight, const Work& w, Size size) {
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < size.all(); i++) {
+    w.elapsed[i] = weighs ? 1.0f + weight * gap[i] : gap[i];
+    w.log_gap[i] = log1pf(gap[i]);
+    w.duration[i] = w.elapsed[i] + 1.0f;
+  }
+}
+
+static void convolve(const Block& p, int64_t hidden, const State& s, const Work& w, float* c, int64_t stride,
+                     Size size) {
+  int64_t past = p.width - 1, row_size = (past + size.events) * hidden;
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < size.all(); i++) {
+    int64_t row = i / size.events, t = i % size.events;
+    float* window = w.window + row * row_size;
+    if (t == 0) memcpy(window, s.conv + row * past * hidden, past * hidden * sizeof *window);
+    norm(p.mixer_norm, w.x + i * hidden, window + (past + t) * hidden);
+  }
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < size.all(); i++) {
+    int64_t row = i / size.events, t = i % size.events;
+    const float* window = w.window + row * row_size;
+    conv(p, hidden, window + t * hidden, w.log_gap[i], c + i * stride);
+    if (t + 1 == size.events)
+      memcpy(s.conv_after + row * past * hidden, window + size.events * hidden,
+             past * hidden * sizeof *window);
+  }
+}
+
+static void through_memory(const Memory& p, int64_t hidden, const State& s, const Work& w, float* c,
+                           int64_t stride, Size size) {
+  int64_t width = (2 * p.writes + 2) * hidden + (1 + p.writes) * p.heads, cells = hidden / p.heads * hidden;
+  set_product(p.weight, c, stride, w, w.reads, width, size.all());
 #pragma omp for collapse(2) schedule(static)
-  for (int64_t row = 0; row < rows; row++)
+  for (int64_t row = 0; row < size.rows; row++)
     for (int64_t head = 0; head < p.heads; head++) {
       int64_t place = row * cells + head * (cells / p.heads);
-      remember(p, hidden, head, w.reads + row * width, w.elapsed[row], s.memory + place,
-               s.memory_after + place, c + row * stride);
+      float* after = s.memory_after + place;
+      for (int64_t t = 0; t < size.events; t++) {
+        int64_t i = row * size.events + t;
+        remember(p, hidden, head, w.reads + i * width, w.elapsed[i], t ? after : s.memory + place, after,
+                 c + i * stride);
+      }
     }
 }
 
-static void block(const Block& p, int64_t hidden, const State& s, const Work& w, float* warp, int64_t rows) {
-  int64_t stride = 2 * hidden + p.context;
+static void block(const Block& p, int64_t hidden, const State& s, const Work& w, Size size) {
+  int64_t stride = 2 * hidden + p.context, count = size.all();
   float *c = w.seen + hidden, *context = c + hidden;  // a row of `seen`: tanh h, c, context
+  convolve(p, hidden, s, w, c, stride, size);
+  if (p.memory.heads) through_memory(p.memory, hidden, s, w, c, stride, size);
+  if (p.own_state)  // has one event
 #pragma omp for schedule(static)
-  for (int64_t row = 0; row < rows; row++) {
-    float* u = w.u + row * hidden;
-    int64_t place = row * (p.width - 1) * hidden;
-    norm(p.mixer_norm, w.x + row * hidden, u);
-    conv(p, hidden, u, w.log_gap[row], s.conv + place, s.conv_after + place, c + row * stride);
-    if (p.own_state)
+    for (int64_t row = 0; row < size.rows; row++)
       for (int64_t j = 0; j < hidden; j += LANES)
         store(w.seen + row * stride + j, tanh(load(s.h + row * hidden + j, hidden - j)), hidden - j);
-  }
-  if (p.memory.heads) through_memory(p.memory, hidden, s, w, c, stride, rows);
-  product(p.context_warp, p.own_state ? w.seen : c, stride, rows,
-          [&](int64_t row, int64_t n, Vec low, Vec high) {
+  product(p.context_warp, p.own_state ? w.seen : c, stride, count, w.room,
+          [&](int64_t i, int64_t n, Vec low, Vec high) {
             for (int half = 0; half < 2; half++) {
               Vec y = half ? high : low;
               int64_t first = 2 * n + half * LANES, left = p.context - first;
-              if (left > 0) store(context + row * stride + first, silu(y), left);
-              if (left >= 0 && left < LANES) warp[row] = softplus(y[left]) * w.duration[row];
+              if (left > 0) store(context + i * stride + first, silu(y), left);
+              if (left >= 0 && left < LANES) w.warp[i] = softplus(y[left]) * w.duration[i];
             }
           });
-  product(p.synapse, c, stride, rows, [&](int64_t row, int64_t n, Vec f, Vec potential) {
-    int64_t left = hidden - n;
-    Vec h = load(s.h + row * hidden + n, left), minus_pace = load(p.minus_pace + n, left);
+  product(p.synapse, c, stride, count, w.room, [&](int64_t i, int64_t n, Vec f, Vec potential) {
+    int64_t left = hidden - n, row = i / size.events, t = i % size.events;
+    Vec h = load((t ? w.h + (i - 1) * hidden : s.h + row * hidden) + n, left);
     f = softplus(f, exp(-abs(f)));
     Vec rate = f + load(p.leak + n, left, 1.0f);
-    Vec q = expm1(rate * minus_pace * warp[row]);
-    store(s.h_after + row * hidden + n, h + q * (h - f / rate * potential), left);
+    Vec q = expm1(rate * load(p.minus_pace + n, left) * w.warp[i]);
+    h += q * (h - f / rate * potential);
+    store(w.h + i * hidden + n, h, left);
+    if (t + 1 == size.events) store(s.h_after + row * hidden + n, h, left);
   });
-  add_product(p.out, s.h_after, hidden, w.x, hidden, rows);
-  normed(p.mlp_norm, w.x, w.u, rows);
-  product(p.gate_up, w.u, hidden, rows, [&](int64_t row, int64_t n, Vec gate, Vec up) {
-    store(w.inner + row * p.inner + n, silu(gate) * up, p.inner - n);
+  add_product(p.out, w.h, hidden, w, hidden, count);
+  normed(p.mlp_norm, w.x, w.u, size);
+  product(p.gate_up, w.u, hidden, count, w.room, [&](int64_t i, int64_t n, Vec gate, Vec up) {
+    store(w.inner + i * p.inner + n, silu(gate) * up, p.inner - n);
   });
-  add_product(p.down, w.inner, p.inner, w.x, hidden, rows);
+  add_product(p.down, w.inner, p.inner, w, hidden, count);
 }
 
 static int64_t align(int64_t count) { return (count + 15) / 16 * 16; }
 
-// The work of `rows` rows lies in one piece of memory; with none given, only its size is computed.
-static int64_t lay_out(const Model& p, int64_t rows, float* start, Work& w, float*& warp) {
-  int64_t seen = 0, reads = 0, inner = 0, used = 0;
+// The work of all events lies in one piece of memory; with none given, only its size is computed.
+static int64_t lay_out(const Model& p, Size size, int64_t threads, float* start, Work& w) {
+  int64_t past = 0, seen = 0, reads = 0, inner = 0, used = 0, count = size.all();
+  int64_t found = p.longest ? (p.longest - 1) * p.ngram_dim : 0, widest = found;
   for (int64_t i = 0; i < p.blocks; i++) {
     const Block& b = p.block[i];
     int64_t of_memory = (2 * b.memory.writes + 2) * p.hidden + (1 + b.memory.writes) * b.memory.heads;
+    if (b.width - 1 > past) past = b.width - 1;
     if (b.context + 2 * p.hidden > seen) seen = b.context + 2 * p.hidden;
     if (b.memory.heads && of_memory > reads) reads = of_memory;
     if (b.inner > inner) inner = b.inner;
   }
-  int64_t found = p.longest ? (p.longest - 1) * p.ngram_dim : 0;
-  int64_t sizes[] = {p.hidden, p.hidden, seen, reads, inner, found, 1, 1, 1, 1};
-  float** places[] = {&w.x,     &w.u,       &w.seen,    &w.reads,    &w.inner,
-                      &w.found, &w.elapsed, &w.log_gap, &w.duration, &warp};
-  for (int i = 0; i < 10; i++) {
+  if (seen > widest) widest = seen;
+  if (inner > widest) widest = inner;
+  int64_t pairs = (widest + 1) / 2, tiles = count > TILE * threads ? count : TILE * threads;
+  float *inputs, *weights;
+  int64_t sizes[] = {count * p.hidden, count * p.hidden, (count + size.rows * past) * p.hidden,
+                     count * seen,     count * reads,    count * p.hidden,
+                     count * inner,    count * found,    count,
+                     count,            count,            count,
+                     tiles * pairs,    threads * pairs * 2 * LANES};
+  float** places[] = {&w.x,     &w.u,       &w.window,  &w.seen,     &w.reads, &w.h,    &w.inner,
+                      &w.found, &w.elapsed, &w.log_gap, &w.duration, &w.warp,  &inputs, &weights};
+  for (int i = 0; i < 14; i++) {
     *places[i] = start ? start + used : nullptr;
-    used += align(rows * sizes[i]);
+    used += align(sizes[i]);
   }
+  w.room = {(uint32_t*)inputs, (uint32_t*)weights, pairs};
   return used;
 }
 
-// How many float32 numbers of work `rows` rows need.
-EXPORT int64_t KERNEL(step_work)(const Model* model, int64_t rows) {
+// How many float32 numbers of work this many events of each row need.
+EXPORT int64_t KERNEL(step_work)(const Model* model, int64_t rows, int64_t events, int64_t threads) {
   Work w;
-  float* warp;
-  return lay_out(*model, rows, nullptr, w, warp);
+  return lay_out(*model, {rows, events}, threads, nullptr, w);
 }
 
 EXPORT int64_t KERNEL(step_lanes)() { return LANES; }
 
-// Returns 0, or 1 if an id is outside the vocabulary; then nothing is computed.
+// ids and gap are (rows, events); logits and features are those after every event, or after the last one of every
+// row. Several events need blocks without `own_state`. Returns 0, or 1 if an id is outside the vocabulary; then
+// nothing is computed.
 EXPORT int64_t KERNEL(step)(const Model* model, const State* states, const int64_t* ids, const float* gap,
-                            float* logits, float* features, float* work, int64_t rows, int64_t threads) {
+                            float* logits, float* features, float* work, int64_t rows, int64_t events,
+                            int64_t every, int64_t threads) {
   const Model& p = *model;
-  for (int64_t row = 0; row < rows; row++)
-    if (ids[row] < 0 || ids[row] >= p.vocabulary) return 1;
+  Size size = {rows, events};
+  for (int64_t i = 0; i < size.all(); i++)
+    if (ids[i] < 0 || ids[i] >= p.vocabulary) return 1;
   Work w;
-  float* warp;
-  lay_out(p, rows, work, w, warp);
+  lay_out(p, size, threads, work, w);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     int64_t number = p.longest ? p.longest - 1 : 0, found = number * p.ngram_dim;
-    set_times(gap, p.weighs_gap, p.gap_weight, w, rows);
+    set_times(gap, p.weighs_gap, p.gap_weight, w, size);
 #pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows; row++)
-      embed(p, ids[row], states->past + row * number, states->past_after + row * number,
-            w.x + row * p.hidden, w.found + row * found);
-    if (p.longest) add_product(p.ngram_proj, w.found, found, w.x, p.hidden, rows);
+    for (int64_t i = 0; i < size.all(); i++) {
+      int64_t row = i / events, t = i % events;
+      const int64_t *own = ids + row * events, *past = states->past + row * number;
+      embed(p, own, t, past, w.x + i * p.hidden, w.found + i * found);
+      if (t + 1 == events)
+        for (int64_t n = 0; n < number; n++)
+          states->past_after[row * number + number - 1 - n] = t >= n ? own[t - n] + 1 : past[number + t - n];
+    }
+    if (p.longest) add_product(p.ngram_proj, w.found, found, w, p.hidden, size.all());
     int64_t last = p.blocks - 1, of_text = p.time_norm.weight ? last : p.blocks;
-    for (int64_t i = 0; i < of_text; i++) block(p.block[i], p.hidden, states[i], w, warp, rows);
-    normed(p.norm, w.x, w.u, rows);
-    product(p.output, w.u, p.hidden, rows, [&](int64_t row, int64_t n, Vec low, Vec high) {
-      float* to = logits + row * p.vocabulary + 2 * n;
-      int64_t left = p.vocabulary - 2 * n;
-      store(to, low, left);
-      if (left > LANES) store(to + LANES, high, left - LANES);
-    });
+    for (int64_t i = 0; i < of_text; i++) block(p.block[i], p.hidden, states[i], w, size);
+    normed(p.norm, w.x, w.u, size, every);
+    set_product(p.output, w.u, p.hidden, w, logits, p.vocabulary, every ? size.all() : rows);
     if (of_text == last) {  // the block of the time head has the clock of real time
-      set_times(gap, false, 0.0f, w, rows);
-      block(p.block[last], p.hidden, states[last], w, warp, rows);
-      normed(p.time_norm, w.x, features, rows);
+      set_times(gap, false, 0.0f, w, size);
+      block(p.block[last], p.hidden, states[last], w, size);
+      normed(p.time_norm, w.x, features, size, every);
     }
   }
   return 0;

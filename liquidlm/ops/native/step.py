@@ -1,4 +1,4 @@
-"""One token per row through a whole model by the kernel of `step.cpp`: the plan of a model, and its run.
+"""The next tokens of every row through a whole model by the kernel of `step.cpp`: its plan, and its run.
 
 A plan is built once: matrices are packed in the order in which the kernel reads them, and all sizes and
 addresses stand in structs, whose fields are those of the structs of the same name in C++.
@@ -14,18 +14,20 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .library import call
+from .library import call, kernels
 
 Weights = Literal["float32", "bf16", "int8"]
 """The types in which a plan can hold matrices; int8 has one scale per output."""
 CODES = {"float32": 0, "bf16": 1, "int8": 2}
+DOTS = {"float32": 0, "bf16": 3, "int8": 4}
+"""On a processor that multiplies pairs of bf16 numbers, which rounds the inputs of a product too."""
 Parts = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 """The state of a block: h, conv, and memory and the last tokens if it has them."""
 WORTH_A_THREAD = 1 << 20
 """A further thread is used for every so many products of a weight and a number."""
 
 
-class Matrix(Structure):
+class PackedMatrix(Structure):
     """A packed matrix; see `rows.h`."""
 
     _fields_ = (
@@ -43,7 +45,7 @@ class Norm(Structure):
 class Memory(Structure):
     """The matrix memory of a block; without heads there is none."""
 
-    _fields_ = (("heads", c_int64), ("writes", c_int64), ("weight", Matrix), ("norm", Norm))
+    _fields_ = (("heads", c_int64), ("writes", c_int64), ("weight", PackedMatrix), ("norm", Norm))
 
 
 class Block(Structure):
@@ -58,13 +60,13 @@ class Block(Structure):
         ("memory", Memory),
         ("own_state", c_int64),
         ("context", c_int64),
-        ("context_warp", Matrix),
-        ("synapse", Matrix),
+        ("context_warp", PackedMatrix),
+        ("synapse", PackedMatrix),
         ("leak", c_void_p),
         ("minus_pace", c_void_p),
-        ("out", Matrix),
-        ("gate_up", Matrix),
-        ("down", Matrix),
+        ("out", PackedMatrix),
+        ("gate_up", PackedMatrix),
+        ("down", PackedMatrix),
         ("inner", c_int64),
     )
 
@@ -78,10 +80,10 @@ class Model(Structure):
         ("block", POINTER(Block)),
         ("norm", Norm),
         ("time_norm", Norm),
-        ("output", Matrix),
+        ("output", PackedMatrix),
         *((name, c_int64) for name in ("longest", "ngram_rows", "ngram_dim")),
         ("ngram_table", c_void_p),
-        ("ngram_proj", Matrix),
+        ("ngram_proj", PackedMatrix),
         ("weighs_gap", c_int64),
         ("gap_weight", c_double),
     )
@@ -99,6 +101,7 @@ class Packer:
         self.kept: list[Tensor] = []
         self.numbers = 0
         self._lanes = call("step_lanes")
+        self._codes = DOTS if has_dots() else CODES
 
     def vector(self, x: Float[Tensor, "..."]) -> int:
         """The address of float32 numbers."""
@@ -110,7 +113,7 @@ class Packer:
 
     def matrix(
         self, weight: Float[Tensor, "i o"], bias: Float[Tensor, " o"] | None = None, *, pairs: bool = False
-    ) -> Matrix:
+    ) -> PackedMatrix:
         """A matrix (in, out) and its bias.
 
         Args:
@@ -124,11 +127,11 @@ class Packer:
         if self.weights == "int8":
             scale = weight.abs().amax(0).clamp(min=1e-30) / 127
             weight = (weight / scale).round()
-        return Matrix(
+        return PackedMatrix(
             self._keep(self._words(self._blocks(weight, pairs))),
             None if scale is None else self._keep(self._blocks(scale[None] * 2.0**-24, pairs)),
             self._keep(self._blocks(bias[None].float(), pairs)),
-            CODES[self.weights],
+            self._codes[self.weights],
             *weight.shape,
         )
 
@@ -145,13 +148,19 @@ class Packer:
         blocks = F.pad(blocks, (0, 0, 0, 0, 0, blocks.shape[1] % 2))  # an even number of inputs
         if self.weights == "float32":
             return blocks
+        pairs = blocks.unflatten(1, (-1, 2))
         if self.weights == "bf16":
-            return blocks.transpose(2, 3).bfloat16()
-        return blocks.unflatten(1, (-1, 2)).permute(0, 1, 4, 2, 3).to(torch.int8)
+            return pairs.permute(0, 1, 3, 4, 2).bfloat16()
+        return pairs.permute(0, 1, 4, 2, 3).to(torch.int8)
 
     def _keep(self, x: Tensor) -> int:
         self.kept.append(x.detach().contiguous())
         return self.kept[-1].data_ptr()
+
+
+def has_dots() -> bool:
+    """Whether the kernels multiply pairs of bf16 numbers."""
+    return kernels().name == "avx512" and torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 class Plan:
@@ -171,27 +180,31 @@ class Plan:
 
     def run(
         self,
-        ids: Int[Tensor, " b"],
-        gap: Float[Tensor, "b 1"],
+        ids: Int[Tensor, "b t"],
+        gap: Float[Tensor, "b t"],
         before: Sequence[Parts],
         after: Sequence[Parts],
-        features: Float[Tensor, "b h"] | None,
-    ) -> Float[Tensor, "b v"]:
-        """The logits after one token per row. Numbers are float32, ids int64.
+        features: Float[Tensor, "n h"] | None,
+        *,
+        every: bool = True,
+    ) -> Float[Tensor, "n v"]:
+        """The logits after the tokens. Numbers are float32, ids int64.
 
         Args:
             ids: the tokens.
             gap: before them, in units of time_scale.
             before: the state of each block.
-            after: where the state of each block goes after the token; contiguous.
+            after: where the state of each block goes after the tokens; contiguous.
             features: where the features of the time head go.
+            every: logits and features after every token, (B·T, …); False: after the last of each row, (B, …).
 
         Raises:
             IndexError: an id is outside the vocabulary.
         """
-        rows = len(ids)
-        logits = gap.new_empty(rows, self._model.vocabulary)
-        work = gap.new_empty(call("step_work", self._address, rows))
+        rows, events = ids.shape
+        logits = gap.new_empty(rows * events if every else rows, self._model.vocabulary)
+        threads = max(1, min(torch.get_num_threads(), ids.numel() * self._numbers // WORTH_A_THREAD))
+        work = gap.new_empty(call("step_work", self._address, rows, events, threads))
         parts = [
             None if part is None else part.contiguous()
             for both in zip(before, after, strict=True)
@@ -199,8 +212,7 @@ class Plan:
             for part in block
         ]
         states = (c_void_p * len(parts))(*(None if part is None else part.data_ptr() for part in parts))
-        threads = max(1, min(torch.get_num_threads(), rows * self._numbers // WORTH_A_THREAD))
         tensors = (ids.contiguous(), gap.contiguous(), logits, features, work)
-        if call("step", self._address, ctypes.addressof(states), *tensors, rows, threads):
+        if call("step", self._address, ctypes.addressof(states), *tensors, rows, events, every, threads):
             raise IndexError(f"a token id is outside 0…{self._model.vocabulary - 1}")
         return logits
