@@ -9,6 +9,7 @@ from helpers import randomise
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.evaluate import evaluate
+from liquidlm.model.step import LiquidStep
 from liquidlm.text.token_corpus import TokenCorpus
 
 V, EOS = 30, 2
@@ -49,9 +50,11 @@ def by_hand(model, text: TokenCorpus) -> tuple[float, float, int]:
 
 
 @pytest.mark.parametrize("chunk", [7, 4096])
-def test_what_and_when_are_the_sums_by_hand(chunk: int) -> None:
+@pytest.mark.parametrize("by_step", [False, True])
+def test_what_and_when_are_the_sums_by_hand(chunk: int, by_step: bool) -> None:
     model, text = tiny(time_components=3, time_scale=6.0), corpus(times=True)
-    found = evaluate(model, text, eos_token_id=EOS, chunk=chunk)
+    step = LiquidStep(model) if by_step else None
+    found = evaluate(model, text, eos_token_id=EOS, chunk=chunk, step=step)
     what, when, count = by_hand(model, text)
     assert found.nats == pytest.approx(what, rel=1e-6) and found.time_nats == pytest.approx(when, rel=1e-6)
     assert (found.tokens, found.bytes, found.events) == (count, 123, 9)

@@ -11,9 +11,6 @@ from liquidlm.inference.generate import read, write
 from liquidlm.inference.sampling import Sampling
 from liquidlm.inference.surprise import SurpriseReader
 from liquidlm.model.folded import FoldedEmbedding
-from liquidlm.serve.jobs import Job
-from liquidlm.serve.prefill import Prefill
-from liquidlm.serve.prefixes import HashedPrompt, PrefixCache
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
@@ -108,24 +105,10 @@ def test_a_reader_of_lines_follows_its_model(change):
     reader = SurpriseReader(model, TOKENIZER)
     reader.push(b"one line\n")
     change(model)
+    reader.copy_weights()
     fresh = SurpriseReader(deepcopy(model), TOKENIZER, reader.state.copy(), deepcopy(reader.position))
     bits = [line.bits for line in reader.push(b"and another\n")]
     assert bits == pytest.approx([line.bits for line in fresh.push(b"and another\n")], rel=1e-6)
-
-
-def test_the_servers_prompts_are_read_by_the_weights_of_now():
-    model = tiny()
-    table = FoldedEmbedding(model)
-    table.rows()
-    train(model)
-    job = Job(HashedPrompt(IDS[0].numpy()), Sampling(), 1)
-    found = []
-    for one, own in ((model, table), (model, FoldedEmbedding(deepcopy(model)))):
-        reading = Prefill(job, one, PrefixCache(0), own)
-        with torch.no_grad():
-            assert not reading.go_on()
-        found.append(reading.logits)
-    assert torch.equal(*found)
 
 
 def test_it_is_folded_once_for_a_whole_generation(monkeypatch):

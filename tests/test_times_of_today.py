@@ -17,7 +17,6 @@ from liquidlm.inference.generate import read_output, write_timed
 from liquidlm.inference.inspection import examine
 from liquidlm.inference.sampling import Sampling
 from liquidlm.inference.surprise import SurpriseReader
-from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.step import LiquidStep
 from liquidlm.nn.cells import AsyncLiquidCell, NonlinearMixer, TimeMixer
 from liquidlm.nn.events import Events
@@ -180,7 +179,7 @@ def test_the_servers_prompts(clock):
     model, found = clock.model(), []
     for times in (clock.times, clock.early):
         prompt = HashedPrompt(IDS[0].numpy(), times[0].numpy())
-        reading = Prefill(Job(prompt, GREEDY, 1), model, PrefixCache(0), FoldedEmbedding(model))
+        reading = Prefill(Job(prompt, GREEDY, 1), model, PrefixCache(0), LiquidStep(model))
         with torch.no_grad():
             reading.go_on()
         found.append(reading.logits)

@@ -17,7 +17,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 Weights = Annotated[
     Literal["float32", "bf16", "int8"],
-    typer.Option(help="Type of the weights on a CPU while text is written. Smaller types are faster."),
+    typer.Option(
+        help="Type of the weights on a CPU while text is read and written. Smaller types are faster."
+    ),
 ]
 
 

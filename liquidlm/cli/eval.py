@@ -1,12 +1,12 @@
 """`liquidlm eval`: evaluate a model on a text."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ..errors import LiquidError
-from .arguments import AsJson, Folder
+from .arguments import AsJson, Folder, Weights
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Text to evaluate on, as for `train`.")]
 Timestamps = Annotated[
@@ -25,6 +25,7 @@ def evaluate(
     timestamps: Timestamps = None,
     as_json: AsJson = False,
     chunk: Chunk = 4096,
+    weights: Weights = "float32",
 ) -> None:
     """Measure the bits per byte of whole documents.
 
@@ -33,7 +34,7 @@ def evaluate(
     """
     if chunk < 1:
         raise LiquidError(f"--chunk must be at least 1, not {chunk}")
-    figures = _figures(folder, paths, chunk, timestamps)
+    figures = _figures(folder, paths, chunk, timestamps, weights)
     if as_json:
         print(json.dumps(figures))
         return
@@ -49,13 +50,20 @@ def evaluate(
     print(f"{figures['state_bytes']:,} bytes of state")
 
 
-def _figures(folder: str, paths: list[str], chunk: int, timestamps: bool | None) -> dict[str, int | float]:
+def _figures(
+    folder: str,
+    paths: list[str],
+    chunk: int,
+    timestamps: bool | None,
+    weights: Literal["float32", "bf16", "int8"],
+) -> dict[str, int | float]:
     """The figures of a model on a text; `timestamps` None uses its times if the model has a time head."""
     from rich.console import Console
 
     from ..inference.evaluate import evaluate
     from ..inference.saving import load_language_model
     from ..inference.timed_text import check_times
+    from ..model.step import LiquidStep
     from ..runtime.memory import peak_memory
     from ..runtime.precision import best_device, bf16_is_faster
     from ..text.corpus import read_documents
@@ -83,6 +91,7 @@ def _figures(folder: str, paths: list[str], chunk: int, timestamps: bool | None)
             eos_token_id=tokenizer.eos_token_id,
             chunk=chunk,
             bf16=bf16_is_faster(model.device),
+            step=LiquidStep(model, weights=weights) if model.device.type == "cpu" else None,
             progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"),
         )
     return {**result.summary(), "peak_memory_bytes": peak_memory()}

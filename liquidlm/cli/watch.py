@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..inference.defaults import THRESHOLD
-from .arguments import Folder
+from ..inference.defaults import THRESHOLD, WEIGHTS
+from .arguments import Folder, Weights
 
 StateFile = Annotated[
     Path | None,
@@ -32,6 +32,7 @@ def watch(
     threshold: Threshold = THRESHOLD,
     only_marked: OnlyMarked = False,
     as_json: AsJson = False,
+    weights: Weights = WEIGHTS,
 ) -> None:
     """Read a log continuously, and print how surprising each line is.
 
@@ -43,4 +44,6 @@ def watch(
     """
     from .watch_lines import watch_lines
 
-    watch_lines(folder, state=state, threshold=threshold, only_marked=only_marked, as_json=as_json)
+    watch_lines(
+        folder, state=state, threshold=threshold, only_marked=only_marked, as_json=as_json, weights=weights
+    )

@@ -14,6 +14,7 @@ from rich.text import Text
 from ..inference.saving import load_language_model
 from ..inference.state_files import WATCH, alone, check_place
 from ..inference.surprise import Line, SurpriseReader
+from ..ops.native.step import Weights
 from ..runtime.memory import peak_memory
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
@@ -34,6 +35,7 @@ def watch_lines(
     threshold: float,
     only_marked: bool,
     as_json: bool,
+    weights: Weights,
 ) -> None:
     """Print the lines of standard input as they come, each with its bits, and a mark if it stands out.
 
@@ -46,9 +48,9 @@ def watch_lines(
     with nullcontext() if state is None else alone(state):
         model, tokenizer = load_language_model(folder, best_device())
         if state is not None and state.is_file() and state.stat().st_size:
-            reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold)
+            reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold, weights=weights)
         else:
-            reader = SurpriseReader(model, tokenizer, threshold=threshold)
+            reader = SurpriseReader(model, tokenizer, threshold=threshold, weights=weights)
         _watch(reader, state, printer(only_marked, as_json))
 
 

@@ -14,7 +14,6 @@ from rich.console import Console
 from ..inference.generate import read_output, write, write_timed
 from ..inference.sampling import Sampling
 from ..inference.timed_text import Prompt, TimedLines, TimedToken, timed_prompt
-from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
@@ -85,7 +84,7 @@ class Writer:
                     return
                 part, state = slice(first, min(first + PIECE, total)), text.state.copy()
                 part_times = None if times is None else times[:, part]
-                read_output(self.model, ids[:, part], state, part_times, table=self._table)
+                read_output(self.model, ids[:, part], state, part_times, step=self._step)
                 text.state, text.read = state, part.stop
                 if status is not None:
                     status.update(f"read {text.read:,} of {total:,} tokens")
@@ -103,7 +102,7 @@ class Writer:
         state = text.state.copy()
         times = None if given.times is None else given.times[:, -1:].to(self.model.device)
         ids = given.ids[:, -1:].to(self.model.device)
-        output = read_output(self.model, ids, state, times, table=self._table)
+        output = read_output(self.model, ids, state, times, step=self._step)
         for number in range(samples):
             if samples > 1:
                 print(f"--- sample {number + 1}")
@@ -156,9 +155,5 @@ class Writer:
         print(decoder.flush(), flush=True)
 
     @cached_property
-    def _table(self) -> FoldedEmbedding:
-        return FoldedEmbedding(self.model)
-
-    @cached_property
     def _step(self) -> LiquidStep:
-        return LiquidStep(self.model, self._table.rows(), self.weights)
+        return LiquidStep(self.model, weights=self.weights)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import LiquidError
 from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
+from ..model.output import LiquidOutput
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from .sampling import Sampler, Sampling
@@ -28,6 +29,7 @@ def read(
     *,
     chunk: int = 2048,
     table: FoldedEmbedding | None = None,
+    step: LiquidStep | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Float[Tensor, "b v"]:
     """Read tokens into a state, in constant memory.
@@ -39,6 +41,7 @@ def read(
         timestamps: of the tokens; None puts them one unit apart.
         chunk: tokens per pass of the model.
         table: the model's embedding table, for a caller that reads often; None computes it.
+        step: the model's `LiquidStep`, which reads faster; None: the model itself reads.
         progress: called after every chunk with the number of tokens read.
 
     Returns:
@@ -48,7 +51,7 @@ def read(
         LiquidError: there are no tokens, or the times decrease.
     """
     logits = read_output(
-        model, input_ids, state, timestamps, chunk=chunk, table=table, progress=progress
+        model, input_ids, state, timestamps, chunk=chunk, table=table, step=step, progress=progress
     ).logits
     return logits[:, -1].float()
 
@@ -62,6 +65,7 @@ def read_output(
     *,
     chunk: int = 2048,
     table: FoldedEmbedding | None = None,
+    step: LiquidStep | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Any:
     """As `read`, but returns the model's output (`LiquidOutput`) for the last token.
@@ -73,14 +77,18 @@ def read_output(
     for first in range(0, input_ids.shape[1], chunk):
         part = slice(first, first + chunk)
         times = None if timestamps is None else timestamps[:, part]
-        output = model(
-            input_ids[:, part],
-            timestamps=times,
-            past_key_values=state,
-            use_cache=True,
-            logits_to_keep=1,
-            table=table,
-        )
+        if step is None:
+            output = model(
+                input_ids[:, part],
+                timestamps=times,
+                past_key_values=state,
+                use_cache=True,
+                logits_to_keep=1,
+                table=table,
+            )
+        else:
+            logits, features = step.read_events(input_ids[:, part], state, times)
+            output = LiquidOutput(logits=logits, past_key_values=state, features=features)
         if progress is not None:
             progress(min(first + chunk, input_ids.shape[1]))
     if output is None:

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ..errors import LiquidError
-from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
+from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
+from ..ops.native.step import Weights
 from ..text.tokenizer import LEDTokenizerWrapper
 from .defaults import THRESHOLD
 from .log_lines import LineCutter, LinePart, LogPosition, no_times
@@ -63,8 +64,7 @@ class SurpriseReader:
     goes back by at most LATE seconds counts as the time before it. A time further back means that the clock
     was reset (a new year, a wrong date before it): the gap is 0 there, and times go on from the time before.
 
-    The model runs in the precision of its weights. Under autocast, torch keeps a compiled bfloat16 product
-    for every number of tokens, which takes hundreds of megabytes.
+    The reader copies the model's weights (`LiquidStep`); `copy_weights` copies them again after a change.
 
     Args:
         model: put into evaluation mode. A model with a time head reads lines with times.
@@ -73,6 +73,7 @@ class SurpriseReader:
         position: position in the log that belongs to the state; None is the beginning.
         statistics: mean and variance of the scores so far; None begins new ones.
         threshold: a line stands out if its score is this many standard deviations above the mean.
+        weights: the type of the weights on a CPU (`LiquidStep`).
 
     Attributes:
         state, position, statistics: after all lines so far.
@@ -98,16 +99,22 @@ class SurpriseReader:
         statistics: ScoreStatistics | None = None,
         *,
         threshold: float = THRESHOLD,
+        weights: Weights = "float32",
     ):
         if not threshold > 0:
             raise LiquidError(f"threshold must be greater than 0, not {threshold}")
         self.model, self.tokenizer = model.eval(), tokenizer
+        self.weights: Weights = weights
         self.state = model.new_state() if state is None else state
-        self._table = FoldedEmbedding(model)
         self.position = LogPosition(tokenizer.bos_token_id) if position is None else position
         self.statistics = ScoreStatistics() if statistics is None else statistics
         self.threshold, self.timed = threshold, model.time_head is not None
         self._cutter = LineCutter()
+        self.copy_weights()
+
+    def copy_weights(self) -> None:
+        """Take the weights that the model has now."""
+        self._step = LiquidStep(self.model, weights=self.weights)
 
     def push(self, data: bytes) -> list[Line]:
         """The lines that end in `data`. Memory grows with the size of `data` only.
@@ -150,6 +157,7 @@ class SurpriseReader:
         tokenizer: LEDTokenizerWrapper,
         *,
         threshold: float = THRESHOLD,
+        weights: Weights = "float32",
     ) -> "SurpriseReader":
         """A reader that goes on where `save` was called.
 
@@ -157,7 +165,7 @@ class SurpriseReader:
             path: file that `save` wrote.
             model: the model that it was written with.
             tokenizer: its tokenizer.
-            threshold: see the class.
+            threshold, weights: see the class.
 
         Raises:
             LiquidError: the file is missing, damaged, of another model, or of `generate --save-state`.
@@ -168,7 +176,7 @@ class SurpriseReader:
             position, statistics = LogPosition(**watched["place"]), ScoreStatistics(**watched["usual"])
         except (KeyError, TypeError, ValueError) as error:
             raise LiquidError(f"{path} is not a readable liquid state (damaged)") from error
-        return cls(model, tokenizer, state, position, statistics, threshold=threshold)
+        return cls(model, tokenizer, state, position, statistics, threshold=threshold, weights=weights)
 
     def _read(self, parts: Sequence[LinePart]) -> list[Line]:
         """All lines, or none if an error or a signal comes in between: state and position stay together."""
@@ -222,4 +230,4 @@ class SurpriseReader:
         self, ids: Int64[np.ndarray, " n_plus_1"], times: Float64[np.ndarray, " n_plus_1"] | None
     ) -> TokenCosts:
         """Costs of all tokens but the first; all but the last are read into the state."""
-        return read_costs(self.model, ids, times, self.state, self._table)
+        return read_costs(self._step, ids, times, self.state)

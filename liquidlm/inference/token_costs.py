@@ -1,22 +1,20 @@
 """How unlikely each token is, and the gap before it, given all tokens before."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
+from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from ..nn.timestamps import next_gaps
 
-CHUNK = 2048
-"""Tokens per pass of the model."""
-LOGIT_ROWS = 256
-"""Tokens whose logits are in memory at a time."""
+ROWS = 256
+"""Tokens of a pass, whose logits are in memory at a time."""
 MIN_CHANCE = 1e-6
 """A smaller probability of a gap is rounding error of float32."""
 
@@ -39,55 +37,43 @@ class TokenCosts(NamedTuple):
 
 
 def read_costs(
-    model: LiquidLanguageModel,
+    step: LiquidStep,
     ids: Int64[np.ndarray, " n_plus_1"],
     times: Float64[np.ndarray, " n_plus_1"] | None,
     state: LiquidCache,
-    table: FoldedEmbedding,
 ) -> TokenCosts:
     """Costs of all tokens but the first. All tokens but the last are read into `state`.
 
     Args:
-        model: a language model; with `times`, one with a time head.
+        step: of a language model; with `times`, of one with a time head.
         ids: the tokens.
         times: of the tokens; None without times.
         state: of the tokens before; changed in place.
-        table: the model's embedding table (`FoldedEmbedding`).
     """
     costs = [np.zeros((4, 0))]
-    for first in range(0, len(ids) - 1, CHUNK):
-        part = slice(first, first + CHUNK + 1)
-        clock = None if times is None else torch.from_numpy(times[part]).to(model.device)
+    for first in range(0, len(ids) - 1, ROWS):
+        part = slice(first, first + ROWS + 1)
+        clock = None if times is None else torch.from_numpy(times[part])
         with torch.inference_mode():
-            found = _one_pass(model, torch.from_numpy(ids[part]).to(model.device), clock, state, table)
+            found = _one_pass(step, torch.from_numpy(ids[part]).to(step.table.device), clock, state)
         costs.append(found.double().cpu().numpy())
     return TokenCosts(*np.concatenate(costs, 1))
 
 
 def _one_pass(
-    model: LiquidLanguageModel,
+    step: LiquidStep,
     ids: Int64[Tensor, " n_plus_1"],
     times: Float64[Tensor, " n_plus_1"] | None,
     state: LiquidCache,
-    table: FoldedEmbedding,
 ) -> Float[Tensor, "4 n"]:
     """`read_costs` of one pass, in the order of `TokenCosts`."""
-    output: Any = model.model(
-        ids[None, :-1],
-        timestamps=None if times is None else times[None, :-1],
-        past_key_values=state,
-        use_cache=True,
-        table=table,
-    )
-    targets, features = ids[1:], output.last_hidden_state[0]
-    of_tokens = [
-        _token_costs(model.output_proj(some), some_targets)
-        for some, some_targets in zip(features.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
-    ]
-    of_gaps = features.new_zeros(2, len(targets), dtype=torch.float32)
-    if times is not None:
-        of_gaps = _gap_costs(model, output.features[0], targets, times)
-    return torch.cat([torch.cat(of_tokens, 1), of_gaps])
+    before = None if times is None else times[None, :-1]
+    logits, features = step.read_events(ids[None, :-1], state, before, every=True)
+    targets = ids[1:]
+    of_gaps = logits.new_zeros(2, len(targets), dtype=torch.float32)
+    if times is not None and features is not None:
+        of_gaps = _gap_costs(step.model, features[0], targets, times.to(features.device))
+    return torch.cat([_token_costs(logits[0], targets), of_gaps])
 
 
 def _token_costs(logits: Float[Tensor, "n v"], targets: Int64[Tensor, " n"]) -> Float[Tensor, "2 n"]:

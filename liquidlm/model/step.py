@@ -45,10 +45,15 @@ class LiquidStep:
 
     Args:
         model: in eval mode, with plain weights (merged, if there are adapters).
-        table: `model.fold()`, if the caller has it.
+        table: the model's embedding table, if the caller has it.
         weights: the type of the matrices in the compiled kernel. bf16 and int8 are faster, and change the
             logits a little. Where the kernel cannot run (float64, a GPU, a mixer of one's own, no compiled
             kernels), all is in at least float32.
+
+    Attributes:
+        model: as given.
+        table: the embedding table, a row per token id.
+        time_scale: of the model.
 
     Raises:
         LiquidError: a layer is not a plain one.
@@ -58,13 +63,13 @@ class LiquidStep:
     def __init__(
         self,
         model: LiquidLanguageModel,
-        table: Float[Tensor, "v h"] | None = None,
+        table: FoldedEmbedding | None = None,
         weights: Weights = "float32",
     ):
-        parts = TorchStep(model, table)
+        self.model, self._folded = model, FoldedEmbedding(model) if table is None else table
+        parts = TorchStep(model, self._folded.rows())
         self.form = NativeStep(parts, weights) if NativeStep.takes(parts) else parts
         self.table, self.time_scale = parts.table, model.config.time_scale
-        self._model, self._folded = model, FoldedEmbedding(model)
 
     @torch.no_grad()
     def __call__(
@@ -139,7 +144,7 @@ class LiquidStep:
         """
         if not (isinstance(self.form, NativeStep) and self.form.reads):
             keep = 0 if every else 1
-            output: Any = self._model(
+            output: Any = self.model(
                 ids,
                 timestamps=timestamps,
                 past_key_values=state,
@@ -168,7 +173,7 @@ class LiquidStep:
         if state.get_seq_length():
             before = [cast(CellState, one).like(self.table) for one in state.states()]
         else:
-            before = self._model.initial_states(rows, self.table.dtype, self.table.device)
+            before = self.model.initial_states(rows, self.table.dtype, self.table.device)
         events = Events.build(timestamps, before[0].time, length=length, time_scale=self.time_scale)
         logits, features, after = form.read(ids, events.gap, before, every=every)
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):

@@ -17,7 +17,6 @@ import torch
 
 from ..errors import LiquidError, first_line
 from ..inference.generate import suppressed
-from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..ops.native.step import Weights
@@ -70,10 +69,9 @@ class Engine:
     ):
         self.model, self.deliver, self.rows, self.waiting = model, deliver, rows, waiting
         self.prefixes = PrefixCache(cache_bytes)
-        self._table = FoldedEmbedding(model)
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
-        self._step = LiquidStep(model, self._table.rows(), weights)
+        self._step = LiquidStep(model, weights=weights)
         self._prefills: deque[Prefill] = deque()
         self._batch = Batch(self._step)
         self._closing, self._end = False, math.inf
@@ -160,7 +158,7 @@ class Engine:
         with self._changed:
             while self._queue and len(self._prefills) + len(self._batch.rows) < self.rows:
                 job = self._queue.popleft()
-                self._prefills.append(Prefill(job, self.model, self.prefixes, self._table))
+                self._prefills.append(Prefill(job, self.model, self.prefixes, self._step))
 
     def _read(self) -> None:
         """Read the next block of one prompt. After its last block the job joins the batch."""

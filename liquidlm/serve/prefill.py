@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..model.folded import FoldedEmbedding
 from ..model.language_model import LiquidLanguageModel
+from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from .jobs import Job
 from .prefixes import BLOCK, PrefixCache, Snapshot
@@ -16,9 +16,9 @@ class Prefill:
 
     Args:
         job: with the prompt.
-        model: reads it.
+        model: gives a new state.
         prefixes: the prefix cache.
-        table: the model's embedding table.
+        step: the model's, which does it.
 
     Attributes:
         state: after the tokens read so far, one row.
@@ -31,9 +31,9 @@ class Prefill:
         job: Job,
         model: LiquidLanguageModel,
         prefixes: PrefixCache,
-        table: FoldedEmbedding,
+        step: LiquidStep,
     ):
-        self.job, self.model, self.prefixes = job, model, prefixes
+        self.job, self.prefixes = job, prefixes
         self.features: Tensor | None = None
         if (found := prefixes.longest(job.prompt)) is None:
             self.state, self._done = model.new_state(), 0
@@ -41,7 +41,7 @@ class Prefill:
         else:
             self.state, self._done = LiquidCache.of_states(found.states, found.length), found.length
             self._logits, self.features = found.logits, found.features
-        self._table, self.cached = table, self._done
+        self._step, self.cached = step, self._done
 
     @property
     def logits(self) -> Float[Tensor, "1 v"]:
@@ -57,19 +57,13 @@ class Prefill:
         part = slice(self._done, min((self._done // BLOCK + 1) * BLOCK, total))
         times = None
         if prompt.times is not None:
-            times = torch.from_numpy(prompt.times[part])[None].to(self.model.device)
-        output = self.model(
-            torch.from_numpy(prompt.ids[part])[None].to(self.model.device),
-            timestamps=times,
-            past_key_values=self.state,
-            use_cache=True,
-            logits_to_keep=1,
-            table=self._table,
-        )
+            times = torch.from_numpy(prompt.times[part])[None]
+        ids = torch.from_numpy(prompt.ids[part])[None].to(self._step.table.device)
+        logits, features = self._step.read_events(ids, self.state, times)
         self._done = part.stop
         if self._done == total:
-            self._logits = output.logits[:, -1].float()
-            self.features = None if output.features is None else output.features[:, -1]
+            self._logits = logits[:, -1].float()
+            self.features = None if features is None else features[:, -1]
         states = [state for state in self.state.states() if state is not None]
         for key in prompt.keys(self._done):
             of_next = (self._logits, self.features) if key == prompt.end_key else (None, None)
