@@ -1,11 +1,21 @@
 """Options of reading a file."""
 
 import json
+from pathlib import Path
 
 import pytest
+from logs import SIZES
+from typer.testing import CliRunner
 
+from liquidlm.cli.main import app
 from liquidlm.errors import LiquidError
+from liquidlm.inference.checkpoints import checkpoints
+from liquidlm.inference.reading_file import kept_reading
+from liquidlm.text.corpus import read_documents
 from liquidlm.text.reading import ReadingOptions
+from liquidlm.training.loop import train
+from liquidlm.training.settings import TrainSettings
+from liquidlm.training.trainer_state import TrainerState
 
 
 def test_the_options_go_into_a_file_and_out_of_it() -> None:
@@ -30,3 +40,102 @@ def test_the_options_go_into_a_file_and_out_of_it() -> None:
 def test_an_unknown_name_is_one_clear_error(given: dict[str, str], said: str) -> None:
     with pytest.raises(LiquidError, match=said):
         ReadingOptions.of(**given)
+
+
+# ---- options of a run
+
+TEXT = {"text_field": "what", "late": "sort"}
+
+
+def call(*words: str, code: int = 0) -> tuple[str, str]:
+    result = CliRunner().invoke(app, list(words))
+    if code:
+        assert isinstance(result.exception, LiquidError)
+        return result.stdout, str(result.exception)
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records whose text has an unusual name; one is late."""
+    file = tmp_path_factory.mktemp("log") / "app.jsonl"
+    seconds = [*range(0, 600, 3), 590]
+    file.write_text("\n".join(json.dumps({"ts": s, "what": f"event {s % 7}"}) for s in seconds))
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    given = {"context": 32, "batch_size": 2, "bf16": False, "timestamps": True, "sizes": {**SIZES}}
+    train(TrainSettings(paths=[str(log)], steps=4, **given, **TEXT), folder)  # type: ignore
+    return folder
+
+
+def test_a_run_and_its_model_keep_the_options(run: Path) -> None:
+    settings = TrainerState.read(checkpoints(run)[0]).settings
+    assert settings.reading == ReadingOptions.of(**TEXT)
+    assert kept_reading(run) == kept_reading(checkpoints(run)[0]) == TEXT
+
+
+def test_eval_reads_as_the_model_was_trained(run: Path, log: Path, as_users_run) -> None:
+    out, err = call("eval", str(run), str(log), "--json")
+    assert json.loads(out)["events"] == 201
+    assert "1 late line, line 201: sorted" in err and 'text in "what"' in err
+    (document,) = read_documents(log, timestamps=True, options=ReadingOptions.of(**TEXT))
+    assert json.loads(out)["bytes"] == len(document.text.encode())
+    assert "line 201: the time goes back" in call("eval", str(run), str(log), "--late", "error", code=2)[1]
+
+
+def test_resume_takes_no_other_options(run: Path, as_users_run) -> None:
+    said = call("train", "--out", str(run), "--resume", "--late", "clamp", code=2)[1]
+    assert "--resume continues with the settings of the run: leave --late out" in said
+
+
+def test_train_says_once_what_was_found(log: Path, tmp_path: Path, as_users_run) -> None:
+    words = [
+        "--timestamps",
+        "--out",
+        str(tmp_path / "run"),
+        "--steps",
+        "1",
+        "--context",
+        "32",
+        "--batch",
+        "2",
+    ]
+    sizes = [word for name, value in SIZES.items() for word in _option(name, value)]
+    err = call("train", str(log), *words, *sizes, "--text-field", "what")[1].replace("\n", " ")
+    assert err.count("1 late line, line 201: taken at the time of the line before") == 1
+    assert err.count('app.jsonl: JSON, time in "ts" (seconds)') == 1
+
+
+def _option(name: str, value: object) -> list[str]:
+    options = {"hidden_size", "embedding_dim", "latent_dim"}
+    names = {"num_hidden_layers": "--layers", **{each: "--" + each.replace("_", "-") for each in options}}
+    return [names[name], str(value)] if name in names else []
+
+
+def test_checkpoints_of_before_are_read(run: Path, tmp_path: Path) -> None:
+    state = json.loads((checkpoints(run)[0] / "run.json").read_text())
+    for name in (
+        "time_format",
+        "time_zone",
+        "year",
+        "time_field",
+        "text_field",
+        "late",
+        "encoding",
+        "errors",
+    ):
+        del state["settings"][name]
+    (tmp_path / "run.json").write_text(json.dumps(state))
+    assert TrainerState.read(tmp_path).settings.reading == ReadingOptions()
+
+
+def test_text_of_another_field_without_times(log: Path) -> None:
+    documents = list(read_documents(log, options=ReadingOptions(text_field="what")))
+    assert [document.text for document in documents[:2]] == ["event 0", "event 3"]
+    with pytest.raises(LiquidError, match=r"--text-field names another"):
+        list(read_documents(log))

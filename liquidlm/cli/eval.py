@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from ..errors import LiquidError
+from ..text.reading import ReadingOptions
+from ..text.reading_facts import ReadingFacts
+from . import reading_options as reading
 from .arguments import AsJson, Folder, Weights
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Text to evaluate on, as for `train`.")]
@@ -20,12 +23,21 @@ Chunk = Annotated[int, typer.Option(help="Tokens per pass. It changes the memory
 
 
 def evaluate(
+    context: typer.Context,
     folder: Folder,
     paths: Paths,
     timestamps: Timestamps = None,
     as_json: AsJson = False,
     chunk: Chunk = 4096,
     weights: Weights = "float32",
+    time_format: reading.TimeFormat = None,
+    time_zone: reading.TimeZone = None,
+    year: reading.Year = None,
+    time_field: reading.TimeField = None,
+    text_field: reading.TextField = None,
+    late: reading.Late = None,
+    encoding: reading.Encoding = None,
+    errors: reading.Errors = None,
 ) -> None:
     """Measure the bits per byte of whole documents.
 
@@ -34,7 +46,10 @@ def evaluate(
     """
     if chunk < 1:
         raise LiquidError(f"--chunk must be at least 1, not {chunk}")
-    figures = _figures(folder, paths, chunk, timestamps, weights)
+    from ..inference.reading_file import kept_reading
+
+    options = reading.reading_options(context, kept_reading(folder))
+    figures = _figures(folder, paths, chunk, timestamps, weights, options)
     if as_json:
         print(json.dumps(figures))
         return
@@ -56,6 +71,7 @@ def _figures(
     chunk: int,
     timestamps: bool | None,
     weights: Literal["float32", "bf16", "int8"],
+    options: ReadingOptions,
 ) -> dict[str, int | float]:
     """The figures of a model on a text; `timestamps` None uses its times if the model has a time head."""
     from rich.console import Console
@@ -72,9 +88,10 @@ def _figures(
     model, tokenizer = load_language_model(folder, best_device())
     if timestamps:
         check_times(model, folder)
+    facts: list[ReadingFacts] = []
     try:
         timed = model.time_head is not None if timestamps is None else timestamps
-        documents = list(read_documents(paths, timestamps=timed))
+        documents = list(read_documents(paths, timestamps=timed, options=options, found=facts.append))
     except LiquidError as error:
         if timestamps is not None or not ("no time" in str(error) or '"time"' in str(error)):
             raise
@@ -82,6 +99,7 @@ def _figures(
             f"{error} ({folder} was trained with times: add them, or evaluate the text alone with"
             " --no-timestamps)"
         ) from error
+    reading.say_notes(facts)
     corpus = tokenize_documents(documents, tokenizer)
     total = corpus.tokens.size
     with Console(stderr=True, highlight=False).status(f"reading {total:,} tokens") as status:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
+from . import reading_options as reading
 from .arguments import Folder
 
 Transcript = Annotated[
@@ -18,7 +19,20 @@ Events = Annotated[int, typer.Option(help="Number of events to draw.")]
 
 
 def inspect(
-    folder: Folder, file: Transcript, out: Plot = None, first: First = 0, events: Events = 40
+    context: typer.Context,
+    folder: Folder,
+    file: Transcript,
+    out: Plot = None,
+    first: First = 0,
+    events: Events = 40,
+    time_format: reading.TimeFormat = None,
+    time_zone: reading.TimeZone = None,
+    year: reading.Year = None,
+    time_field: reading.TimeField = None,
+    text_field: reading.TextField = None,
+    late: reading.Late = None,
+    encoding: reading.Encoding = None,
+    errors: reading.Errors = None,
 ) -> None:
     """Plot what a model computes on a transcript, over time.
 
@@ -28,6 +42,7 @@ def inspect(
         liquidlm inspect runs/apollo flight.jsonl --from 200
     """
     from ..inference.inspection import draw, examine
+    from ..inference.reading_file import kept_reading
     from ..inference.saving import load_language_model
     from ..inference.timed_text import check_times
     from ..text.corpus import read_documents
@@ -36,5 +51,6 @@ def inspect(
         raise LiquidError("--from must be at least 0 and --events at least 2")
     model, tokenizer = load_language_model(folder)
     check_times(model, folder)
-    document = next(read_documents(file, timestamps=True))
+    options = reading.reading_options(context, kept_reading(folder))
+    document = next(read_documents(file, timestamps=True, options=options))
     print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))

@@ -1,10 +1,14 @@
 """The options that say how a text is read: its times, its fields, its bytes. Several commands have them."""
 
+import sys
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import typer
 
-from ..text.reading import ReadingOptions
+from ..errors import printable
+from ..text.reading import ReadingOptions, reading_names
+from ..text.reading_facts import ReadingFacts, reading_notes
 
 PANEL = "Reading the text"
 
@@ -66,14 +70,22 @@ Errors = Annotated[
 ]
 
 
-def reading_options(kept: dict[str, Any] | None = None, **given: Any) -> ReadingOptions:
-    """The options of a command: what is given, then what is kept, then the defaults.
+def reading_options(context: typer.Context, kept: dict[str, Any] | None = None) -> ReadingOptions:
+    """The options of a command: what the command line has, then what is kept, then the defaults.
 
     Args:
-        kept: the fields that a model was trained with (`ReadingOptions.given`).
-        given: the options of the command line by name; those that are None are not given.
+        context: of the command, with all parameters above.
+        kept: what a model was trained with (`ReadingOptions.given`).
 
     Raises:
         LiquidError: a name is unknown.
     """
-    return ReadingOptions.of(**{**(kept or {}), **{name: v for name, v in given.items() if v is not None}})
+    names = reading_names()
+    given = {name: v for name, v in context.params.items() if name in names and v is not None}
+    return ReadingOptions.of(**{**(kept or {}), **given})
+
+
+def say_notes(found: Iterable[ReadingFacts]) -> None:
+    """Print on standard error how files with times were read."""
+    for note in reading_notes(found):
+        print(printable(f"note: {note}"), file=sys.stderr)

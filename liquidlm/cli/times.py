@@ -22,6 +22,7 @@ Events = Annotated[
 
 
 def times(
+    context: typer.Context,
     files: Files,
     events: Events = False,
     as_json: AsJson = False,
@@ -49,16 +50,7 @@ def times(
     from ..text.times_report import TimesReport
     from .times_text import report_text
 
-    options = reading.reading_options(
-        time_format=time_format,
-        time_zone=time_zone,
-        year=year,
-        time_field=time_field,
-        text_field=text_field,
-        late=late,
-        encoding=encoding,
-        errors=errors,
-    )
+    options = reading.reading_options(context)
     failed = False
     for source in find_sources(files, timestamps=True):
         report = TimesReport(ReadingFacts())

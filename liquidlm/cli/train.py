@@ -5,6 +5,7 @@ from typing import Any
 import typer
 
 from ..errors import LiquidError
+from . import reading_options as reading
 from . import train_options as options
 
 SIZES = {
@@ -31,6 +32,14 @@ def train(
     span: options.Span = 16384,
     valid: options.Valid = None,
     timestamps: options.Timestamps = False,
+    time_format: reading.TimeFormat = None,
+    time_zone: reading.TimeZone = None,
+    year: reading.Year = None,
+    time_field: reading.TimeField = None,
+    text_field: reading.TextField = None,
+    late: reading.Late = None,
+    encoding: reading.Encoding = None,
+    errors: reading.Errors = None,
     context: options.Context = 256,
     batch_size: options.BatchSize = 8,
     accumulate: options.Accumulate = 1,

@@ -67,7 +67,7 @@ Timestamps = Annotated[
     bool,
     typer.Option(
         "--timestamps",
-        help="The text has times: lines that begin with a time, .srt, .vtt, .jsonl with `time` and `text`."
+        help="The text has times: logs, subtitles, JSON Lines, CSV (`liquidlm times FILE` shows them)."
         " The model reads the times, and learns when the next event comes.",
     ),
 ]

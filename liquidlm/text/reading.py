@@ -69,3 +69,13 @@ class ReadingOptions:
         mine = {**asdict(self.clock), **asdict(self)}
         usual = {**asdict(ClockOptions()), **asdict(ReadingOptions())}
         return {name: value for name, value in mine.items() if name != "clock" and value != usual[name]}
+
+
+def reading_names() -> list[str]:
+    """The names of all options: the fields of both classes.
+
+    Example:
+        >>> reading_names()[:3], reading_names()[-1]
+        (['time_format', 'time_zone', 'year'], 'errors')
+    """
+    return [each.name for each in (*fields(ClockOptions), *fields(ReadingOptions)) if each.name != "clock"]

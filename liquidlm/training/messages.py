@@ -1,8 +1,10 @@
 """The first and last lines of a run."""
 
 import shlex
+from pathlib import Path
 
 from ..inference.evaluate import Evaluation
+from ..inference.reading_file import save_reading
 from ..inference.saving import save_model
 from ..runtime.folders import merge_into
 from .advice import advice
@@ -47,9 +49,12 @@ def finish(trainer: Trainer, report: Report, result: Evaluation) -> None:
     report.record(
         {"step": trainer.step, "seconds": trainer.seconds, "final_bits_per_byte": result.bits_per_byte}
     )
-    merge_into(
-        folder, lambda part: save_model(part, trainer.full_model, trainer.texts.tokenizer), seal="config.json"
-    )
+
+    def fill(part: Path) -> None:
+        save_model(part, trainer.full_model, trainer.texts.tokenizer)
+        save_reading(part, trainer.settings.reading)
+
+    merge_into(folder, fill, seal="config.json")
     report.say(f"Held-out loss: {result.bits_per_byte:.4f} bits per byte, on all {result.bytes:,} bytes.")
     if tried and sample.text_bytes < result.bytes:
         report.say(

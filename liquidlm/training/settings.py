@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from ..errors import LiquidError
 from ..model.config import LiquidConfig
 from ..runtime.validation import STRICT, explain, plain_errors, unknown
+from ..text.reading import ReadingOptions, reading_names
 
 Count = Annotated[int, Field(gt=0, lt=2**63)]
 CountOrNone = Annotated[int, Field(ge=0, lt=2**63)]
@@ -40,6 +41,10 @@ SIZED = tuple(
 """Fields of LiquidConfig that `sizes` may set. The other fields come from the tokenizer, or are not sizes."""
 
 
+OF_TIMES = ("time_format", "time_zone", "year", "time_field", "late")
+"""Settings of text with times."""
+
+
 @plain_errors
 @dataclass(config=STRICT)
 class TrainSettings:
@@ -58,6 +63,8 @@ class TrainSettings:
         size: a name in `SIZES`.
         sizes: fields of LiquidConfig that replace those of `size`.
         timestamps: the text has times; the model uses and predicts them.
+        time_format, time_zone, year, time_field, text_field, late, encoding, errors: how the text is read
+            (see `ReadingOptions` and `ClockOptions`).
         context: tokens per row of a batch; the state is carried from batch to batch.
         batch_size: rows per batch.
         accumulate: batches per step, one after the other (gradient accumulation).
@@ -93,6 +100,14 @@ class TrainSettings:
     size: str = "small"
     sizes: dict[str, Any] = field(default_factory=dict)
     timestamps: bool = False
+    time_format: str | None = None
+    time_zone: str | None = None
+    year: Annotated[int, Field(ge=1, le=9999)] | None = None
+    time_field: str | None = None
+    text_field: str | None = None
+    late: str = "clamp"
+    encoding: str | None = None
+    errors: str = "strict"
     context: Count = 256
     batch_size: Count = 8
     accumulate: Count = 1
@@ -120,10 +135,20 @@ class TrainSettings:
         if self.source is not None:
             usual = {"tokenizer": "bytes", "size": "small", "sizes": {}}
             check_source({name for name, value in usual.items() if getattr(self, name) != value})
+        given = self.reading.given()  # raises LiquidError for an unknown name
+        if not self.timestamps and (names := [name for name in OF_TIMES if name in given]):
+            raise LiquidError(
+                f"--{names[0].replace('_', '-')} needs --timestamps: the text is read without times"
+            )
         if names := [name for name in self.sizes if name not in SIZED]:
             raise LiquidError(unknown(f"sizes.{names[0]}", "setting", SIZED))
         sizes: dict[str, Any] = {**SIZES[self.size], **self.sizes}
         LiquidConfig(**sizes)  # raises LiquidError if the sizes are not valid
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """How the text is read."""
+        return ReadingOptions.of(**{name: getattr(self, name) for name in reading_names()})
 
 
 def check_source(names: set[str]) -> None:

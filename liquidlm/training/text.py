@@ -14,6 +14,7 @@ from ..text.builtin import builtin_documents
 from ..text.corpus import Document, read_documents
 from ..text.cutting import PART
 from ..text.held_out import FEW_DOCUMENTS, portions, split_points, survey
+from ..text.reading_facts import ReadingFacts, reading_notes
 from ..text.token_cache import cached_tokens
 from ..text.token_corpus import TokenCorpus
 from ..text.tokenization import tokenize_documents
@@ -74,10 +75,12 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     Raises:
         LiquidError: the text or the tokenizer cannot be used.
     """
-    read = functools.partial(_documents, timestamps=settings.timestamps)
+    read = functools.partial(_documents, settings)
     empty: list[str] = []
+    facts: list[ReadingFacts] = []
+    first = functools.partial(read, left_out=empty.append, found=facts.append)
     with progress_bar("reading the text", None) as advance:
-        found = survey(_counted(read(settings.paths, left_out=empty.append), advance))
+        found = survey(_counted(first(settings.paths), advance))
     points = found.lengths if settings.valid else split_points(found.lengths, seed=settings.seed)
 
     def training() -> Iterator[Document]:
@@ -93,7 +96,7 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     trained = [path for path, point in zip(found.paths, points, strict=True) if point]
     train = _weighted_spans(train, trained, settings)
     if settings.valid:
-        count = len(survey(read(settings.valid, left_out=empty.append)).lengths)
+        count = len(survey(first(settings.valid)).lengths)
         held_out = functools.partial(read, settings.valid)
     else:
         count = sum(point < length for point, length in zip(points, found.lengths, strict=True))
@@ -101,7 +104,8 @@ def prepare(settings: TrainSettings, tokenizer_folder: Path | None = None) -> Te
     valid = list(_head(held_out(), count, FINAL_BYTES))
     sample = list(_head(valid, count, SAMPLE_BYTES))
     corpora = (tokenize_documents(part, tokenizer) for part in (sample, valid))
-    return Texts(tokenizer, train, *corpora, notes=tuple(_notes(settings.tokenizer, tokenizer, empty)))
+    notes = (*reading_notes(facts), *_notes(settings.tokenizer, tokenizer, empty))
+    return Texts(tokenizer, train, *corpora, notes=notes)
 
 
 def _notes(name: str, tokenizer: LEDTokenizerWrapper, empty: list[str]) -> Iterator[str]:
@@ -130,13 +134,23 @@ def _weighted_spans(
 
 
 def _documents(
-    paths: list[str], timestamps: bool, left_out: Callable[[str], object] = lambda name: None
+    settings: TrainSettings,
+    paths: list[str],
+    left_out: Callable[[str], object] = lambda name: None,
+    found: Callable[[ReadingFacts], object] = lambda facts: None,
 ) -> Iterator[Document]:
-    if timestamps and not paths:
+    if settings.timestamps and not paths:
         raise LiquidError("--timestamps needs text that has times: name its files")
     if not paths:
         return builtin_documents()
-    return read_documents(paths, PART, timestamps=timestamps, left_out=left_out)
+    return read_documents(
+        paths,
+        PART,
+        timestamps=settings.timestamps,
+        options=settings.reading,
+        left_out=left_out,
+        found=found,
+    )
 
 
 def _tokenizer(

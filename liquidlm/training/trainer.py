@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import LiquidError, first_line
 from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_undamaged
 from ..inference.evaluate import Evaluation, evaluate
+from ..inference.reading_file import save_reading
 from ..inference.saving import load_model, save_model
 from ..model.config import LiquidConfig
 from ..model.pretrained import LiquidTextGenerationModel
@@ -322,6 +323,7 @@ class Trainer:
     def _write(self, optimisers: dict[str, Tensor], state: dict[str, Tensor]) -> None:
         def fill(folder: Path) -> None:
             save_model(folder, self.full_model, self.texts.tokenizer)
+            save_reading(folder, self.settings.reading)
             save_file(optimisers, folder / "optimisers.safetensors")
             save_file(state, folder / "state.safetensors")
             self.trainer_state().write(folder)
