@@ -38,8 +38,9 @@ demo: $(VENV)/.user
 	$(BIN)/liquidlm generate runs/demo "The " --samples 3 --max-new-tokens 120 --seed 1 --verbose
 	@echo "The curve is in runs/demo/curve.png. Write more with: $(BIN)/liquidlm generate runs/demo \"Return\""
 
+# Compiled modules are kept, whatever the environment says: the tests start many Pythons.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
