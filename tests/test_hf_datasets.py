@@ -14,13 +14,15 @@ from liquidlm.training.settings import TrainSettings
 from liquidlm.training.text import prepare
 
 datasets = pytest.importorskip("datasets", reason="the extra 'datasets' is not installed")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 TEXTS = [f"Document {i} of a data set: señor, {'word ' * i}" for i in range(40)]
 
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for settings in (datasets.config, huggingface_hub.constants):  # they read the environment when imported
+        monkeypatch.setattr(settings, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
