@@ -98,7 +98,7 @@ def start(
     cwd: object = ".",
     env: dict[str, str] | None = None,
     session: bool = False,
-) -> Process:
+) -> Process | subprocess.Popen[bytes]:
     """Start `liquidlm words…`, or a program with these arguments.
 
     Args:
@@ -111,6 +111,8 @@ def start(
     """
     request = {"words": list(map(str, words)), "program": program, "cwd": os.path.abspath(str(cwd))}
     request |= {"env": {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}, "session": session}
+    if not hasattr(os, "fork"):
+        return _fresh(request, stdin, stdout, stderr)
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryFile() as file, theirs:
         file.write(json.dumps(request).encode())
@@ -150,6 +152,21 @@ def run(
 def liquidlm(*words: object, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return run(words, **more)
+
+
+def _fresh(asked: dict[str, Any], stdin: int, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+    """The same in a Python of its own: on Windows there are no forks."""
+    program = ["-m", "liquidlm"] if asked["program"] is None else ["-c", asked["program"]]
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent), asked["env"].get("PYTHONPATH")]
+    return subprocess.Popen(
+        [sys.executable, *program, *asked["words"]],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=asked["cwd"],
+        env={**asked["env"], "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        start_new_session=asked["session"],
+    )
 
 
 def _send(way: socket.socket, descriptors: list[int]) -> None:
