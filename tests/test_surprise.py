@@ -11,10 +11,11 @@ from logs import TOKENIZERS, reader, tiny
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
 from liquidlm.inference.evaluate import evaluate
-from liquidlm.inference.log_lines import LATE, MAX_CHARACTERS, UNTIMED, LineCutter, LinePart
+from liquidlm.inference.log_lines import MAX_CHARACTERS, UNTIMED, LineCutter, LinePart
 from liquidlm.inference.score_statistics import MEMORY, ScoreStatistics
 from liquidlm.inference.surprise import Line, SurpriseReader
 from liquidlm.text.corpus import read_documents
+from liquidlm.text.timeline import LATE
 from liquidlm.text.tokenization import tokenize_documents
 
 
@@ -221,4 +222,4 @@ def test_a_line_is_late_by_up_to_a_minute_and_no_more() -> None:
     for late, ahead in (("00:01:00", 0.0), ("00:00:59.500", 60.5)):
         one = reader(timed=True)
         lines = read(one, f"2026-01-01 00:02:00 a\n2026-01-01 {late} b\n".encode())
-        assert lines[1].time == lines[0].time and one.position.ahead == ahead
+        assert lines[1].time == lines[0].time and one.position.timeline.ahead == ahead

@@ -17,7 +17,7 @@ from logs import SIZES, reader, tiny
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.cli import main as cli
 from liquidlm.cli.watch_lines import printer
-from liquidlm.inference.log_lines import MAX_CHARACTERS
+from liquidlm.inference.log_lines import MAX_CHARACTERS, LinePart, LogPosition
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.state_files import fingerprint
 from liquidlm.inference.surprise import Line, SurpriseReader
@@ -239,3 +239,58 @@ def test_memory_is_the_same_after_much_as_after_little_and_a_closed_pipe_is_quie
         assert child.wait(60) == 141  # as a program that SIGPIPE has ended
         assert child.stderr.read() == b""
     assert (tmp_path / "log.state").exists()
+
+
+# ---- times
+
+
+def times_of(out: str) -> list[float | None]:
+    return [json.loads(line)["time"] for line in out.splitlines()]
+
+
+def test_late_lines_are_counted_and_said_once(watch, trained: Path) -> None:
+    data = b"[100] a\n[105] b\n[104] c\n[103] d\n[9] e\n[10] f\n"
+    code, out, err = watch(trained, "--json", stdin=data)
+    assert code == 0 and times_of(out) == [100, 105, 105, 105, 105, 106]
+    assert err.count("2 late lines, the first is line 3: taken at the time of the line before") == 1
+    assert err.count("the clock was set back once, in line 5") == 1
+    code, out, err = watch(trained, "--json", "--late", "error", stdin=data)
+    assert code == 2 and "the log, line 3: the time goes back, from 105 to 104 s" in err
+    code, out, err = watch(trained, "--json", "--late", "sort", stdin=data)
+    assert code == 2 and "--late sort needs a whole file" in err and not out
+
+
+def test_the_numbers_of_lines_go_on_with_the_state(watch, trained: Path, tmp_path: Path) -> None:
+    state = tmp_path / "log.state"
+    assert watch(trained, "--state", state, stdin=b"[1] a\n[2] b\n")[0] == 0
+    code, out, err = watch(trained, "--json", "--state", state, stdin=b"[3] c\n[2] d\n")
+    assert code == 0 and times_of(out) == [3, 3] and "1 late line, line 4" in err
+
+
+def test_lines_of_json_have_their_time_and_text(watch, trained: Path, tmp_path: Path) -> None:
+    state, record = tmp_path / "log.state", '{{"ts": {}, "msg": "pump {} is on"}}\n'
+    first, second = record.format(1769860800123, 1), record.format(1769860802123, 2) + "  of a trace\n"
+    code, out, err = watch(trained, "--json", "--state", state, stdin=first.encode())
+    assert code == 0 and times_of(out) == [1769860800.123]
+    assert 'JSON, time in "ts" (milliseconds since 1970), text in "msg"' in err
+    code, out, _ = watch(trained, "--json", "--state", state, stdin=second.encode())
+    assert code == 0 and times_of(out) == pytest.approx([1769860802.123] * 2)
+    assert json.loads(out.splitlines()[0])["bytes"] == len("\npump 2 is on")
+    code, _, err = watch(trained, stdin=first.encode() + b'{"msg": "b"}\n')
+    assert code == 2 and "the log, line 2: " in err and 'there is no "ts", only msg' in err
+    code, out, _ = watch(trained, "--json", "--text-field", "ts", "--state", state, stdin=first.encode())
+    assert code == 0 and json.loads(out)["bytes"] == len("\n1769860800123")
+
+
+def test_a_state_of_before_is_read() -> None:
+    place = {"pending": 3, "time": 9.0, "begun": True, "kind": 7, "ahead": 2.0, "empty": False, "blank": 1}
+    found = LogPosition.restore({**place, "untimed": 0})
+    assert (found.time, found.timeline.ahead, found.begun, found.blank, found.finder) == (
+        9.0,
+        2.0,
+        True,
+        1,
+        None,
+    )
+    found.settle([LinePart("[8] on")])
+    assert found.put(LinePart("[8] on"), timed=True) == "\non" and found.time == 10.0

@@ -85,6 +85,11 @@ def reading_options(context: typer.Context, kept: dict[str, Any] | None = None) 
     return ReadingOptions.of(**{**(kept or {}), **given})
 
 
+def are_given(context: typer.Context) -> bool:
+    """Whether the command line has one of the options above."""
+    return any(context.params.get(name) is not None for name in reading_names())
+
+
 def say_notes(found: Iterable[ReadingFacts]) -> None:
     """Print on standard error how files with times were read."""
     for note in reading_notes(found):

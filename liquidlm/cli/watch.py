@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..inference.defaults import THRESHOLD, WEIGHTS
+from . import reading_options as reading
 from .arguments import Folder, Weights
 
 StateFile = Annotated[
@@ -27,23 +28,42 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per 
 
 
 def watch(
+    context: typer.Context,
     folder: Folder,
     state: StateFile = None,
     threshold: Threshold = THRESHOLD,
     only_marked: OnlyMarked = False,
     as_json: AsJson = False,
     weights: Weights = WEIGHTS,
+    time_format: reading.TimeFormat = None,
+    time_zone: reading.TimeZone = None,
+    year: reading.Year = None,
+    time_field: reading.TimeField = None,
+    text_field: reading.TextField = None,
+    late: reading.Late = None,
+    encoding: reading.Encoding = None,
+    errors: reading.Errors = None,
 ) -> None:
     """Read a log continuously, and print how surprising each line is.
 
     The command reads standard input in constant memory. It prints each line at once, with its surprise in
-    bits. ▲ marks an unusual line. A model trained with --timestamps also reads the time at the beginning of
-    each line. Then the command also prints how unlikely the gap before the line was, in bits.
+    bits. ▲ marks an unusual line. A model trained with --timestamps also reads the time of each line. Then
+    the command also prints how unlikely the gap before the line was, in bits. Times are read as in training,
+    and so are lines of JSON.
 
         tail -f server.log | liquidlm watch runs/log --state log.state
     """
+    from ..inference.reading_file import kept_reading
     from .watch_lines import watch_lines
 
+    kept = {name: value for name, value in kept_reading(folder).items() if (name, value) != ("late", "sort")}
     watch_lines(
-        folder, state=state, threshold=threshold, only_marked=only_marked, as_json=as_json, weights=weights
+        folder,
+        state=state,
+        threshold=threshold,
+        only_marked=only_marked,
+        as_json=as_json,
+        weights=weights,
+        options=reading.reading_options(context, kept),
+        keep_options=not reading.are_given(context),
     )

@@ -18,6 +18,7 @@ from ..ops.native.step import Weights
 from ..runtime.memory import peak_memory
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
+from ..text.reading import ReadingOptions
 from .standard_input import arriving
 
 PATIENCE = 0.2
@@ -36,21 +37,28 @@ def watch_lines(
     only_marked: bool,
     as_json: bool,
     weights: Weights,
+    options: ReadingOptions,
+    keep_options: bool,
 ) -> None:
     """Print the lines of standard input as they come, each with its bits, and a mark if it stands out.
 
     It ends at the end of the input, on Ctrl-C and SIGTERM, and when standard output is closed. The state is
     written to the file `state` then, and every minute before. If the file exists, the reading continues from
     it. JSON is escaped if standard output is not UTF-8, so that no character is lost.
+
+    The log is read as the options say, or, with `keep_options`, as it was read before, if there is a state.
     """
     if state is not None:
         check_place(state, WATCH)
     with nullcontext() if state is None else alone(state):
         model, tokenizer = load_language_model(folder, best_device())
         if state is not None and state.is_file() and state.stat().st_size:
-            reader = SurpriseReader.load(state, model, tokenizer, threshold=threshold, weights=weights)
+            given = None if keep_options else options
+            reader = SurpriseReader.load(
+                state, model, tokenizer, threshold=threshold, weights=weights, options=given
+            )
         else:
-            reader = SurpriseReader(model, tokenizer, threshold=threshold, weights=weights)
+            reader = SurpriseReader(model, tokenizer, threshold=threshold, weights=weights, options=options)
         _watch(reader, state, printer(only_marked, as_json))
 
 
@@ -61,11 +69,13 @@ def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line
 
     begin = saved = time.perf_counter()
     count = marked = 0
+    said: dict[str, str] = {}
     with stop_signals() as stopped:
         try:
             for lines in _as_they_come(reader, stopped):
                 count, marked = count + len(lines), marked + sum(line.stands_out for line in lines)
                 show(lines)
+                _say(reader.position.notes(), said)
                 if time.perf_counter() - saved > SAVED_EVERY:
                     save()
                     saved = time.perf_counter()
@@ -73,11 +83,20 @@ def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line
             with stop_signals(insistent=False):  # a second Ctrl-C waits for this
                 save()
     seconds = time.perf_counter() - begin
+    _say({topic: note for topic, note in reader.position.notes().items() if note not in said.values()}, {})
     print(
         f"{count:,} lines, {marked:,} of them marked; {count / seconds:,.0f} lines/s,"
         f" {peak_memory() / 2**20:,.0f} MiB peak memory",
         file=sys.stderr,
     )
+
+
+def _say(notes: dict[str, str], said: dict[str, str]) -> None:
+    """Print the notes on how the log is read that are not in `said`, and put them there."""
+    for topic, note in notes.items():
+        if topic not in said:
+            said[topic] = note
+            print(f"note: the log: {note}", file=sys.stderr)
 
 
 def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[Line]]:

@@ -1,18 +1,20 @@
 """Reading a log: bytes become lines, and lines become text with times for the model."""
 
 import codecs
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 from ..errors import LiquidError
-from ..text.clocks import find_stamp
+from ..text.event_files import UNTIMED, TextEvent
+from ..text.reading import ReadingOptions
+from ..text.stream_events import Finder, restored_finder, settle_finder
+from ..text.timeline import Timeline
 
 MAX_CHARACTERS = 16_384
 """A longer line is read in parts of this many characters."""
-LATE = 60.0
-"""A line may be late by this many seconds. A time further back means that the clock was reset."""
-UNTIMED = 100
-"""A log with times may begin with this many lines that have none."""
+NAME = "the log"
+"""Stands for the log in the messages of errors."""
 
 
 class LinePart(NamedTuple):
@@ -79,23 +81,81 @@ class LogPosition:
 
     Attributes:
         pending: id of the last token. The model reads it together with the next one.
-        time: of that token, in seconds; None before the first line and in a log without times.
-        begun: whether there was a line.
-        kind: the kind of time that the lines begin with, a number of `text.clocks`; None before the first.
-        ahead: seconds that are added to the lines' times since the clock was reset.
+        options: what the user says about the log.
+        timeline: the time of the last token, and what became of times that went back.
+        finder: finds the times of lines; None before the first line with a time.
+        number: of the last line.
+        begun: whether there was a line (in a log with times: one with a time).
         empty: whether the current event has no text yet.
         blank: empty lines held back. They count if the event goes on after them, as in training.
         untimed: lines without a time before the first line with one.
     """
 
     pending: int
-    time: float | None = None
+    options: ReadingOptions = field(default_factory=ReadingOptions)
+    timeline: Timeline = field(default_factory=Timeline)
+    finder: Finder | None = None
+    number: int = 0
     begun: bool = False
-    kind: int | None = None
-    ahead: float = 0.0
     empty: bool = True
     blank: int = 0
     untimed: int = 0
+
+    @property
+    def time(self) -> float | None:
+        """Of the last token, in seconds; None before the first line and in a log without times."""
+        return self.timeline.time
+
+    def as_dict(self) -> dict[str, Any]:
+        """The position for a file of JSON, and for `restore`."""
+        names = ("pending", "number", "begun", "empty", "blank", "untimed")
+        simple = {name: getattr(self, name) for name in names}
+        finder = None if self.finder is None else self.finder.state()
+        timeline = asdict(self.timeline)
+        return {**simple, "options": self.options.given(), "timeline": timeline, "finder": finder}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], options: ReadingOptions | None = None) -> "LogPosition":
+        """The position that was kept.
+
+        Args:
+            state: of `as_dict`, or of an earlier version's state file.
+            options: what the user says about the log now; None: what is kept. With other options the kind of
+                times is settled anew.
+        """
+        if "timeline" not in state:  # of an earlier version: the kind of times was the number of a pattern
+            timeline = {"time": state["time"], "ahead": state["ahead"]}
+            state = {name: value for name, value in state.items() if name not in ("time", "ahead", "kind")}
+            state = {**state, "options": {}, "timeline": timeline, "finder": None}
+        kept = ReadingOptions.of(**state["options"])
+        options = kept if options is None else options
+        finder = state["finder"] if options == kept else None
+        found = {
+            "options": options,
+            "timeline": Timeline(**state["timeline"]),
+            "finder": None if finder is None else restored_finder(finder),
+        }
+        return cls(**{**state, **found})
+
+    def notes(self) -> dict[str, str]:
+        """How the times are written ("kind"), and what became of those that went back ("late", "anew")."""
+        kind = {} if self.finder is None else {"kind": self.finder.kind}
+        return {**kind, **self.timeline.notes()}
+
+    def settle(self, parts: Sequence[LinePart]) -> None:
+        """Settle how times are written on the lines that come next, if it is not yet known.
+
+        Raises:
+            LiquidError: the kind of their times is not clear.
+        """
+        lines = [part.text.rstrip("\r") for part in parts if part.begins and part.text.strip()]
+        if self.finder is not None or not lines:
+            return
+        try:
+            self.finder = settle_finder(lines, self.options, NAME)
+        except LiquidError as error:
+            if "no time" not in str(error):
+                raise
 
     def put(self, part: LinePart, timed: bool) -> str:
         """Move past a line; returns the text that it adds for the model.
@@ -105,8 +165,10 @@ class LogPosition:
             timed: whether the log has times.
 
         Raises:
-            LiquidError: none of the first UNTIMED lines of a log with times has a time.
+            LiquidError: none of the first UNTIMED lines of a log with times has a time; or a time goes back,
+                and that is to be an error.
         """
+        self.number += part.begins
         return self._put_timed(part) if timed else self._put_untimed(part)
 
     def _put_untimed(self, part: LinePart) -> str:
@@ -115,13 +177,12 @@ class LogPosition:
 
     def _put_timed(self, part: LinePart) -> str:
         line = part.text.rstrip("\r\n") if part.ends else part.text
-        found = find_stamp(line, self.kind) if part.begins else None
+        found = self._found(line) if part.begins else None
         if found is not None:
             begun, self.begun = self.begun, True
-            self.kind, self.time = found.kind, self._model_time(found.time)
-            text, self.blank = line[found.end :], 0
-            self.empty = not text
-            return f"\n{text}" if begun else text
+            self.timeline.place(found.time, self.number, self.options.late, NAME)
+            self.blank, self.empty = 0, not found.text
+            return f"\n{found.text}" if begun else found.text
         if not self.begun:
             self.untimed += bool(line.strip())
             if self.untimed > UNTIMED:
@@ -134,13 +195,9 @@ class LogPosition:
         self.empty, self.blank = False, 0
         return before + line
 
-    def _model_time(self, time: float) -> float:
-        """A line's time on the model's clock, which never goes back."""
-        if self.time is None:
-            return time
-        if time + self.ahead < self.time - LATE:
-            self.ahead = self.time - time
-        return max(time + self.ahead, self.time)
+    def _found(self, line: str) -> TextEvent | None:
+        """The event of a line, if it has a time."""
+        return None if self.finder is None else self.finder.find(line, f"{NAME}, line {self.number}")
 
 
 def no_times() -> LiquidError:

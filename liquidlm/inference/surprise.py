@@ -15,6 +15,7 @@ from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from ..ops.native.step import Weights
+from ..text.reading import ReadingOptions
 from ..text.tokenizer import LEDTokenizerWrapper
 from .defaults import THRESHOLD
 from .log_lines import LineCutter, LinePart, LogPosition, no_times
@@ -61,8 +62,7 @@ class SurpriseReader:
     tokenizer may join a run of empty lines into one token, while this class encodes each line alone. A line
     consists of the line break before it and its text. In a log with times, the time at the beginning of a
     line is not part of its text, and empty lines count if text of the same event follows them. A time that
-    goes back by at most LATE seconds counts as the time before it. A time further back means that the clock
-    was reset (a new year, a wrong date before it): the gap is 0 there, and times go on from the time before.
+    goes back is taken as in training (see `text.timeline`).
 
     The reader copies the model's weights (`LiquidStep`); `copy_weights` copies them again after a change.
 
@@ -74,13 +74,14 @@ class SurpriseReader:
         statistics: mean and variance of the scores so far; None begins new ones.
         threshold: a line stands out if its score is this many standard deviations above the mean.
         weights: the type of the weights on a CPU (`LiquidStep`).
+        options: how the log is read, if there is no position; None: the defaults.
 
     Attributes:
         state, position, statistics: after all lines so far.
         timed: whether the lines have times.
 
     Raises:
-        LiquidError: the threshold is not positive.
+        LiquidError: the threshold is not positive, or late lines are to be sorted.
 
     Example:
         >>> from liquidlm.inference.saving import load_model
@@ -100,13 +101,20 @@ class SurpriseReader:
         *,
         threshold: float = THRESHOLD,
         weights: Weights = "float32",
+        options: ReadingOptions | None = None,
     ):
         if not threshold > 0:
             raise LiquidError(f"threshold must be greater than 0, not {threshold}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.weights: Weights = weights
         self.state = model.new_state() if state is None else state
-        self.position = LogPosition(tokenizer.bos_token_id) if position is None else position
+        options = options or ReadingOptions()
+        if options.late == "sort":
+            raise LiquidError(
+                "--late sort needs a whole file, and watch reads lines as they come: use --late clamp or"
+                " error"
+            )
+        self.position = LogPosition(tokenizer.bos_token_id, options) if position is None else position
         self.statistics = ScoreStatistics() if statistics is None else statistics
         self.threshold, self.timed = threshold, model.time_head is not None
         self._cutter = LineCutter()
@@ -146,7 +154,7 @@ class SurpriseReader:
         Raises:
             LiquidError: the file cannot be written.
         """
-        watched = json.dumps({"place": asdict(self.position), "usual": asdict(self.statistics)})
+        watched = json.dumps({"place": self.position.as_dict(), "usual": asdict(self.statistics)})
         save(path, self.state, WATCH, self.model, self.tokenizer, watched=watched)
 
     @classmethod
@@ -158,6 +166,7 @@ class SurpriseReader:
         *,
         threshold: float = THRESHOLD,
         weights: Weights = "float32",
+        options: ReadingOptions | None = None,
     ) -> "SurpriseReader":
         """A reader that goes on where `save` was called.
 
@@ -166,6 +175,7 @@ class SurpriseReader:
             model: the model that it was written with.
             tokenizer: its tokenizer.
             threshold, weights: see the class.
+            options: how the log is read; None: as before.
 
         Raises:
             LiquidError: the file is missing, damaged, of another model, or of `generate --save-state`.
@@ -173,21 +183,25 @@ class SurpriseReader:
         state, metadata = load(path, WATCH, model, tokenizer)
         try:
             watched = json.loads(metadata["watched"])
-            position, statistics = LogPosition(**watched["place"]), ScoreStatistics(**watched["usual"])
-        except (KeyError, TypeError, ValueError) as error:
+            position = LogPosition.restore(watched["place"], options)
+            statistics = ScoreStatistics(**watched["usual"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LiquidError(f"{path} is not a readable liquid state (damaged)") from error
         return cls(model, tokenizer, state, position, statistics, threshold=threshold, weights=weights)
 
     def _read(self, parts: Sequence[LinePart]) -> list[Line]:
         """All lines, or none if an error or a signal comes in between: state and position stay together."""
-        before = self.state.copy(), replace(self.position), replace(self.statistics)
+        before, place = (self.state.copy(), replace(self.statistics)), self.position.as_dict()
         try:
             return self._lines(parts)
         except BaseException:
-            self.state, self.position, self.statistics = before
+            self.state, self.statistics = before
+            self.position = LogPosition.restore(place)
             raise
 
     def _lines(self, parts: Sequence[LinePart]) -> list[Line]:
+        if self.timed:
+            self.position.settle(parts)
         time, texts, times = self.position.time, [], []
         for part in parts:
             texts.append(self.position.put(part, self.timed))

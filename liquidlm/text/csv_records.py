@@ -123,7 +123,7 @@ def _time_column(rows: Sequence[Row], options: ReadingOptions, width: int) -> in
 def _clock(values: Sequence[str], options: ReadingOptions) -> FieldClock | None:
     """The clock of a column; None if it has no times."""
     try:
-        clock = FieldClock(values, options.clock, "", "the column")
+        clock = FieldClock.settle(values, options.clock, "", "the column")
         check_clock(clock, values)
     except (ValueError, OverflowError):
         return None

@@ -1,6 +1,7 @@
 """The values of fields as they are written ▶ times in seconds, and texts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LiquidError
@@ -9,19 +10,29 @@ from .line_clock import LineClock
 from .number_times import UNITS, as_number, number_time, unit_of
 
 
+@dataclass(frozen=True)
 class FieldClock:
     """The clock of a field: numbers have one unit, decided by all of them; texts have one kind of time.
 
     Attributes:
         name: the kind of time in words.
+        unit: of numbers, its place in `number_times.UNITS`; None if no value is a number.
+        texts: reads the values that are texts; None if none is.
+        as_text: whether numbers are read as texts, since the user says how times are written.
 
     Example:
-        >>> clock = FieldClock([1769860800123, 1769860801123], ClockOptions(), "time", "pino.jsonl")
+        >>> clock = FieldClock.settle([1769860800123, 1769860801123], ClockOptions(), "time", "pino.jsonl")
         >>> clock.seconds(1769860801123), clock.name
         (1769860801.123, 'milliseconds since 1970')
     """
 
-    def __init__(self, values: Sequence[Any], options: ClockOptions, field: str, name: str):
+    name: str
+    unit: int | None
+    texts: LineClock | None
+    as_text: bool = False
+
+    @classmethod
+    def settle(cls, values: Sequence[Any], options: ClockOptions, field: str, name: str) -> "FieldClock":
         """Settle unit and kind.
 
         Args:
@@ -34,17 +45,25 @@ class FieldClock:
             LiquidError: the values are no times, or their kind is not clear.
             ValueError: a number is too large for any unit.
         """
-        plain = [plain_time(value) for value in values]
-        numbers = [] if options.time_format else [n for n in map(as_number, plain) if n is not None]
-        texts = [str(value) for value in plain if options.time_format or as_number(value) is None]
-        self._forced = options.time_format is not None
-        self._unit = unit_of(numbers, field) if numbers else None
-        self._clock = _settled(texts, options, name, needed=2 * len(texts) > len(values))
-        if self._clock is not None:
-            self.name = self._clock.name
-        else:
-            since = " since 1970" if numbers and number_time(numbers[0], self._unit or 0) >= 1e8 else ""
-            self.name = UNITS[self._unit or 0][0] + since
+        plain, as_text = [plain_time(value) for value in values], options.time_format is not None
+        numbers = [] if as_text else [found for value in plain if (found := as_number(value)) is not None]
+        texts = [str(value) for value in plain if as_text or as_number(value) is None]
+        unit = unit_of(numbers, field) if numbers else None
+        clock = _settled(texts, options, name, needed=2 * len(texts) > len(values))
+        since = " since 1970" if unit is not None and number_time(numbers[0], unit) >= 1e8 else ""
+        kind = UNITS[unit or 0][0] + since if clock is None else clock.name
+        return cls(kind, unit, clock, as_text)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, for a file of JSON."""
+        texts = None if self.texts is None else self.texts.state()
+        return {"name": self.name, "unit": self.unit, "texts": texts, "as_text": self.as_text}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> "FieldClock":
+        """The clock with this state."""
+        texts = None if state["texts"] is None else LineClock.restore(state["texts"])
+        return cls(**{**state, "texts": texts})
 
     def seconds(self, value: Any) -> float:
         """The time of a value.
@@ -53,12 +72,12 @@ class FieldClock:
             ValueError: it is no time, or of a kind that no value had when the clock was settled.
         """
         value = plain_time(value)
-        number = None if self._forced else as_number(value)
-        if number is not None and self._unit is not None:
-            return number_time(number, self._unit)
-        if self._clock is None or isinstance(value, bool) or not isinstance(value, str | int | float):
+        number = None if self.as_text else as_number(value)
+        if number is not None and self.unit is not None:
+            return number_time(number, self.unit)
+        if self.texts is None or isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"{value!r} is not a time")
-        return self._clock.seconds(str(value))
+        return self.texts.seconds(str(value))
 
 
 def _settled(texts: Sequence[str], options: ClockOptions, name: str, needed: bool) -> LineClock | None:

@@ -54,19 +54,23 @@ def is_json(lines: Sequence[str]) -> bool:
     >>> is_json(['{"msg": "on"}', "at Main.run()", '{"msg": "off"}']), is_json(["{} is empty"])
     (True, False)
     """
-    shown = [_parsed(line) is not None for line in lines if line.strip()]
+    shown = [parsed_object(line) is not None for line in lines if line.strip()]
     return any(shown[:1]) or 2 * sum(shown) > len(shown)
 
 
 def _some_json(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
     """Objects, and the lines between them as they are."""
     for number, line in enumerate(lines, start=1):
-        found = _parsed(line)
+        found = parsed_object(line)
         yield number, line.rstrip("\r") if found is None else found
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
-    """The object that a line is; None for any other line."""
+def parsed_object(line: str) -> dict[str, Any] | None:
+    """The object that a line is; None for any other line.
+
+    >>> parsed_object('{"on": true}'), parsed_object("[1]")
+    ({'on': True}, None)
+    """
     if not line.lstrip().startswith("{"):
         return None
     try:

@@ -1,7 +1,7 @@
 """The clock of a file: the one kind of time that its lines have, settled on its first lines."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import LiquidError
 from .clock_options import ClockOptions
@@ -54,6 +54,15 @@ class LineClock:
             if found := find_stamp(line):
                 return cls(found.kind)
         raise LiquidError(f"{name}, line 1: no time at its beginning; {HOW}")
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> "LineClock":
+        """The clock with this state (see `state`)."""
+        return cls(**state)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, for a file of JSON."""
+        return {"kind": self.kind}
 
     def find(self, line: str) -> Stamp | None:
         """The time of a line, or None."""

@@ -35,7 +35,7 @@ class ReadingFacts:
     def notes(self) -> list[str]:
         """What a user must know: lines that are left out, and times that are changed."""
         left_out = f"{counted(self.before, 'line')} before the first time: left out"
-        return ([left_out] if self.before else []) + self.timeline.notes(self.late)
+        return ([left_out] if self.before else []) + [*self.timeline.notes(self.late).values()]
 
 
 def reading_notes(read: Iterable[ReadingFacts]) -> list[str]:

@@ -71,6 +71,22 @@ class RecordFields:
             time, texts[0], tuple(path for (path,) in texts[1:]), options.text_field is not None, clock
         )
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, for a file of JSON."""
+        return {
+            "time": self.time,
+            "text": self.text,
+            "other_texts": self.other_texts,
+            "named": self.named,
+            "clock": self.clock.state(),
+        }
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> "RecordFields":
+        """The fields with this state."""
+        paths = {name: tuple(map(tuple, state[name])) for name in ("time", "text", "other_texts")}
+        return cls(**paths, named=state["named"], clock=FieldClock.restore(state["clock"]))
+
     @property
     def name(self) -> str:
         """The fields and the kind of their times, in words."""
@@ -148,7 +164,7 @@ def _time_fields(
     for paths in tried:
         values = [value for record in records if (value := _joined_value(record, paths)) is not None]
         try:
-            clock = FieldClock(values, options.clock, paths[-1][-1], f"{name}, {_shown(paths)}")
+            clock = FieldClock.settle(values, options.clock, paths[-1][-1], f"{name}, {_shown(paths)}")
             check_clock(clock, values)
             return paths, clock
         except (ValueError, OverflowError) as error:

@@ -70,17 +70,17 @@ class Timeline:
         """Begin another document: its times have nothing to do with those before. The counts go on."""
         self.time, self.ahead = None, 0.0
 
-    def notes(self, policy: str = "clamp") -> list[str]:
-        """What was changed, in words; nothing if no time went back.
+    def notes(self, policy: str = "clamp") -> dict[str, str]:
+        """What was changed, in words, by "late" and "anew"; nothing if no time went back.
 
         Args:
             policy: the one that was used.
 
         Example:
-            >>> Timeline(late=2, first_late=7).notes()
-            ['2 late lines, the first is line 7: taken at the time of the line before (--late clamp)']
+            >>> Timeline(late=2, first_late=7).notes()["late"]
+            '2 late lines, the first is line 7: taken at the time of the line before (--late clamp)'
         """
-        said = []
+        said: dict[str, str] = {}
         if self.late:
             lines = "1 late line, line" if self.late == 1 else f"{self.late:,} late lines, the first is line"
             done = (
@@ -88,10 +88,10 @@ class Timeline:
                 if policy == "sort"
                 else ("taken at the time of the line before (--late clamp)")
             )
-            said.append(f"{lines} {self.first_late}: {done}")
+            said["late"] = f"{lines} {self.first_late}: {done}"
         if self.anew:
             lines = "once, in line" if self.anew == 1 else f"{self.anew:,} times, first in line"
-            said.append(
+            said["anew"] = (
                 f"the clock was set back {lines} {self.first_anew}: times go on from the line before"
                 " (--late clamp; --late sort sorts the lines)"
             )
