@@ -139,3 +139,26 @@ def test_text_of_another_field_without_times(log: Path) -> None:
     assert [document.text for document in documents[:2]] == ["event 0", "event 3"]
     with pytest.raises(LiquidError, match=r"--text-field names another"):
         list(read_documents(log))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize(
+    ("name", "timed"), [("a.log", True), ("a.txt", False), ("a.jsonl", True), ("a.jsonl", False)]
+)
+def test_bytes_in_another_encoding(tmp_path: Path, encoding: str, name: str, timed: bool) -> None:
+    record = json.dumps({"time": 1, "text": "aña"}, ensure_ascii=False)
+    text = record if name == "a.jsonl" else "[1] aña" if timed else "aña"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    options = ReadingOptions(encoding=encoding)
+    (document,) = read_documents(tmp_path / name, timestamps=timed, options=options)
+    assert document.text == "aña"
+
+
+def test_wrong_bytes_are_an_error_or_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a\xf1a")
+    with pytest.raises(LiquidError, match=r"0xf1 at byte 1; .* --encoding, or --errors replace"):
+        list(read_documents(tmp_path / "a.txt"))
+    with pytest.raises(LiquidError, match="not ascii text: 0xf1 at byte 1; give another --encoding"):
+        list(read_documents(tmp_path / "a.txt", options=ReadingOptions(encoding="ascii")))
+    (document,) = read_documents(tmp_path / "a.txt", options=ReadingOptions(errors="replace"))
+    assert document.text == "a\ufffda"

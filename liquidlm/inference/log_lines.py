@@ -31,7 +31,7 @@ class LinePart(NamedTuple):
 
 
 class LineCutter:
-    """Cuts a stream of bytes into lines. Bytes that are not UTF-8 become U+FFFD.
+    """Cuts a stream of bytes into lines. Bytes that are wrong in the encoding become U+FFFD.
 
     The result does not depend on how the stream is divided into calls. A line of more than MAX_CHARACTERS
     characters is cut into parts.
@@ -44,8 +44,9 @@ class LineCutter:
         ['two']
     """
 
-    def __init__(self):
-        self._utf8 = codecs.getincrementaldecoder("utf-8-sig")("replace")
+    def __init__(self, encoding: str | None = None):
+        """A cutter at the beginning of a stream; the encoding None is UTF-8."""
+        self._decoder = codecs.getincrementaldecoder(encoding or "utf-8-sig")("replace")
         self._rest, self._begins = "", True
 
     def push(self, data: bytes, final: bool = False) -> list[LinePart]:
@@ -55,7 +56,7 @@ class LineCutter:
             data: the next bytes of the stream.
             final: whether the stream ends here. Then the last line needs no line break.
         """
-        *lines, self._rest = (self._rest + self._utf8.decode(data, final)).split("\n")
+        *lines, self._rest = (self._rest + self._decoder.decode(data, final)).split("\n")
         parts = [part for line in lines for part in self._cut(line, ends=True)]
         if final and (self._rest or not self._begins):
             line, self._rest = self._rest, ""

@@ -117,7 +117,7 @@ class SurpriseReader:
         self.position = LogPosition(tokenizer.bos_token_id, options) if position is None else position
         self.statistics = ScoreStatistics() if statistics is None else statistics
         self.threshold, self.timed = threshold, model.time_head is not None
-        self._cutter = LineCutter()
+        self._cutter = LineCutter(self.position.options.encoding)
         self.copy_weights()
 
     def copy_weights(self) -> None:

@@ -185,16 +185,21 @@ def _texts(stream: BufferedIOBase, name: str, suffix: str, reader: _Reader) -> I
     """The texts of an open file, each in parts: one per line of .jsonl, otherwise one."""
     size = reader.part_size
     if suffix in JSON_SUFFIXES:
-        texts = _json_texts(stream, name, reader.options.text_field or "text")
+        texts = _json_texts(stream, name, reader.options)
         yield from (parts(iter([text]), size) for text in texts)
     else:
-        yield parts(decoded(stream, name, size), size)
+        yield parts(decoded(stream, name, size, reader.options.encoding, reader.options.errors), size)
 
 
-def _json_texts(stream: Iterable[bytes], name: str, field: str) -> Iterator[str]:
+def _json_texts(stream: BufferedIOBase, name: str, options: ReadingOptions) -> Iterator[str]:
     """The text of each line."""
-    utf8 = (decode(line, f"{name}, line {number}") for number, line in enumerate(stream, start=1))
-    for number, record in json_lines(utf8, name):
+    field = options.text_field or "text"
+    if options.encoding is None:
+        numbered = enumerate(cast(Iterable[bytes], stream), start=1)
+        texts = (decode(line, f"{name}, line {number}", options.errors) for number, line in numbered)
+    else:
+        texts = lines(decoded(stream, name, PART, options.encoding, options.errors))
+    for number, record in json_lines(texts, name):
         where = f"{name}, line {number}"
         text = value_at(record, find_path(record, field)) if isinstance(record, dict) else None
         if not isinstance(text, str):
@@ -215,7 +220,7 @@ def read_events_of(
         LiquidError: the source is a data set, or the file cannot be read.
     """
     with _opened(source) as stream:
-        texts = decoded(stream, source.name, PART)
+        texts = decoded(stream, source.name, PART, options.encoding, options.errors)
         yield from read_events(lines(texts), text_suffix(Path(source.path)), source.name, options, facts)
 
 

@@ -1,4 +1,5 @@
-"""Bytes ▶ text and back: UTF-8 only. An error says what a file is instead, and what to do."""
+"""Bytes ▶ text and back: UTF-8, if no other encoding is asked for. An error says what a file is instead, and
+what to do."""
 
 import codecs
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ FORMATS = (
     (b"PK\x03\x04", "a zip archive (or an office document): unpack it, or save it as text"),
     (b"%PDF", "a PDF: save it as text"),
 )
+CONVERT = "convert it to UTF-8 (if it is Latin-1: iconv -f LATIN1 -t UTF-8), or give"
+OR_OPTIONS = " --encoding, or --errors replace"
 
 
 def encoded(text: str, name: str) -> bytes:
@@ -51,35 +54,41 @@ def text_bytes(text: object) -> bytes:
     return encoded(text, "the text")
 
 
-def decode(data: bytes, name: str) -> str:
+def decode(data: bytes, name: str, errors: str = "strict") -> str:
     """The text of UTF-8 bytes, without a byte order mark; raises LiquidError as `decoded` does."""
-    return "".join(decoded(cast(BufferedIOBase, BytesIO(data)), name, None))
+    return "".join(decoded(cast(BufferedIOBase, BytesIO(data)), name, None, errors=errors))
 
 
-def decoded(stream: BufferedIOBase, name: str, size: int | None) -> Iterator[str]:
-    """The text of a stream of UTF-8 bytes, without a byte order mark.
+def decoded(
+    stream: BufferedIOBase, name: str, size: int | None, encoding: str | None = None, errors: str = "strict"
+) -> Iterator[str]:
+    """The text of a stream of bytes, without a byte order mark.
 
     Args:
         stream: the bytes.
         name: stands for the stream in the message of an error.
         size: bytes to read at a time; None: all at once.
+        encoding: of the bytes; None is UTF-8.
+        errors: "strict", or "replace": a wrong byte becomes U+FFFD.
 
     Raises:
-        LiquidError: the stream is not UTF-8 text. The message names the format, or the first wrong byte.
+        LiquidError: the stream is not text in this encoding. The message names the format, or the first wrong
+            byte.
     """
-    decoder, read, first, head = codecs.getincrementaldecoder("utf-8")(), 0, True, b""
+    decoder = codecs.getincrementaldecoder(encoding or "utf-8")(errors)
+    read, first, head = 0, True, b""
     while True:
         data = stream.read(-1 if size is None else size)
         head += data[: HEAD - len(head)]
-        nul, waiting = data.find(b"\0"), len(decoder.getstate()[0])
+        nul = data.find(b"\0") if encoding is None and errors == "strict" else -1
+        waiting = len(decoder.getstate()[0])
         try:
             text = "" if nul >= 0 else decoder.decode(data, final=not data or size is None)
         except UnicodeDecodeError as error:
             place, byte = read - waiting + error.start, error.object[error.start]
-            found = _format(head + stream.read(HEAD - len(head))) or (
-                f"not UTF-8 text: 0x{byte:02x} at byte {place}; convert it to UTF-8"
-                " (if it is Latin-1: iconv -f LATIN1 -t UTF-8)"
-            )
+            wrong = f"not {encoding or 'UTF-8'} text: 0x{byte:02x} at byte {place}"
+            found = _format(head + stream.read(HEAD - len(head))) if encoding is None else None
+            found = found or f"{wrong}; {CONVERT if encoding is None else 'give another'}{OR_OPTIONS}"
             raise LiquidError(f"{name}: {found}") from error
         if nul >= 0:
             found = _format(head + stream.read(HEAD - len(head)))

@@ -67,7 +67,9 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
         with group.propagate_errors(), group.main_process_first():
             source = _source_folder(settings, folder)
         if not once:
-            settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
+            settings.paths, settings.valid = rereadable_paths(
+                settings.paths, settings.valid, folder, settings.reading
+            )
         (restarts,) = group.total(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")))
         with group.propagate_errors():
             if group.first:
@@ -77,7 +79,9 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
                         f"{folder} already holds a run: go on with --resume, or choose another --out"
                     )
         if once:
-            settings.paths, settings.valid = rereadable_paths(settings.paths, settings.valid, folder)
+            settings.paths, settings.valid = rereadable_paths(
+                settings.paths, settings.valid, folder, settings.reading
+            )
         if group.of_first(bool(checkpoints(folder)))[0]:
             return _go_on(folder, group, {})
         return _execute(_run(settings, folder, group, source))

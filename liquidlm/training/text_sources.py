@@ -15,6 +15,7 @@ from ..runtime.files import write_file
 from ..text.cutting import PART
 from ..text.hub import PREFIX
 from ..text.paths import STANDARD_INPUT, TEXT_SUFFIXES, TIMED_SUFFIXES
+from ..text.reading import ReadingOptions
 from ..text.utf8 import decoded
 
 OF_A_PROCESS = ("/dev/", "/proc/")
@@ -43,13 +44,16 @@ def is_read_once(path: str) -> bool:
     return stat.S_ISFIFO(mode) or os.path.abspath(path).startswith(OF_A_PROCESS)
 
 
-def rereadable_paths(paths: list[str], valid: list[str], folder: Path) -> tuple[list[str], list[str]]:
+def rereadable_paths(
+    paths: list[str], valid: list[str], folder: Path, options: ReadingOptions | None = None
+) -> tuple[list[str], list[str]]:
     """Absolute paths of text and held-out text; text that can be read only once is copied first.
 
     Args:
         paths: training text.
         valid: held-out text.
         folder: folder of the run, for the copies.
+        options: how the text is read; None: the defaults.
 
     Returns:
         the new `paths` and `valid`.
@@ -64,13 +68,13 @@ def rereadable_paths(paths: list[str], valid: list[str], folder: Path) -> tuple[
             raise LiquidError(f"{path} is given as text and as held-out text, but can be read only once")
     for path in dict.fromkeys([*paths, *valid]):
         if is_read_once(path):
-            kept[path] = str(_keep(path, folder, len(kept)).absolute())
+            kept[path] = str(_keep(path, folder, len(kept), options or ReadingOptions()).absolute())
         else:
             kept[path] = path if path.startswith(PREFIX) else str(Path(path).absolute())
     return [kept[path] for path in paths], [kept[path] for path in valid]
 
 
-def _keep(path: str, folder: Path, number: int) -> Path:
+def _keep(path: str, folder: Path, number: int, options: ReadingOptions) -> Path:
     standard, suffixes = path == str(STANDARD_INPUT), Path(path).suffixes
     name = "standard input" if standard else path
     packed = ".gz" if suffixes[-1:] == [".gz"] else ""
@@ -88,7 +92,7 @@ def _keep(path: str, folder: Path, number: int) -> Path:
             raise LiquidError(f"{name}: empty, there is no text in it")
         if not packed:
             with part.open("rb") as source:
-                for _ in decoded(source, name, PART):
+                for _ in decoded(source, name, PART, options.encoding, options.errors):
                     pass
 
     return write_file(folder / ("standard-input.txt" if standard else f"input-{number}{kind}{packed}"), fill)
