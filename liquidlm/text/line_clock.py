@@ -1,31 +1,42 @@
 """The clock of a file: the one kind of time that its lines have, settled on its first lines."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import asdict
+from datetime import UTC
+from functools import cached_property
+from typing import Any
 
 from ..errors import LiquidError
+from .clock.calendar import Calendar
+from .clock.candidates import UNITS, candidates, compiled, decimals
+from .clock.choice import choose
+from .clock.formats import format_kind, is_expression, time_group
+from .clock.instants import (
+    instant,
+    local_second,
+    month_and_day,
+    second_of_day,
+    since_1970,
+    since_beginning,
+    zone_in,
+)
+from .clock.kinds import ORDERS, Kind, kinds
+from .clock.places import BEGIN, INDENTED, LONGEST, REACH, Stamp, place_of, taken, without_ansi
+from .clock.zones import given_zone, looks_like_zone, unclear_zone
 from .clock_options import ClockOptions
-from .clocks import find_stamp, seconds
 
-KINDS = ("date and time", "syslog, without a year", "a clock", "seconds since 1970") * 2
-HOW = "begin the lines with a time such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5"
+__all__ = ["LineClock", "Stamp"]
 
-
-class Stamp(NamedTuple):
-    """The time of a line.
-
-    Attributes:
-        time: in seconds.
-        begin, end: what the time takes of the line.
-    """
-
-    time: float
-    begin: int
-    end: int
-
-    def without(self, line: str) -> str:
-        """The text of the line without its time."""
-        return line[: self.begin] + line[self.end :]
+HOW = "begin the lines with a time such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5, or say with"
+HOW += " --time-format how their times are written"
+LARGEST_TIME = 1e16
+"""The largest time in seconds: in float64, larger numbers are more than a second apart."""
+LEAD = r"(?P<lead>\s*(?:[\[(\"'{<]\s*)?)"
+"""What may stand before a time that begins a line."""
+REMEMBERED = 4096
+"""Texts whose second is remembered."""
 
 
 class LineClock:
@@ -40,35 +51,257 @@ class LineClock:
         Stamp(time=91.0, begin=0, end=11)
     """
 
-    def __init__(self, kind: int):
-        self.kind, self.name = kind, f"times: {(*KINDS, *KINDS)[kind]}"
+    def __init__(self, kind: Kind, places: Sequence[str], options: ClockOptions, example: str = ""):
+        """A clock of a kind.
+
+        Args:
+            kind: of the times.
+            places: where they stand in the lines (see `clock.places.place_of`).
+            options: what the user says about the times.
+            example: a time as it is written.
+        """
+        self.kind, self.places, self.options, self.example = kind, tuple(places), options, example
+        self.calendar = Calendar(options.year)
+        self._zone = None if options.time_zone is None else given_zone(options.time_zone)
+        self._seconds: dict[str, tuple[int, int]] = {}
+        self._time: float | None = None
+        self._begins, self._indented = set(places) <= {BEGIN, INDENTED}, INDENTED in places
+        self._find = compiled(LEAD + kind.pattern if self._begins else kind.pattern)
 
     @classmethod
     def settle(cls, lines: Sequence[str], options: ClockOptions, name: str) -> "LineClock":
-        """The clock of the first kind of time that is found.
+        """The clock of a file: of the kind of time that most of its first lines have, in order.
+
+        Args:
+            lines: the first lines of the file.
+            options: what the user says about the times.
+            name: stands for the file in the message of an error.
 
         Raises:
-            LiquidError: no line has a time.
+            LiquidError: no line has a time, or its kind is not clear.
         """
-        for line in lines:
-            if found := find_stamp(line):
-                return cls(found.kind)
-        raise LiquidError(f"{name}, line 1: no time at its beginning; {HOW}")
+        shown = lines
+        if options.time_format is not None and is_expression(options.time_format):
+            found = map(time_group(options.time_format).search, lines)
+            lines = [match["time"] for match in found if match is not None and match["time"]]
+        try:
+            return cls._settle(lines, options)
+        except LiquidError as error:
+            raise LiquidError(f"{name}: {error}") from error
+        except LookupError as error:
+            first = next((number for number, line in enumerate(shown, start=1) if line.strip()), 1)
+            raise LiquidError(f"{name}, line {first}: {error.args[0]}") from error
+
+    @classmethod
+    def _settle(cls, lines: Sequence[str], options: ClockOptions) -> "LineClock":
+        own = options.time_format
+        looked = [format_kind(own)] if own and not is_expression(own) else kinds().values()
+        chosen = choose(candidates(lines, looked), lines)
+        if chosen is None:
+            raise LookupError(f"no time of the form {own}" if own else f"no time at its beginning; {HOW}")
+        one = chosen[0].seen[0]
+        example = (without_ansi(lines[one.line])[0])[one.begin : one.end]
+        clock = cls(chosen[0].kind, [each.place for each in chosen], options, example.strip())
+        clock._check_zone(lines)
+        return clock
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> "LineClock":
         """The clock with this state (see `state`)."""
-        return cls(**state)
+        options = ClockOptions(**state["options"])
+        own = options.time_format
+        kind = format_kind(own) if own and not is_expression(own) else kinds()[state["kind"]]
+        clock = cls(kind, state["places"], options, state["example"])
+        clock.calendar, clock._time = Calendar(**state["calendar"]), state["time"]
+        return clock
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs, for a file of JSON."""
-        return {"kind": self.kind}
+        """What `restore` needs, for a file of JSON.
+
+        Example:
+            >>> clock = LineClock.settle(["Dec 31 23:59:59 host a"], ClockOptions(), "a.log")
+            >>> before = clock.find("Dec 31 23:59:59 host a")
+            >>> LineClock.restore(clock.state()).find("Jan  1 00:00:01 host b").time - before.time
+            2.0
+        """
+        return {
+            "kind": self.kind.key,
+            "places": list(self.places),
+            "options": asdict(self.options),
+            "example": self.example,
+            "calendar": asdict(self.calendar),
+            "time": self._time,
+        }
+
+    @cached_property
+    def name(self) -> str:
+        """The kind of time in words, with an example."""
+        found = compiled(self.kind.pattern).search(self.example)
+        zoned = found is not None and any(found.groupdict().get(name) for name in ("z", "z2"))
+        zone = f"zone {self.options.time_zone}" if self.options.time_zone else "no zone: UTC"
+        year = f"first year {self.options.year}" if self.options.year else "no year"
+        words = {
+            "date": [] if zoned else [zone],
+            "year": [year] + ([] if zoned else [zone]),
+            "day": ["time of day"],
+            "epoch": ["since 1970"],
+            "start": ["since the beginning"],
+        }[self.kind.span]
+        order = [ORDERS[self.kind.order]] if self.kind.order else []
+        return f"times like {self.example}" + (f" ({', '.join(order + words)})" if order or words else "")
 
     def find(self, line: str) -> Stamp | None:
-        """The time of a line, or None."""
-        found = find_stamp(line, self.kind)
-        return None if found is None else Stamp(found.time, 0, found.end)
+        """The time of a line, or None.
+
+        Args:
+            line: its text.
+
+        Raises:
+            LiquidError: its zone is not known, or its date shows that day and month are in another order.
+        """
+        if "\x1b" in line:
+            return self._find_coloured(line)
+        if self._group is not None:
+            return self._find_in_group(line)
+        return self._find_plain(line)
+
+    @cached_property
+    def _group(self) -> re.Pattern[str] | None:
+        own = self.options.time_format
+        return time_group(own) if own and is_expression(own) else None
+
+    def _find_coloured(self, line: str) -> Stamp | None:
+        plain, kept = without_ansi(line)
+        found = self._find_plain(plain) if self._group is None else self._find_in_group(plain)
+        if found is None:
+            return None
+        begin = 0 if found.begin == 0 else kept[found.begin]
+        return Stamp(found.time, begin, kept[found.end])
+
+    def _find_in_group(self, line: str) -> Stamp | None:
+        assert self._group is not None
+        outer = self._group.search(line)
+        if outer is None or not outer["time"] or (inner := self._find_plain(outer["time"])) is None:
+            return None
+        return Stamp(inner.time, *taken(line, *outer.span("time")))
+
+    def _find_plain(self, line: str) -> Stamp | None:
+        if self._begins:
+            found = self._find.match(line, 0, REACH + LONGEST)
+            if found is None or not (self._indented or line[:1] not in " \t" or self._is_padded(found)):
+                return None
+            if (time := self._time_of(found)) is None:
+                return None
+            return Stamp(time, *taken(line, found.end("lead"), found.end()))
+        for found in self._find.finditer(line, 0, REACH + LONGEST):
+            if found.start() >= REACH:
+                break
+            if place_of(line, found.start()) in self.places and (time := self._time_of(found)) is not None:
+                return Stamp(time, *taken(line, *found.span()))
+        return None
+
+    def _is_padded(self, found: re.Match[str]) -> bool:
+        """Whether a line begins with a space in place of a digit, such as that of an hour."""
+        return found.end("lead") <= 2 and found.end() - found.end("lead") < len(self.example)
 
     def seconds(self, value: object) -> float:
-        """The time of a field's value; raises ValueError if it is none."""
-        return seconds(value)
+        """The time of a field's value.
+
+        Args:
+            value: text of this kind, or a number of seconds.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            time = float(value)
+        else:
+            found = self.find(value.strip()) if isinstance(value, str) else None
+            if found is None or (self._group is None and found.without(str(value).strip()).strip()):
+                raise ValueError(f"{value!r} is not a time")
+            time = found.time
+        if not abs(time) <= LARGEST_TIME:
+            raise ValueError(f"{value!r} is not finite, or too large for a time")
+        return time
+
+    def _time_of(self, found: re.Match[str]) -> float | None:
+        """The time of a match; None if it is no time."""
+        try:
+            match self.kind.span:
+                case "date":
+                    time = self._dated(found)
+                case "epoch":
+                    parts = found.groupdict()
+                    time = since_1970(parts["s"] or "", parts.get("f"))
+                case "start":
+                    time = self._since_beginning(found)
+                case _:
+                    time = self._carried(found)
+        except LiquidError:
+            raise
+        except (ValueError, OverflowError) as error:
+            if self.kind.family and self.kind.order:
+                raise LiquidError(
+                    f"{found[0].strip()} is no time where the times are read {ORDERS[self.kind.order]}, as in"
+                    " the first lines: say with --time-format how they are written"
+                ) from error
+            return None
+        self._time = time
+        return time if abs(time) <= LARGEST_TIME else None
+
+    def _since_beginning(self, found: re.Match[str]) -> float:
+        parts = found.groupdict()
+        if number := parts.get("n"):
+            return float(number) * UNITS[parts["u"]]
+        return since_beginning(parts["c"] or "")
+
+    def _dated(self, found: re.Match[str]) -> float:
+        """The time of a date. The second is remembered, since many lines have the same."""
+        begin, end = found.span("f") if "f" in found.re.groupindex else (-1, -1)
+        if begin < 0:
+            text, fraction = found[0], 0.0
+        else:
+            text = found.string[found.start() : begin] + found.string[end : found.end()]
+            fraction = float("0." + found.string[begin:end])
+        if (both := self._seconds.get(text)) is None:
+            parts = found.groupdict()
+            both = instant(local_second(parts), zone_in(parts, self._zone))
+            if len(self._seconds) >= REMEMBERED:
+                self._seconds.clear()
+            self._seconds[text] = both
+        first, again = both
+        colon = found.groupdict().get("f2") if "f2" in found.re.groupindex else None
+        fraction += int(colon[1:]) / 1000 if colon else 0.0
+        if first != again and self._time is not None and first + fraction < self._time:
+            return again + fraction  # the hour that is there twice, where clocks are set back
+        return first + fraction
+
+    def _carried(self, found: re.Match[str]) -> float:
+        """The time of a date without a year, or of a time of day."""
+        parts = found.groupdict()
+        second = second_of_day(parts) + decimals(parts)
+        if self.kind.span == "day":
+            return self.calendar.of_day(second)
+        local = self.calendar.dated(*month_and_day(parts), second)
+        zone = zone_in(parts, self._zone)
+        if zone is UTC:
+            return local
+        whole = int(local // 1)
+        return instant(whole, zone).time + (local - whole)
+
+    def _check_zone(self, lines: Sequence[str]) -> None:
+        """Raise LiquidError if the times of the first lines have the name of a zone that is not known."""
+        if self.options.time_zone is not None or self.kind.span in ("epoch", "start"):
+            return
+        words: Counter[str | None] = Counter()
+        for line in lines:
+            plain = without_ansi(line)[0]
+            for found in compiled(self.kind.pattern).finditer(plain, 0, REACH + LONGEST):
+                if place_of(plain, found.start()) in self.places:
+                    parts = found.groupdict()
+                    zone_in(parts, self._zone)
+                    zoned = parts.get("z") or parts.get("z2")
+                    words[None if zoned else looks_like_zone(plain[found.end() :])] += 1
+                    break
+        if words and None not in words and len(words) <= 2:
+            raise unclear_zone(str(words.most_common(1)[0][0]))

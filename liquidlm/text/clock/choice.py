@@ -1,0 +1,208 @@
+"""Which kind of time a file has, decided on its first lines."""
+
+import itertools
+import re
+import time
+from collections.abc import Sequence
+
+from ...errors import LiquidError
+from .candidates import Candidate
+from .instants import DAY
+from .kinds import ORDERS
+from .places import BEGIN, INDENTED, is_time_key
+
+NEAR = 0.95
+"""Kinds that are in almost as many lines as the best one are as good."""
+LEVEL = re.compile(r"\s*[\[(|:-]?\s*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|SEVERE|CRITICAL)\b")
+SPENT = re.compile(
+    r"(?:took|in|after|for|elapsed|duration|uptime|within|wait\w*|id|pid|user\w*|session|order|request|job|task|number"
+    r"|no\.?|tel|phone|account|client|ref|code|txn|tx|block|size|bytes|count|total)[:=#]?$",
+    re.IGNORECASE,
+)
+"""Words before a number or a clock that is no time of the line."""
+
+DATE_BEFORE = re.compile(
+    r"(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\b(?:19|20)\d\d)[\w년年]?\W*(?:\w+\.?\W{1,2}){0,2}$"
+)
+DATE_AFTER = re.compile(
+    r"\W{1,3}(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}\.?(?: de)? \w+\.?,?(?: de)? (?:19|20)\d\d)\b"
+)
+
+
+def choose(found: Sequence[Candidate], lines: Sequence[str]) -> list[Candidate] | None:
+    """The kind of time that most lines have in order, at its places; None if there is none.
+
+    Of kinds in as many lines, the leftmost one counts, then the most precise.
+
+    Args:
+        found: every kind at every place.
+        lines: the first lines of the file.
+
+    Raises:
+        LiquidError: day, month and year may be in several orders.
+    """
+    spoken = [line for line in lines if line.strip() and not line[0].isspace()] or lines
+    plausible = [one for one in found if _is_plausible(one, lines, len(spoken))]
+    plausible = _without_ids(plausible)
+    if not plausible:
+        return None
+    best = _best(plausible)
+    same = [one for one in plausible if one.place == best.place and one.kind.family == best.kind.family]
+    if best.kind.family:
+        best = _in_order(same, lines)
+    places = [one for one in plausible if one.kind is best.kind and _is_another_place(one, best)]
+    return [best, *places]
+
+
+def _best(plausible: list[Candidate]) -> Candidate:
+    """The leftmost of those in the most lines; of doubtful ones only if they are in twice as many lines."""
+    doubts = [_doubt(one, plausible) for one in plausible]
+    top = max(one.score for one in plausible)
+    level = min(doubt for one, doubt in zip(plausible, doubts, strict=True) if 2 * one.score >= top)
+    clear = [one for one, doubt in zip(plausible, doubts, strict=True) if doubt <= level]
+    most = max(one.score for one in clear)
+    near = [one for one in clear if one.score >= NEAR * most]
+    return min(near, key=lambda one: (one.first, -one.length))
+
+
+def _doubt(one: Candidate, others: list[Candidate]) -> int:
+    """How much speaks against a kind, though it may be in more lines than another."""
+    stands_still = one.constant and any(
+        not other.constant and not other.kind.weak and len(other.seen) >= len(one.seen) for other in others
+    )
+    other_key = one.place.startswith("key ") and not is_time_key(one.place[4:])
+    return 2 * one.kind.weak + other_key + stands_still
+
+
+def _is_plausible(one: Candidate, lines: Sequence[str], spoken: int) -> bool:
+    """Whether these may be the times of the lines, and not numbers or clocks in their text."""
+    if one.kind.given:
+        return True
+    if one.kind.span == "day" and _has_date_beside(one, lines):
+        return False
+    if one.place in (BEGIN, INDENTED):
+        return True
+    share = len(one.seen) / max(spoken, 1)
+    if _is_time_key_place(one):
+        return share >= 0.02
+    if one.kind.span == "date":
+        return share >= 0.2
+    if one.kind.span == "year":
+        return share >= 0.4
+    before = [lines[seen.line][: seen.begin].rstrip(" \t[(") for seen in one.seen]
+    words = [text.split()[-1] if text.split() else "" for text in before]
+    if (
+        share < 0.5
+        or one.place.startswith("key ")
+        or sum(map(bool, map(SPENT.search, words))) > len(words) / 2
+    ):
+        return False
+    if one.kind.span == "epoch" and all(seen.end - seen.begin >= 14 for seen in one.seen):
+        return True  # with decimals, or ms or smaller units
+    many = (len(one.seen) > 2 and one.score > 0.6 * len(one.seen)) or (len(one.seen) > 20 and share > NEAR)
+    return (many and not one.constant and not _counts(one)) or not any(
+        re.search(r"[a-z]", word) for word in words
+    )
+
+
+def _has_date_beside(one: Candidate, lines: Sequence[str]) -> bool:
+    """Whether most of these times of day stand beside a date, in a form that is not known."""
+    beside = 0
+    for seen in one.seen:
+        before, after = lines[seen.line][: seen.begin], lines[seen.line][seen.end :]
+        beside += bool(DATE_BEFORE.search(before) or DATE_AFTER.match(after))
+    return 2 * beside > len(one.seen)
+
+
+def _is_time_key_place(one: Candidate) -> bool:
+    return one.place.startswith("key ") and is_time_key(one.place[4:])
+
+
+def _counts(one: Candidate) -> bool:
+    """Whether the numbers go on by one, as those of requests do."""
+    steps = {b.value - a.value for a, b in itertools.pairwise(one.seen)}
+    return steps == {1.0} and one.kind.span == "epoch" and len(one.seen) > 4
+
+
+def _without_ids(plausible: list[Candidate]) -> list[Candidate]:
+    """Without numbers that are more than a day from the dates in the same lines."""
+    dates = [one for one in plausible if one.kind.span == "date" and not one.kind.family]
+    kept = []
+    for one in plausible:
+        values = {seen.line: seen.value for seen in one.seen}
+        wrong = [
+            date
+            for date in dates
+            if one.kind.span == "epoch"
+            and date.score >= 0.8 * len(one.seen)
+            and all(abs(values.get(seen.line, seen.value) - seen.value) > 1.1 * DAY for seen in date.seen)
+            and any(seen.line in values for seen in date.seen)
+        ]
+        if not wrong:
+            kept.append(one)
+    return kept
+
+
+def _is_another_place(one: Candidate, best: Candidate) -> bool:
+    """Whether the times of some lines stand here: near the best place, or at the beginning too."""
+    if one.place == best.place:
+        return False
+    if {one.place, best.place} == {BEGIN, INDENTED}:
+        return len(one.seen) > 0.2 * len(best.seen)
+    if not (one.place.startswith("word ") and best.place.startswith("word ")):
+        return False
+    lines = {seen.line for seen in best.seen}
+    others = sum(seen.line not in lines for seen in one.seen)
+    return others > 0.05 * len(best.seen) and abs(int(one.place[5:]) - int(best.place[5:])) <= 2
+
+
+def _in_order(same: list[Candidate], lines: Sequence[str]) -> Candidate:
+    """The order of day, month and year that the file as a whole has.
+
+    A field over 12 decides, then a time that does not go back, then dates that are not in the future, then
+    the smallest steps, then what is usual.
+    """
+    most = max(len(one.seen) for one in same)
+    left = [one for one in same if len(one.seen) == most]
+    fewest = min(one.backs for one in left)
+    left = [one for one in left if one.backs == fewest]
+    now = time.time() + 2 * DAY
+    past = [one for one in left if one.kind.span != "date" or max(seen.value for seen in one.seen) <= now]
+    left = past or left
+    spans = sorted(left, key=_steps)
+    if len(spans) > 1 and 2 * _steps(spans[0]) < _steps(spans[1]):
+        left = spans[:1]
+    usual = [one for one in left if one.kind.usual or _is_usual(one, lines)]
+    if len(left) == 1 or len(usual) == 1:
+        return (usual if len(left) > 1 else left)[0]
+    seen = left[0].seen[0]
+    written = lines[seen.line][seen.begin : seen.end]
+    orders = " or ".join(ORDERS[one.kind.order] for one in left)
+    examples = " or ".join(f'"{_words(one.kind.order, written)} …"' for one in left)
+    raise LiquidError(
+        f"line {seen.line + 1}: {written} may be read {orders}, and nothing in the file decides: say how it"
+        f" is written with --time-format, such as {examples}"
+    )
+
+
+def _steps(one: Candidate) -> float:
+    """The days from date to date, all together."""
+    days = [seen.value // DAY for seen in one.seen]
+    return float(sum(abs(b - a) for a, b in itertools.pairwise(days)))
+
+
+def _is_usual(one: Candidate, lines: Sequence[str]) -> bool:
+    """Whether this order is the usual one for the signs between the numbers, or for what follows the time."""
+    seen = one.seen[0]
+    line = lines[seen.line]
+    sign = (re.findall(r"\d\d?([-/.])\d", line[seen.begin : seen.end]) or [""])[0]
+    if one.kind.order == "dmy":
+        return sign == "."
+    return one.kind.order == "ymd" and sign == "/" and LEVEL.match(line, seen.end) is not None
+
+
+def _words(order: str, written: str) -> str:
+    """The order in strptime's words, with the signs between the numbers as they are written."""
+    sign = (re.findall(r"\d\d?([-/.])\d", written) or [""])[0]
+    year = "%Y" if re.search(r"\d{4}", written) else "%y"
+    return sign.join({"d": "%d", "m": "%m", "y": year}[letter] for letter in order)
