@@ -145,7 +145,7 @@ def test_a_format_that_the_user_gives(own: str, line: str, time: float) -> None:
     ("given", "line", "said"),
     [
         ({"time_format": "%Q %H"}, "12 a", "--time-format %Q %H: %Q is not known"),
-        ({"time_format": "%Y-%m"}, "2026-01 a", "%Y-%m has no time"),
+        ({"time_format": "%Y-%m"}, "2026-01 a", "%Y-%m says too little"),
         ({"time_format": "%H:%M:%H"}, "2026-01 a", "says a part of the time twice"),
         ({"time_format": "(?P<time>["}, "2026-01 a", r"not a regular expression \(unterminated"),
         ({"time_format": "%d.%m.%Y %H:%M"}, "2026-01-31 12:00 a", r"no time of the form %d.%m.%Y %H:%M"),

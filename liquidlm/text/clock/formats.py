@@ -99,7 +99,9 @@ def format_kind(text: str) -> Kind:
     groups = re.findall(r"\(\?P<(\w+)>", pattern)
     span = _span(set(groups))
     if len(groups) != len(set(groups)) or span is None:
-        wrong = "says a part of the time twice" if span else "has no time: give date and time of day, or %s"
+        wrong = (
+            "says a part of the time twice" if span else "says too little: give date and time of day, or %s"
+        )
         raise LiquidError(f"--time-format {text} {wrong}, {HOW}")
     end = HALVES if "H" in groups and "p" not in groups and "%I" in text else ""
     return Kind(text, f"{pattern}{end}(?![^\\W_])", span, given=True)
