@@ -46,6 +46,8 @@ RECORDS: dict[str, dict[str, Any]] = {
     "microseconds": {"t": 1769860800000000, "text": "ready"},
     "apart": {"date": "2026-01-31", "time": "12:00:00", "message": "ready"},
     "duration beside it": {"@timestamp": "2026-01-31T12:00:00Z", "time": 0.12, "message": "ready"},
+    "duration before it": {"time": 0.12, "ts": 1769860800, "msg": "ready"},
+    "in a list": {"logEvents": [{"timestamp": 1769860800000, "message": "ready"}]},
     "fecha": {"fecha": "2026-01-31T12:00:00Z", "mensaje": "ready"},
 }
 
@@ -95,6 +97,7 @@ def test_fields_that_the_user_names() -> None:
         ([1769860800.5, 1769860801], [NOON + 0.5, NOON + 1]),
         ([0, 2.5, 1000], [0, 2.5, 1000]),  # since the beginning
         ([-5, 3], [-5, 3]),
+        ([20260131120000, 20260131120005], [NOON, NOON + 5]),  # a date, not milliseconds
         ([0, *[1769860800123] * 3], [0, *[NOON + 0.123] * 3]),  # the unit is that of the file
     ],
 )
@@ -128,6 +131,14 @@ def test_a_field_may_say_its_unit() -> None:
             r'line 2: "ts" must be .* not \'soon\'.*--time-format',
         ),
         ('{"ts": 7e10, "msg": "a"}', r'line 1: "ts" must be .* not 70000000000.0 \(.* since 1970\)'),
+        (
+            '{"ts": 1769860800, "msg": "a"}\n{"ts": 1769860801123, "msg": "a"}',
+            r'line 1: "ts" must be .* not 1769860800 .* is not in milliseconds',
+        ),
+        (
+            '{"ts": 1769860800, "msg": "a"}\n' * 2 + '{"ts": 1769860801123, "msg": "a"}',
+            r'line 3: "ts" must be',
+        ),
         ('{"ts": 3, "msg": "a"}\n[3]', r"line 2: an event must be a JSON object"),
         ('{"ts": 3, "msg": "a"}\nno', r"line 2: not JSON"),
         ('{"ts": true, "msg": "a"}', r'line 1: "ts" must be'),
@@ -175,7 +186,7 @@ def test_cells_with_line_breaks_are_whole() -> None:
         ("time,message\n1,a\n2,b,c", "line 3: 3 cells, but the first row has 2"),
         ('time,message\n1,a\n2,"b', "line 3: not CSV"),
         ("time,message\n1,a\nsoon,b\n3,c", 'line 3: "time" must be'),
-        ("a,b,c\nx,y,z", "line 1: .*--time-field"),
+        ("a,b,c\nx,y,z", "line 1: a row must have a time and a text; .*--time-field"),
         ("time,b,c\n1,y,z", "line 2: .*--text-field .*time, b, c"),
         ("time,message\n1,a", "line 2: there is no 7 for --time-field"),
     ],
@@ -183,3 +194,8 @@ def test_cells_with_line_breaks_are_whole() -> None:
 def test_mistakes_in_tables_name_the_line(text: str, said: str) -> None:
     with pytest.raises(LiquidError, match=f"here, {said}"):
         read(text, ".csv", **({"time_field": "7"} if " 7 " in said else {}))
+
+
+def test_json_over_several_lines_is_one_clear_error() -> None:
+    with pytest.raises(LiquidError, match="here: JSON over several lines; write one object in a line"):
+        read(json.dumps([{"time": 1, "text": "a"}], indent=1), ".json")

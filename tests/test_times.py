@@ -115,6 +115,8 @@ def test_a_bad_file_is_one_error_and_the_others_are_read(log: str, tmp_path: Pat
     out, err = run(str(tmp_path / "bad.log"), log, "--json", code=2)
     assert json.loads(out)["file"] == log
     assert err.startswith(f"error: {tmp_path / 'bad.log'}, line 1") and err.count("\n") == 1
+    (tmp_path / "bad.log").write_text("\n")
+    assert f"{tmp_path / 'bad.log'}: empty" in run(str(tmp_path / "bad.log"), code=2)[1]
     assert "line 7: the time goes back" in run(log, "--late", "error", code=2)[1]
 
 

@@ -59,6 +59,8 @@ def times(
                 for event in report.collect(document):
                     if events:
                         print(json.dumps({"time": event.time, "text": event.text}, ensure_ascii=not _utf8()))
+            if not report.facts.events:
+                raise LiquidError(f"{source.name}: empty, there is no text in it; give a file with text")
         except LiquidError as error:
             failed = True
             sys.stdout.flush()

@@ -22,7 +22,7 @@ from .json_records import JSON_SUFFIXES, JsonRecord, is_json, json_records
 from .line_clock import LineClock
 from .reading import ReadingOptions
 from .reading_facts import ReadingFacts
-from .record_fields import RecordFields
+from .record_fields import ROW, RecordFields
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ HEAD = 1000
 """Lines, or records, by which the kind of a file is settled."""
 UNTIMED = 100
 """A log may begin with this many lines that have no time."""
+BRACKETS = ("[", "{", "[{")
+"""The first line of JSON that goes over several lines."""
 SUBTITLES = (".srt", ".vtt")
 CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s*-->")
 """The line with the times of a subtitle."""
@@ -118,7 +120,8 @@ def _csv_events(
     head = list(itertools.islice(table.records, HEAD))
     if not head:
         return
-    fields = RecordFields.settle([record for _, record in head], table.options, facts.name, head[0][0])
+    records = [record for _, record in head]
+    fields = RecordFields.settle(records, table.options, facts.name, head[0][0], ROW)
     facts.kind = f"CSV, {fields.name}"
     for number, record in itertools.chain(head, table.records):
         yield number, TextEvent(*fields.event(record, f"{facts.name}, line {number}"))
@@ -161,6 +164,10 @@ def _log(
     head = [line.rstrip("\r\n") for line in head]
     if not any(head) and len(head) < HEAD:
         return
+    if next(line for line in head if line).strip() in BRACKETS:
+        raise LiquidError(
+            f"{facts.name}: JSON over several lines; write one object in a line (for a list: jq -c '.[]')"
+        )
     clock = LineClock.settle(head, options.clock, facts.name)
     facts.kind = clock.name
     _check_beginning(head, copy.deepcopy(clock), facts.name)

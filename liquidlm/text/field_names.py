@@ -8,32 +8,17 @@ Record = dict[str, Any]
 Path = tuple[str, ...]
 """The keys that lead to a value of a record."""
 
+SURE_NAMES = ("timestamp", "time", "ts", "t", "datetime", "eventtime", "realtimetimestamp", "timeunixnano")
+"""Names of fields that have the time of the record, and no other, if they have dates."""
 TIME_NAMES = (
-    *("timestamp", "time", "ts", "t", "datetime", "eventtime", "date", "realtimetimestamp", "timeunixnano"),
-    *(
-        "observedtimeunixnano",
-        "asctime",
-        "isodate",
-        "timelocal",
-        "timeiso8601",
-        "timegenerated",
-        "timecreated",
-    ),
-    *(
-        "eventtimestamp",
-        "logtime",
-        "logtimestamp",
-        "created",
-        "createdat",
-        "at",
-        "when",
-        "fecha",
-        "fechahora",
-    ),
-    *("localtime", "utctime", "requestreceivedtimestamp", "sourcerealtimetimestamp", "epoch", "epochmillis"),
-    *("timems", "timestampms", "tsms", "timeus", "tsus", "timens", "tsns", "timestampns", "unixtime"),
+    *SURE_NAMES,
+    *("date", "observedtimeunixnano", "asctime", "isodate", "timelocal", "timeiso8601", "timegenerated"),
+    *("timecreated", "eventtimestamp", "logtime", "logtimestamp", "created", "createdat", "at", "when"),
+    *("fecha", "fechahora", "localtime", "utctime", "requestreceivedtimestamp", "sourcerealtimetimestamp"),
+    *("epoch", "epochmillis", "unixtime", "timems", "timestampms", "tsms", "timeus", "tsus", "timens"),
+    *("tsns", "timestampns"),
 )
-"""Usual names of the field with the time, the most usual first: without case and signs (`_plain`)."""
+"""Usual names of the field with the time, the most usual first: without case and signs (`plain_name`)."""
 TEXT_NAMES = (
     *("text", "message", "msg", "log", "body", "content", "line", "event", "m", "raw", "textpayload"),
     *("shortmessage", "fullmessage", "renderedmessage", "messagetemplate", "mt", "logmessage", "messagetext"),
@@ -73,7 +58,7 @@ def usual_paths(records: Sequence[Record], names: Sequence[str]) -> list[Path]:
     found: dict[Path, tuple[int, int]] = {}
     for record in records:
         for path in _paths(record):
-            if path not in found and (plain := _plain(path[-1])) in rank:
+            if path not in found and (plain := plain_name(path[-1])) in rank:
                 found[path] = (len(path), rank[plain])
     return sorted(found, key=found.__getitem__)
 
@@ -95,10 +80,10 @@ def _paths(record: Record, before: Path = ()) -> Iterator[Path]:
             yield from _paths(value, (*before, key))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name without case and signs.
 
-    >>> _plain("@timestamp"), _plain("Event_Time")
+    >>> plain_name("@timestamp"), plain_name("Event_Time")
     ('timestamp', 'eventtime')
     """
     return re.sub(r"[^a-z0-9]", "", name.lower())

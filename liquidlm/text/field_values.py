@@ -1,5 +1,6 @@
 """The values of fields as they are written ▶ times in seconds, and texts."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from ..errors import LiquidError
 from .clock_options import ClockOptions
 from .line_clock import LineClock
-from .number_times import UNITS, as_number, number_time, unit_of
+from .number_times import UNITS, are_dates, as_number, number_time, unit_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class FieldClock:
             LiquidError: the values are no times, or their kind is not clear.
             ValueError: a number is too large for any unit.
         """
-        plain, as_text = [plain_time(value) for value in values], options.time_format is not None
+        plain = [plain_time(value) for value in values]
+        as_text = options.time_format is not None or are_dates(plain)
         numbers = [] if as_text else [found for value in plain if (found := as_number(value)) is not None]
         texts = [str(value) for value in plain if as_text or as_number(value) is None]
         unit = unit_of(numbers, field) if numbers else None
@@ -53,6 +55,11 @@ class FieldClock:
         since = " since 1970" if unit is not None and number_time(numbers[0], unit) >= 1e8 else ""
         kind = UNITS[unit or 0][0] + since if clock is None else clock.name
         return cls(kind, unit, clock, as_text)
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the times are not small numbers, which may be any."""
+        return self.texts is not None or self.name.endswith("since 1970")
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs, for a file of JSON."""
@@ -121,12 +128,12 @@ def plain_text(value: Any) -> str | None:
 
 
 def check_clock(clock: FieldClock, values: Sequence[Any]) -> None:
-    """Check that most values are times of this clock.
+    """Check that most values are times of this clock; the clock stays as it is.
 
     Raises:
         LiquidError: most are not.
     """
-    wrong = 0
+    wrong, clock = 0, copy.deepcopy(clock)  # a clock carries days and years from value to value
     for value in values:
         try:
             clock.seconds(value)

@@ -1,4 +1,4 @@
-"""Lines of JSON ▶ records: one per line, a list of them as a document, or those of OpenTelemetry."""
+"""Lines of JSON ▶ records: one per line, a list of them as a document, or those in usual lists."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from .json_lines import json_lines
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-OPEN_TELEMETRY = ("resourceLogs", "scopeLogs", "logRecords")
-"""Lists within lists, as an OpenTelemetry collector writes them."""
+LISTS = ("resourceLogs", "scopeLogs", "logRecords", "logEvents", "Records")
+"""Fields with lists of records: OpenTelemetry's, one in another, and those of Amazon's services."""
 
 
 class JsonRecord(NamedTuple):
@@ -81,8 +81,8 @@ def parsed_object(line: str) -> dict[str, Any] | None:
 
 
 def _unpacked(value: Any) -> list[Any]:
-    """The records in a value: itself, or those in the lists of OpenTelemetry."""
-    for key in OPEN_TELEMETRY if isinstance(value, dict) else ():
+    """The records in a value: itself, or those in its lists."""
+    for key in LISTS if isinstance(value, dict) else ():
         if isinstance(value.get(key), list):
             return [record for part in value[key] for record in _unpacked(part)]
     return [value]

@@ -1,7 +1,7 @@
 """Numbers ▶ times: the unit of a column of numbers, decided by all of them together."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
@@ -16,6 +16,8 @@ NAMED_UNITS = (
 )
 """Names of fields that say the unit."""
 NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-6]\d)?)?")
+"""A date, perhaps with a time of day, written without signs."""
 LARGEST_TIME = 1e16
 """The largest time in seconds: in float64, larger numbers are more than a second apart."""
 
@@ -56,6 +58,15 @@ def unit_of(numbers: Iterable[int | float], name: str = "") -> int:
     raise ValueError(f"{middle} is not a number of seconds, ms, µs or ns since 1970")
 
 
+def are_dates(values: Sequence[object]) -> bool:
+    """Whether all values are dates that are written as one number.
+
+    >>> are_dates([20260131120000, "20260201"]), are_dates([1769860800])
+    (True, False)
+    """
+    return bool(values) and all(DATE.fullmatch(str(value)) for value in values)
+
+
 def number_time(number: int | float, unit: int) -> float:
     """The time in seconds of a number of units.
 
@@ -63,9 +74,13 @@ def number_time(number: int | float, unit: int) -> float:
     1769860800.123
 
     Raises:
-        ValueError: it is not finite, or over LARGEST_TIME.
+        ValueError: it is not finite, or over LARGEST_TIME; or it is a date in another unit only.
     """
     factor = UNITS[unit][1]
+    if abs(number) < FIRST * factor and any(FIRST <= number / other <= LAST for _, other in UNITS[:unit]):
+        raise ValueError(f"{number} is not in {UNITS[unit][0]}, as the others are")
+    if number / factor > LAST and any(FIRST <= number / other <= LAST for _, other in UNITS[unit + 1 :]):
+        raise ValueError(f"{number} is not in {UNITS[unit][0]}, as the others are")
     if not abs(number) <= LARGEST_TIME * factor:
         raise ValueError(f"{number:g} is not finite, or too large for a time")
     return number / factor

@@ -7,12 +7,14 @@ from typing import Any
 
 from ..errors import LiquidError
 from .field_names import (
+    SURE_NAMES,
     TEXT_NAMES,
     TIME_NAMES,
     Path,
     Record,
     fields_of,
     find_path,
+    plain_name,
     usual_paths,
     value_at,
 )
@@ -21,6 +23,7 @@ from .reading import ReadingOptions
 from .utf8 import encoded
 
 EVENT = 'an event must be a JSON object with a "time" and a string "text", or with other usual names'
+ROW = "a row must have a time and a text"
 DATES, CLOCKS, MONTHS = ("date", "fecha"), ("time", "hora"), ("month", "mes")
 """Names of fields that have a date or a time of day alone."""
 
@@ -35,6 +38,7 @@ class RecordFields:
         other_texts: usual fields of a text, for records without the first.
         named: whether the user named the text. Then it may be any value, not only text.
         clock: reads the times.
+        rule: what a record must be, for the messages of errors.
     """
 
     time: tuple[Path, ...]
@@ -42,10 +46,11 @@ class RecordFields:
     other_texts: tuple[Path, ...]
     named: bool
     clock: FieldClock
+    rule: str = EVENT
 
     @classmethod
     def settle(
-        cls, records: Sequence[Record], options: ReadingOptions, name: str, first: int = 1
+        cls, records: Sequence[Record], options: ReadingOptions, name: str, first: int = 1, rule: str = EVENT
     ) -> "RecordFields":
         """The fields of a file.
 
@@ -60,16 +65,16 @@ class RecordFields:
             options: what the user says about it.
             name: stands for the file in the message of an error.
             first: the number of the first record's line.
+            rule: what a record must be, for the messages of errors.
 
         Raises:
             LiquidError: no field has times, or none has texts.
         """
         where = f"{name}, line {first}"
-        time, clock = _time_fields(records, options, name, where)
-        texts = _text_fields(records, options, where, time)
-        return cls(
-            time, texts[0], tuple(path for (path,) in texts[1:]), options.text_field is not None, clock
-        )
+        time, clock = _time_fields(records, options, name, where, rule)
+        texts = _text_fields(records, options, where, rule, time)
+        others = tuple(path for (path,) in texts[1:])
+        return cls(time, texts[0], others, options.text_field is not None, clock, rule)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs, for a file of JSON."""
@@ -84,8 +89,8 @@ class RecordFields:
     @classmethod
     def restore(cls, state: dict[str, Any]) -> "RecordFields":
         """The fields with this state."""
-        paths = {name: tuple(map(tuple, state[name])) for name in ("time", "text", "other_texts")}
-        return cls(**paths, named=state["named"], clock=FieldClock.restore(state["clock"]))
+        time, text, others = (tuple(map(tuple, state[name])) for name in ("time", "text", "other_texts"))
+        return cls(time, text, others, named=state["named"], clock=FieldClock.restore(state["clock"]))
 
     @property
     def name(self) -> str:
@@ -122,16 +127,18 @@ class RecordFields:
             LiquidError: it has no time or no text.
         """
         if not isinstance(record, dict):
-            raise LiquidError(f"{where}: {EVENT}")
+            raise LiquidError(f"{where}: {self.rule}")
         if _joined_value(record, self.time) is None:
-            raise LiquidError(f"{where}: {EVENT}; there is no {_shown(self.time)}, only {fields_of(record)}")
+            raise LiquidError(
+                f"{where}: {self.rule}; there is no {_shown(self.time)}, only {fields_of(record)}"
+            )
         try:
             time = self.time_of(record)
         except (ValueError, OverflowError) as error:
             raise wrong_time(where, self.time, record) from error
         if (text := self.text_of(record)) is None:
             raise LiquidError(
-                f"{where}: {EVENT}; there is no text in {_shown(self.text)}, only {fields_of(record)}"
+                f"{where}: {self.rule}; there is no text in {_shown(self.text)}, only {fields_of(record)}"
             )
         encoded(text, f"{where}: {_shown(self.text)}")
         return time, text
@@ -147,7 +154,7 @@ def wrong_time(where: str, paths: Sequence[Path], record: Record, why: str = "")
 
 
 def _time_fields(
-    records: Sequence[Record], options: ReadingOptions, name: str, where: str
+    records: Sequence[Record], options: ReadingOptions, name: str, where: str, rule: str
 ) -> tuple[tuple[Path, ...], FieldClock]:
     """The first field that has times in most records, and its clock."""
     if options.time_field is not None:
@@ -157,19 +164,26 @@ def _time_fields(
     if not tried:
         shown = fields_of(records[0]) if records else "none"
         raise LiquidError(
-            f"{where}: {EVENT}; none of its fields is known as a time: name it with --time-field (there are"
+            f"{where}: {rule}; none of its fields is known as a time: name it with --time-field (there are"
             f" {shown})"
         )
     wrong: LiquidError | None = None
+    relative: tuple[tuple[Path, ...], FieldClock] | None = None
     for paths in tried:
         values = [value for record in records if (value := _joined_value(record, paths)) is not None]
         try:
             clock = FieldClock.settle(values, options.clock, paths[-1][-1], f"{name}, {_shown(paths)}")
             check_clock(clock, values)
-            return paths, clock
         except (ValueError, OverflowError) as error:
             having = next(record for record in records if _joined_value(record, paths) is not None)
             wrong = wrong or wrong_time(where, paths, having, str(error))
+            continue
+        if relative is None or (clock.is_dated and plain_name(paths[-1][-1]) in SURE_NAMES):
+            if clock.is_dated:
+                return paths, clock
+            relative = paths, clock  # a number such as a duration: perhaps another field has dates
+    if relative is not None:
+        return relative
     assert wrong is not None
     raise wrong
 
@@ -196,7 +210,7 @@ def _is_date_alone(value: Any) -> bool:
 
 
 def _text_fields(
-    records: Sequence[Record], options: ReadingOptions, where: str, time: tuple[Path, ...]
+    records: Sequence[Record], options: ReadingOptions, where: str, rule: str, time: tuple[Path, ...]
 ) -> list[tuple[Path, ...]]:
     """The field with the text, and then other usual ones."""
     if options.text_field is not None:
@@ -210,8 +224,8 @@ def _text_fields(
     if not having:
         shown = fields_of(records[0])
         raise LiquidError(
-            f"{where}: {EVENT}; none of its fields is known as a text: name it with --text-field (there are"
-            f" {shown})"
+            f"{where}: {rule}; none of its fields is known as a text: name it with --text-field (there"
+            f" are {shown})"
         )
     return [(path,) for path in having]
 
