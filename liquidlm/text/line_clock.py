@@ -24,7 +24,7 @@ from .clock.instants import (
 )
 from .clock.kinds import ORDERS, Kind, kinds
 from .clock.places import BEGIN, INDENTED, LONGEST, REACH, Stamp, place_of, taken, without_ansi
-from .clock.zones import given_zone, looks_like_zone, unclear_zone
+from .clock.zones import given_zone, looks_like_zone, unclear_zone, zone_before
 from .clock_options import ClockOptions
 
 __all__ = ["LineClock", "Stamp"]
@@ -33,10 +33,18 @@ HOW = "begin the lines with a time such as 2026-01-31T12:00:00, [00:12:31] or 17
 HOW += " --time-format how their times are written"
 LARGEST_TIME = 1e16
 """The largest time in seconds: in float64, larger numbers are more than a second apart."""
-LEAD = r"(?P<lead>\s*(?:[\[(\"'{<]\s*)?)"
+LEAD = r"(?P<lead>\s*(?:<\d{1,3}>)?(?:[\[(\"'{<]\s*)?)"
 """What may stand before a time that begins a line."""
 REMEMBERED = 4096
 """Texts whose second is remembered."""
+
+
+def _before(places: Sequence[str]) -> str:
+    """A quick test of the sign before a time at these places."""
+    signs = "".join(re.escape(place[6:]) for place in places if len(place) == len("after x"))
+    signs += r"\s" if any(place.startswith("word") for place in places) else ""
+    signs += r"=:\"'\[(\s" if any(place.startswith("key") for place in places) else ""
+    return f"(?<=[{signs}])" if signs and not {BEGIN, INDENTED, "after a letter"} & set(places) else ""
 
 
 class LineClock:
@@ -66,7 +74,7 @@ class LineClock:
         self._seconds: dict[str, tuple[int, int]] = {}
         self._time: float | None = None
         self._begins, self._indented = set(places) <= {BEGIN, INDENTED}, INDENTED in places
-        self._find = compiled(LEAD + kind.pattern if self._begins else kind.pattern)
+        self._find = compiled((LEAD if self._begins else _before(self.places)) + kind.pattern)
 
     @classmethod
     def settle(cls, lines: Sequence[str], options: ClockOptions, name: str) -> "LineClock":
@@ -231,8 +239,7 @@ class LineClock:
                 case "date":
                     time = self._dated(found)
                 case "epoch":
-                    parts = found.groupdict()
-                    time = since_1970(parts["s"] or "", parts.get("f"))
+                    time = since_1970(found.groupdict())
                 case "start":
                     time = self._since_beginning(found)
                 case _:
@@ -294,6 +301,7 @@ class LineClock:
         if self.options.time_zone is not None or self.kind.span in ("epoch", "start"):
             return
         words: Counter[str | None] = Counter()
+        numbers, before = set(), Counter[str]()
         for line in lines:
             plain = without_ansi(line)[0]
             for found in compiled(self.kind.pattern).finditer(plain, 0, REACH + LONGEST):
@@ -301,7 +309,16 @@ class LineClock:
                     parts = found.groupdict()
                     zone_in(parts, self._zone)
                     zoned = parts.get("z") or parts.get("z2")
+                    numbers |= {zoned} if zoned and re.fullmatch(r"\s[+-]\d\d", zoned) else set()
+                    before[zone_before(plain[: found.start()])] += not zoned
                     words[None if zoned else looks_like_zone(plain[found.end() :])] += 1
                     break
+        if len(numbers) > 3:
+            raise LiquidError(
+                f"the numbers after the times, such as{', '.join(sorted(numbers)[:3])}, may be offsets from"
+                " UTC or not: say how the times are written with --time-format"
+            )
+        if len(before) == 1 and (word := next(iter(before))):
+            raise unclear_zone(f"{word} before the times")
         if words and None not in words and len(words) <= 2:
             raise unclear_zone(str(words.most_common(1)[0][0]))

@@ -20,7 +20,7 @@ from .instants import (
     since_beginning,
     zone_in,
 )
-from .kinds import Kind
+from .kinds import Kind, sketch
 from .places import BEGIN, INDENTED, LONGEST, REACH, is_time_key, place_of, without_ansi
 
 UNITS = {None: 1.0, "s": 1.0, "ms": 1e-3}
@@ -98,7 +98,7 @@ def rough_value(kind: Kind, found: re.Match[str]) -> float:
     """
     parts = found.groupdict()
     if kind.span == "epoch":
-        return since_1970(parts["s"], parts.get("f"))
+        return since_1970(parts)
     if kind.span == "start":
         return since_beginning(parts["c"]) if parts.get("c") else float(parts["n"]) * UNITS[parts["u"]]
     if kind.span == "day":
@@ -133,7 +133,10 @@ def candidates(lines: Sequence[str], kinds: Iterable[Kind]) -> list[Candidate]:
     step = max(1, len(plain) // SAMPLE)
     sample = [*plain[:SAMPLE], *plain[SAMPLE::step]]
     found: dict[tuple[str, str], Candidate] = {}
+    text = "\n".join(line[: REACH + LONGEST] for line in sample)
     for kind in kinds:
+        if not kind.given and not compiled(sketch(kind)).search(text):
+            continue
         pattern = compiled(kind.pattern)
         if not any(pattern.search(line, 0, REACH + LONGEST) for line in sample):
             continue

@@ -21,12 +21,16 @@ SPENT = re.compile(
 )
 """Words before a number or a clock that is no time of the line."""
 
+NUMBERS = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+LETTERS = r"[^\W\d_]{3,10}"
 DATE_BEFORE = re.compile(
-    r"(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\b(?:19|20)\d\d)[\w년年]?\W*(?:\w+\.?\W{1,2}){0,2}$"
+    rf"(?:{NUMBERS}|\b(?:19|20)\d\d)[\w年]?\W*(?:\w+\.?\W{{1,2}}){{0,4}}$|\d+[-/.]\d+\s*$|\d{{5,}}\s*$"
+    rf"|\b\d{{1,2}}\.?\s+{LETTERS}\.?,?\s*$|\b{LETTERS}\.?\s+\d{{1,2}},?\s+$"
 )
 DATE_AFTER = re.compile(
-    r"\W{1,3}(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}\.?(?: de)? \w+\.?,?(?: de)? (?:19|20)\d\d)\b"
+    rf"\W{{1,3}}(?:{NUMBERS}|\d{{1,2}}\.?(?: de)? {LETTERS}\.?,?(?: de)? (?:19|20)\d\d)\b"
 )
+"""A date beside a time of day, in a form that may not be known."""
 
 
 def choose(found: Sequence[Candidate], lines: Sequence[str]) -> list[Candidate] | None:
@@ -81,7 +85,7 @@ def _is_plausible(one: Candidate, lines: Sequence[str], spoken: int) -> bool:
     if one.kind.span == "day" and _has_date_beside(one, lines):
         return False
     if one.place in (BEGIN, INDENTED):
-        return True
+        return one.kind.span != "epoch" or 2 * one.backs < len(one.seen)
     share = len(one.seen) / max(spoken, 1)
     if _is_time_key_place(one):
         return share >= 0.02
@@ -196,6 +200,8 @@ def _is_usual(one: Candidate, lines: Sequence[str]) -> bool:
     seen = one.seen[0]
     line = lines[seen.line]
     sign = (re.findall(r"\d\d?([-/.])\d", line[seen.begin : seen.end]) or [""])[0]
+    if one.kind.order in ("mdy", "md") and re.search(r"/\d+-\d\d:", line[seen.begin : seen.end]):
+        return True  # Suricata's and Snort's
     if one.kind.order == "dmy":
         return sign == "."
     return one.kind.order == "ymd" and sign == "/" and LEVEL.match(line, seen.end) is not None

@@ -13,6 +13,8 @@ EPOCH_DAY = date(1970, 1, 1).toordinal()
 DAY = 86_400
 FIRST, LAST = 3e8, 5e9
 """A number of s, ms, µs or ns since 1970 is a time between these seconds: 1979 to 2128."""
+TAI64 = 2**62 + 10
+"""The label of 1970 in TAI64N, as daemontools write it."""
 CLOCK_UNITS = (1, 60, 3600, DAY)
 
 
@@ -100,20 +102,22 @@ def instant(local: int, zone: tzinfo) -> Instant:
     return Instant(times[0], max(times) if times[1] > times[0] else times[0])
 
 
-def since_1970(number: str, decimals: str | None) -> float:
-    """A number of s, ms, µs or ns since 1970 in seconds; its size says the unit.
+def since_1970(parts: Parts) -> float:
+    """A number of s, ms, µs or ns since 1970 in seconds; its size says the unit. Or a label of TAI64N.
 
-    >>> since_1970("1769860800123", None), since_1970("1769860800", "5")
+    >>> since_1970({"s": "1769860800123"}), since_1970({"s": "1769860800", "f": "5"})
     (1769860800.123, 1769860800.5)
 
     Raises:
         ValueError: it is no time in any of the units.
     """
-    whole = int(number)
+    if label := parts.get("t"):
+        return int(label, 16) - TAI64 + int(parts["t9"] or "0", 16) / 1e9
+    whole, decimals = int(parts["s"] or 0), parts.get("f")
     for unit in (1, 10**3, 10**6, 10**9):
         if FIRST <= whole / unit <= LAST:
             return (whole + float(f"0.{decimals}")) / unit if decimals else whole / unit
-    raise ValueError(f"{number} is not a time since 1970")
+    raise ValueError(f"{whole} is not a time since 1970")
 
 
 def since_beginning(clock: str) -> float:

@@ -1,8 +1,8 @@
 """The forms that times have: each is a pattern, and what its parts mean.
 
 Groups of a pattern: Y year, y year of two digits, m month, b month by name, d day, j day of the year, H M S
-hour, minute and second, f decimals of the second, p half of the day, z and z2 zone; s a number since 1970, n
-a number since the beginning with its unit u, c a clock since the beginning.
+hour, minute and second, f decimals of the second, p half of the day, z and z2 zone; s a number since 1970, t
+and t9 TAI64N, n a number since the beginning with its unit u, c a clock since the beginning.
 """
 
 from dataclasses import dataclass
@@ -56,11 +56,13 @@ AFTER = r"(?!\w|[:./+-]\d)"
 SEP = (
     r"(?:[Tt_]|\s{1,3}|\s?[,;|\-–]\s{0,2}|::?|,?\s{1,2}(?:at|a las|a la|@)\s{1,2}|\"?,?\s{1,2}\w*[Tt]ime=\"?)"
 )
-SECOND_MORE = r"(?:[.,](?P<f>\d{1,12})|(?P<f2>:\d{1,3}))?"
+COMMA = r",(?=\d{3}(?:\d{3}){0,2}(?!\d)|\d{1,12}(?![\d,]))"
+"""A comma before decimals; in a table, one before another cell does not count."""
+SECOND_MORE = rf"(?:(?:\.|{COMMA})(?P<f>\d{{1,12}})|(?P<f2>:\d{{1,3}}))?"
 CLOCK = rf"(?P<H>[0-2]?\d):(?P<M>\d\d)(?::(?P<S>\d\d){SECOND_MORE})?"
 CLOCK_WITH_SECONDS = rf"(?P<H>[0-2]?\d):(?P<M>\d\d):(?P<S>\d\d){SECOND_MORE}"
 LOOSE_CLOCK = r"(?P<H>[0-2]?\d):(?P<M>\d\d?):(?P<S>\d\d?)(?P<f2>:\d{1,3})"
-DOTTED_CLOCK = r"(?P<H>[0-2]?\d)\.(?P<M>\d\d)\.(?P<S>\d\d)(?:[.,](?P<f>\d{1,12}))?"
+DOTTED_CLOCK = rf"(?P<H>[0-2]?\d)\.(?P<M>\d\d)\.(?P<S>\d\d){SECOND_MORE}"
 DIGITS = r"(?P<H>[0-2]\d)(?P<M>[0-5]\d)(?:(?P<S>[0-6]\d)(?:[.,]?(?P<f>\d{1,12}))?)?"
 DIGITS_WITH_SECONDS = r"(?P<H>[0-2]\d)(?P<M>[0-5]\d)(?P<S>[0-6]\d)(?:[.,](?P<f>\d{1,12}))?"
 HALVES = rf"(?:\s?(?P<p>{HALF})(?!\w))?"
@@ -73,29 +75,29 @@ DIGITS8 = rf"{YEAR}(?P<m>[01]\d)(?P<d>[0-3]\d)"
 ORDINAL = rf"{YEAR}[-.](?P<j>[0-3]\d\d)"
 WEEK = rf"(?:{WEEKDAY}\.?,?\s+)?"
 OF = r"(?:\s+(?:de\s+|del\s+)?|[-/.])"
-ST = r"(?:st|nd|rd|th|º)?"
+ST = r"(?:st|nd|rd|th|º|\.)?"
 DAY = r"(?P<d>\d\d?)"
 NAME = rf"(?P<b>{MONTH})\.?"
 YEAR_AFTER = rf"(?:{YEAR}|['’]?(?P<y>\d\d)(?!\d|:\d\d:\d\d(?!:)))"
-DAY_MONTH_YEAR = rf"{WEEK}{DAY}{ST}{OF}{NAME},?{OF}{YEAR_AFTER}"
+DAY_MONTH_YEAR = rf"{WEEK}{DAY}{ST}{OF}?{NAME},?{OF}?{YEAR_AFTER}"
 MONTH_DAY_YEAR = rf"{WEEK}{NAME}[ .-]\s?{DAY}{ST}(?:,?\s+|-){YEAR}"
 YEAR_MONTH_DAY = rf"{YEAR}[-/. ]{NAME}[-/. ]\s?{DAY}"
 
 
 def _numbers(first: str, second: str, year: str) -> str:
     """A date of three numbers."""
-    return rf"(?P<{first}>\d\d?)(?P<q>[-/.])(?P<{second}>\d\d?)(?P=q){year}"
+    return rf"{WEEK}(?P<{first}>\d\d?)(?P<q>[-/.])(?P<{second}>\d\d?)(?P=q){year}"
 
 
 def _dates() -> list[tuple[str, str, str]]:
     """Dates with a year: key, pattern, and order where there are others."""
     two = r"(?P<y>\d\d)(?!\d)"
     return [
-        ("2026-01-31", ISO, ""),
-        ("2026/01/31", YEAR_FIRST, ""),
+        ("2026-01-31", WEEK + ISO, ""),
+        ("2026/01/31", WEEK + YEAR_FIRST, ""),
         ("31/01/2026", _numbers("d", "m", YEAR), "dmy"),
         ("01/31/2026", _numbers("m", "d", YEAR), "mdy"),
-        ("26/01/31", r"(?P<y>\d\d)(?P<q>[-/.])(?P<m>\d\d)(?P=q)(?P<d>\d\d)(?!\d)", "ymd"),
+        ("26/01/31", WEEK + r"(?P<y>\d\d)(?P<q>[-/.])(?P<m>\d\d)(?P=q)(?P<d>\d\d)(?!\d)", "ymd"),
         ("31/01/26", _numbers("d", "m", two), "dmy"),
         ("01/31/26", _numbers("m", "d", two), "mdy"),
         ("31 Jan 2026", DAY_MONTH_YEAR, ""),
@@ -109,6 +111,38 @@ def _dates() -> list[tuple[str, str, str]]:
 FAMILIES = {
     **dict.fromkeys(("31/01/2026", "01/31/2026"), "n/n/Y"),
     **dict.fromkeys(("26/01/31", "31/01/26", "01/31/26"), "n/n/n"),
+}
+
+
+def sketch(kind: Kind) -> str:
+    """A short pattern that every text with a time of this kind has: most kinds need not be tried."""
+    if "Jan" in kind.key:
+        return MONTH
+    for shape, pattern in SKETCHES.items():
+        if shape in kind.key:
+            return pattern
+    return r"\d"
+
+
+SKETCHES = {
+    "2026-01-31": r"\d{4}-\d",
+    "2026/01/31": r"(?:19|20)\d\d[-/.]\d",
+    "2026-031": r"(?:19|20)\d\d[-.]\d{3}",
+    "/2026": r"\d[-/.](?:19|20)\d\d",
+    "20260131": r"(?:19|20)\d{6}",
+    "26/01/31": r"(?<!\d)\d\d?([-/.])\d\d?\1\d\d(?!\d)",
+    "31/01/26": r"(?<!\d)\d\d?([-/.])\d\d?\1\d\d(?!\d)",
+    "01/31/26": r"(?<!\d)\d\d?([-/.])\d\d?\1\d\d(?!\d)",
+    "260131": r"(?<!\d)\d{6}(?!\d)",
+    "17698": r"\d{9}",
+    "@4000": r"@4",
+    "0131": r"[01]\d[0-3]\d[ /]",
+    "01-31 ": r"\d-\d",
+    "31-01 ": r"\d-\d",
+    "01/31 ": r"\d/\d",
+    "31/01 ": r"\d/\d",
+    "01.31 ": r"\d\.\d",
+    "31.01 ": r"\d\.\d",
 }
 
 
@@ -137,6 +171,7 @@ def _packed() -> list[Kind]:
     made = [
         Kind("20260131 0:0:0:0", f"{BEFORE}{DIGITS8}[-_ T]{LOOSE_CLOCK}{AFTER}"),
         Kind("20260131 120000", f"{BEFORE}{DIGITS8}[T_ -]?{DIGITS}{END}"),
+        Kind("1:20260131:120000", rf"(?:(?<=^\d:)|(?<=\d\d:)){DIGITS8}:{DIGITS_WITH_SECONDS}{END}"),
         Kind("2026-01-31 120000", f"{BEFORE}{YEAR_FIRST}[T_ -]{DIGITS_WITH_SECONDS}{END}"),
     ]
     for order, *names in six:
@@ -167,7 +202,7 @@ def _year_at_the_end() -> list[Kind]:
     zone_2 = rf"(?:(?P<z2>{ZONE}){ZONE_AGAIN})?"
     zone_1 = rf"{HALVES}(?:(?P<z>{ZONE}))?"
     end = rf"{zone_1}\s{YEAR}{zone_2}{AFTER}"
-    day_first = rf"{BEFORE_NAME}{WEEK}{DAY}{OF}{NAME},?\s{{1,2}}{CLOCK_WITH_SECONDS}{end}"
+    day_first = rf"{BEFORE_NAME}{WEEK}{DAY}{ST}{OF}{NAME},?\s{{1,2}}{CLOCK_WITH_SECONDS}{end}"
     return [
         Kind(
             "Jan 31 12:00:00 2026",
@@ -179,7 +214,7 @@ def _year_at_the_end() -> list[Kind]:
 
 def _without_year() -> list[Kind]:
     month_day = rf"{WEEK}{NAME}[ -]\s?{DAY}(?:,?\s{{1,2}}|-|\sat\s){CLOCK}{END}"
-    day_month = rf"{WEEK}{DAY}{OF}{NAME}(?:,?\s{{1,2}}|-|\sat\s|\sa las\s){CLOCK}{END}"
+    day_month = rf"{WEEK}{DAY}{ST}{OF}{NAME}(?:,?\s{{1,2}}|-|\sat\s|\sa las\s){CLOCK}{END}"
     level = r"(?:(?<=^[IWEFDVC])|(?<=[\s\[][IWEFDVC]))"
     made = [
         Kind("Jan 31 12:00:00", BEFORE_NAME + month_day, "year"),
@@ -215,6 +250,7 @@ def _rest() -> list[Kind]:
     clock = r"(?P<c>-?(?:\d+:)?(?:\d+:)?\d+:\d\d(?:[.,]\d+)?)(?=[\])]|[:,;]?(?:\s|$))"
     made = [
         Kind("1769860800", epoch, "epoch"),
+        Kind("@4000000065ba3a4a", r"@(?P<t>4[0-9a-f]{15})(?P<t9>[0-9a-f]{8})\b", "epoch"),
         Kind("12:00:00 PM", f"{half}(?:(?P<z>{ZONE}))?{AFTER}", "day"),
         Kind("12:00:00", f"{BEFORE_NUMBER}{CLOCK_WITH_SECONDS}(?:(?P<z>{ZONE}))?{AFTER}", "day"),
         Kind("00:12:31", clock, "start", anywhere=False),

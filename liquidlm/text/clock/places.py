@@ -45,6 +45,8 @@ def place_of(line: str, begin: int) -> str:
     """
     prefix = line[:begin]
     bare = prefix.strip()
+    if bare.startswith("<") and (priority := re.match(r"<\d{1,3}>", bare)):
+        bare = bare[priority.end() :]
     if not bare or (bare in OPEN and not prefix.endswith("  ")):
         return INDENTED if prefix[:1].isspace() else BEGIN
     if (key := _key_before(prefix)) and (key["sign"] == "=" or is_time_key(key["key"])):

@@ -88,12 +88,13 @@ MINUTES = re.compile(rf"({SIGN})(\d{{3}})")
 def _zone_pattern() -> str:
     """A zone after a time: an offset, at once or after a space, or a name."""
     offset = rf"{SIGN}(?:\d\d:\d\d(?::\d\d)?|\d{{2,4}})(?!\d|[.:]\d)"
-    spaced = rf"\s{SIGN}(?:0\d|1[0-4]):?(?:00|15|30|45)(?!\d|[.:]\d)"
-    since_utc = rf"\s?(?:GMT|UTC|UT)(?:{SIGN}\d{{1,2}}(?::?\d\d)?|\s{SIGN}\d\d:?\d\d)?(?![\w:]\d|\w)"
-    names = "|".join(sorted({*HOURS, *AMBIGUOUS}, key=len, reverse=True))
-    named = rf"\s?\(?(?:{names})(?!\w)(?!\[)\)?"
-    place = rf"\s?\(?(?:{REGIONS})(?:/[A-Z][\w+-]*)+\)?"
-    return f"{offset}|{spaced}|{since_utc}|{named}|{place}"
+    spaced = rf"\s{SIGN}(?:0\d|1[0-4])(?::?(?:00|15|30|45)(?!\d|[.:]\d)|(?=[\s\])]|$))"
+    since_utc = rf"(?:GMT|UTC|UT)(?:{SIGN}\d{{1,2}}(?::?\d\d)?|\s{SIGN}\d\d:?\d\d)?(?![\w:]\d|\w)"
+    names = rf"(?:{'|'.join(sorted({*HOURS, *AMBIGUOUS}, key=len, reverse=True))})(?![\w/])(?!\[)"
+    place = rf"(?:{REGIONS})(?:/[A-Z][\w+-]*)+|(?:EST5EDT|CST6CDT|MST7MDT|PST8PDT)(?!\w)"
+    words = r"(?:[A-Z][A-Za-z.]+\s){1,4}(?:Standard|Daylight|Summer)\sTime"
+    name = f"(?:{since_utc}|{names}|{place}|{words})"
+    return rf"{offset}|{spaced}|\s?\({name}\)|\s?\[{name}\]|\s?{name}"
 
 
 ZONE = _zone_pattern()
@@ -125,6 +126,16 @@ def looks_like_zone(text: str) -> str | None:
     return word if word and word not in CASUAL and (len(word) < 5 or word.endswith("T")) else None
 
 
+def zone_before(text: str) -> str:
+    """The name of a zone, other than UTC, that ends the text before a time; empty if there is none.
+
+    >>> zone_before("CET "), zone_before("main ")
+    ('CET', '')
+    """
+    word = text.rstrip(" [(").rpartition(" ")[2].strip("()[]:,")
+    return word if word in AMBIGUOUS or HOURS.get(word) else ""
+
+
 @cache
 def zone_of(name: str) -> tzinfo | None:
     """The zone with this offset or name; None if it is not known, or if several have the name.
@@ -132,7 +143,7 @@ def zone_of(name: str) -> tzinfo | None:
     >>> str(zone_of("+01:00")), str(zone_of("GMT-3")), zone_of("XYZT")
     ('UTC+01:00', 'UTC-03:00', None)
     """
-    name = name.strip().strip("()")
+    name = name.strip().strip("()[]")
     if found := OFFSET.fullmatch(name) if not MINUTES.fullmatch(name) else None:
         sign, hours, minutes, seconds = found.groups(default="0")
         ahead = timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds))
@@ -175,7 +186,7 @@ def given_zone(name: str) -> tzinfo:
 
 def unclear_zone(name: str) -> LiquidError:
     """The error for the name of a zone in a file that is not known, or that several have."""
-    name = name.strip().strip("()")
+    name = name.strip().strip("()[]")
     what = f"may be {AMBIGUOUS[name]}" if name in AMBIGUOUS else "is not known"
     return LiquidError(
         f"the time zone {name} {what}: say which it is with --time-zone, such as --time-zone Europe/Madrid"
