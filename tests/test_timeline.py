@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liquidlm.errors import LiquidError
+from liquidlm.inference.log_lines import LineCutter, LogPosition
+from liquidlm.inference.timed_text import prompt_events
 from liquidlm.text.event_files import read_events
 from liquidlm.text.reading import ReadingOptions
 from liquidlm.text.reading_facts import ReadingFacts
@@ -16,6 +18,7 @@ from liquidlm.text.timeline import Timeline
 
 LATE_LINES = "2026-01-31 12:00:00 a\n2026-01-31 12:00:05 b\n2026-01-31 12:00:04 c\n2026-01-31 12:00:06 d"
 CLOCK_BACK = "2026-10-25 02:59:59 a\n2026-10-25 02:00:00 b\n2026-10-25 02:00:01 c"
+NEW_YEAR = "Dec 31 23:59:58 host app: a\nDec 31 23:59:59 host app: b\nJan  1 00:00:01 host app: c"
 CUES = "1\n00:00:09,000 --> 00:00:10,000\nlater\n\n2\n00:00:01,000 --> 00:00:02,000\nsooner"
 
 
@@ -41,6 +44,11 @@ def test_a_clock_set_back_goes_on() -> None:
     (note,) = facts.notes()
     assert note.startswith("the clock was set back once, in line 2: times go on from the line before")
     assert facts.timeline.late == 0 and facts.timeline.anew == 1
+
+
+def test_a_year_that_is_over_is_no_clock_set_back() -> None:
+    events, facts = read(NEW_YEAR)
+    assert [time for time, _ in events] == [0.0, 1.0, 3.0] and facts.timeline.notes() == {}
 
 
 @pytest.mark.parametrize(("text", "line"), [(LATE_LINES, 3), (CLOCK_BACK, 2)])
@@ -90,3 +98,36 @@ def test_times_never_go_back_and_the_place_is_kept_in_json(times: list[float]) -
     assert found == sorted(found) and timeline.late + timeline.anew <= len(times) - 1
     back = sum(b < a for a, b in pairwise(times))
     assert (timeline.late + timeline.anew == 0) == (back == 0)
+
+
+STREAMS = {
+    "late": LATE_LINES,
+    "back": CLOCK_BACK,
+    "new year": NEW_YEAR,
+    "title": "# a title\n[1] a\n  of a\n\n\n  more\n\n[2]\n  b\n[0] c",
+    "json": '{"ts": 5, "msg": "a"}\n  trace\n{"ts": 4, "msg": "b\\nc"}\n{"ts": 900, "msg": ""}\n'
+    '{"ts": 1, "msg": "d"}',
+}
+
+
+@pytest.mark.parametrize("text", STREAMS.values(), ids=STREAMS)
+def test_watch_reads_what_train_reads(text: str) -> None:
+    """Line by line, with the place kept in a file between two lines."""
+    documents = read_events(text.split("\n"), ".log", "here")
+    (events,) = [list(document) for document in documents]
+    cutter, place = LineCutter(), LogPosition(0)
+    parts = cutter.push(text.encode(), final=True)
+    place.settle(parts)
+    found: list[tuple[float | None, str]] = []
+    for part in parts:
+        place = LogPosition.restore(json.loads(json.dumps(place.as_dict())))
+        said = place.put(part, timed=True)
+        found.append((place.time, said))
+    assert "".join(said for _, said in found) == "\n".join(event.text for event in events)
+    assert sorted({time for time, _ in found if time is not None}) == sorted({event.time for event in events})
+
+
+def test_a_prompt_is_read_as_a_file_is() -> None:
+    lines = ["[00:01:40] a", "[00:01:45] b", "[00:01:44] c", "[00:00:09] d", "[00:00:10] e"]
+    times = [event.time for event in prompt_events("\n".join(lines), None, None)]
+    assert times == [100.0, 105.0, 105.0, 105.0, 106.0]

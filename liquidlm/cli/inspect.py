@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
+from ..text.reading_facts import ReadingFacts
 from . import reading_options as reading
 from .arguments import Folder
 
@@ -52,5 +53,8 @@ def inspect(
     model, tokenizer = load_language_model(folder)
     check_times(model, folder)
     options = reading.reading_options(context, kept_reading(folder))
-    document = next(read_documents(file, timestamps=True, options=options))
+    facts: list[ReadingFacts] = []
+    documents = read_documents(file, timestamps=True, options=options, found=facts.append)
+    document, _ = next(documents), next(documents, None)  # notes come at the end of a file
+    reading.say_notes(facts)
     print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))
