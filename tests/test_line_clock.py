@@ -225,6 +225,22 @@ def test_a_log_is_read_with_what_the_user_says() -> None:
     assert [event.text for event in events] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "gaps"),
+    [
+        (["[00:00:00:05] a", "[00:00:01:05] b", "[01:00:00:00] c"], [60, 86_335]),  # days first
+        (["[-00:00:00:05] a", "[00:00:00:01] b"], [6]),
+        (["[23:59:59] a", "[24:00:01] b", "[100:00:01] c"], [2, 76 * 3600]),  # hours go on
+        (["12:00:00:250 a", "12:00:01:000 b"], [0.75]),
+        (["00:59 a", "01:01 b", "1:00:01 c"], [2, 3540]),
+        (["[12.5] a", "[13.25] b"], [0.75]),
+        (["[12] a", "[15] b"], [3]),
+    ],
+)
+def test_clocks_since_the_beginning(lines: list[str], gaps: list[float]) -> None:
+    assert [round(b - a, 6) for a, b in itertools.pairwise(times_of(lines))] == gaps
+
+
 def test_values_of_fields() -> None:
     clock = LineClock.settle(["31/01/2026 12:00:00"], ClockOptions(), "here")
     assert clock.seconds(" 31/01/2026 12:00:05 ") == NOON + 5 and clock.seconds(5) == 5.0

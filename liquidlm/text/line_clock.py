@@ -151,7 +151,7 @@ class LineClock:
         words = {
             "date": [] if zoned else [zone],
             "year": [year] + ([] if zoned else [zone]),
-            "day": ["time of day"],
+            "day": ["no date"],
             "epoch": ["since 1970"],
             "start": ["since the beginning"],
         }[self.kind.span]
@@ -286,7 +286,7 @@ class LineClock:
     def _carried(self, found: re.Match[str]) -> float:
         """The time of a date without a year, or of a time of day."""
         parts = found.groupdict()
-        second = second_of_day(parts) + decimals(parts)
+        second = second_of_day(parts, 999 if self.kind.span == "day" else 24) + decimals(parts)
         if self.kind.span == "day":
             return self.calendar.of_day(second)
         local = self.calendar.dated(*month_and_day(parts), second)

@@ -101,9 +101,9 @@ class Calendar:
         The next day begins where the clock goes back by more than half a day.
 
         Args:
-            second: of the day.
+            second: of the day, or since the beginning.
         """
-        if self.last is None:
+        if self.last is None or second >= DAY:  # the hours go on: a clock since the beginning
             self.begin = 0
         time = self.begin * DAY + second
         if self.last is not None and time < self.last - HALF_DAY:

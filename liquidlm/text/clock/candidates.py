@@ -102,7 +102,7 @@ def rough_value(kind: Kind, found: re.Match[str]) -> float:
     if kind.span == "start":
         return since_beginning(parts["c"]) if parts.get("c") else float(parts["n"]) * UNITS[parts["u"]]
     if kind.span == "day":
-        return second_of_day(parts) + decimals(parts)
+        return second_of_day(parts, 999) + decimals(parts)
     if kind.span == "year":
         month, day = month_and_day(parts)
         if not (1 <= month <= 12 and 1 <= day <= LENGTHS[month - 1]):

@@ -30,8 +30,12 @@ class Instant(NamedTuple):
     again: int
 
 
-def second_of_day(parts: Parts) -> int:
+def second_of_day(parts: Parts, most: int = 24) -> int:
     """The second of the day, from 0 to 86,400; a leap second is the first of the next minute.
+
+    Args:
+        parts: hour, minute and second.
+        most: the largest hour.
 
     Raises:
         ValueError: there is no such time.
@@ -41,7 +45,7 @@ def second_of_day(parts: Parts) -> int:
         if hour > 12 and half[0] in "aA":
             raise ValueError(f"{hour} {half} is not a time")
         hour = hour % 12 + 12 * (half[0] in "pP") if hour <= 12 else hour
-    if minute > 59 or second > 60 or hour > 24 or (hour == 24 and minute + second):
+    if minute > 59 or second > 60 or hour > most or (hour == most == 24 and minute + second):
         raise ValueError(f"{hour}:{minute}:{second} is not a time")
     return 3600 * hour + 60 * minute + second
 

@@ -61,6 +61,8 @@ COMMA = r",(?=\d{3}(?:\d{3}){0,2}(?!\d)|\d{1,12}(?![\d,]))"
 SECOND_MORE = rf"(?:(?:\.|{COMMA})(?P<f>\d{{1,12}})|(?P<f2>:\d{{1,3}}))?"
 CLOCK = rf"(?P<H>[0-2]?\d):(?P<M>\d\d)(?::(?P<S>\d\d){SECOND_MORE})?"
 CLOCK_WITH_SECONDS = rf"(?P<H>[0-2]?\d):(?P<M>\d\d):(?P<S>\d\d){SECOND_MORE}"
+CLOCK_ALONE = CLOCK_WITH_SECONDS.replace("[0-2]?", r"\d?\d?").replace("{1,3}", "{3}")
+"""It may count hours since the beginning; 00:00:00:05 is a clock of days, hours, minutes and seconds."""
 LOOSE_CLOCK = r"(?P<H>[0-2]?\d):(?P<M>\d\d?):(?P<S>\d\d?)(?P<f2>:\d{1,3})"
 DOTTED_CLOCK = rf"(?P<H>[0-2]?\d)\.(?P<M>\d\d)\.(?P<S>\d\d){SECOND_MORE}"
 DIGITS = r"(?P<H>[0-2]\d)(?P<M>[0-5]\d)(?:(?P<S>[0-6]\d)(?:[.,]?(?P<f>\d{1,12}))?)?"
@@ -252,7 +254,7 @@ def _rest() -> list[Kind]:
         Kind("1769860800", epoch, "epoch"),
         Kind("@4000000065ba3a4a", r"@(?P<t>4[0-9a-f]{15})(?P<t9>[0-9a-f]{8})\b", "epoch"),
         Kind("12:00:00 PM", f"{half}(?:(?P<z>{ZONE}))?{AFTER}", "day"),
-        Kind("12:00:00", f"{BEFORE_NUMBER}{CLOCK_WITH_SECONDS}(?:(?P<z>{ZONE}))?{AFTER}", "day"),
+        Kind("12:00:00", f"{BEFORE_NUMBER}{CLOCK_ALONE}(?:(?P<z>{ZONE}))?{AFTER}", "day"),
         Kind("00:12:31", clock, "start", anywhere=False),
         Kind("12.5", r"(?<=[\[(])\s*(?P<n>-?\d+\.\d+)(?P<u>m?s)?(?=\s*[\])])", "start", anywhere=False),
         Kind(
