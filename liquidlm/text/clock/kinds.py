@@ -65,6 +65,7 @@ CLOCK_ALONE = CLOCK_WITH_SECONDS.replace("[0-2]?", r"\d?\d?").replace("{1,3}", "
 """It may count hours since the beginning; 00:00:00:05 is a clock of days, hours, minutes and seconds."""
 LOOSE_CLOCK = r"(?P<H>[0-2]?\d):(?P<M>\d\d?):(?P<S>\d\d?)(?P<f2>:\d{1,3})"
 DOTTED_CLOCK = rf"(?P<H>[0-2]?\d)\.(?P<M>\d\d)\.(?P<S>\d\d){SECOND_MORE}"
+DASHED_CLOCK = r"(?P<H>[0-2]\d)-(?P<M>\d\d)-(?P<S>\d\d)(?:\.(?P<f>\d{1,12}))?"
 DIGITS = r"(?P<H>[0-2]\d)(?P<M>[0-5]\d)(?:(?P<S>[0-6]\d)(?:[.,]?(?P<f>\d{1,12}))?)?"
 DIGITS_WITH_SECONDS = r"(?P<H>[0-2]\d)(?P<M>[0-5]\d)(?P<S>[0-6]\d)(?:[.,](?P<f>\d{1,12}))?"
 HALVES = rf"(?:\s?(?P<p>{HALF})(?!\w))?"
@@ -72,7 +73,7 @@ END = rf"{HALVES}(?:(?P<z>{ZONE}){ZONE_AGAIN})?{AFTER}"
 
 YEAR = r"(?P<Y>(?:19|20)\d\d)"
 ISO = r"(?P<Y>\d{4})-(?P<m>\d\d?)-(?P<d>\d\d?)"
-YEAR_FIRST = rf"{YEAR}(?P<q>[-/.])(?P<m>\d\d?)(?P=q)(?P<d>\d\d?)"
+YEAR_FIRST = rf"{YEAR}(?P<q>[-/.:_])(?P<m>\d\d?)(?P=q)(?P<d>\d\d?)"
 DIGITS8 = rf"{YEAR}(?P<m>[01]\d)(?P<d>[0-3]\d)"
 ORDINAL = rf"{YEAR}[-.](?P<j>[0-3]\d\d)"
 WEEK = rf"(?:{WEEKDAY}\.?,?\s+)?"
@@ -128,7 +129,7 @@ def sketch(kind: Kind) -> str:
 
 SKETCHES = {
     "2026-01-31": r"\d{4}-\d",
-    "2026/01/31": r"(?:19|20)\d\d[-/.]\d",
+    "2026/01/31": r"(?:19|20)\d\d[-/.:_]\d",
     "2026-031": r"(?:19|20)\d\d[-.]\d{3}",
     "/2026": r"\d[-/.](?:19|20)\d\d",
     "20260131": r"(?:19|20)\d{6}",
@@ -174,6 +175,7 @@ def _packed() -> list[Kind]:
         Kind("20260131 0:0:0:0", f"{BEFORE}{DIGITS8}[-_ T]{LOOSE_CLOCK}{AFTER}"),
         Kind("20260131 120000", f"{BEFORE}{DIGITS8}[T_ -]?{DIGITS}{END}"),
         Kind("1:20260131:120000", rf"(?:(?<=^\d:)|(?<=\d\d:)){DIGITS8}:{DIGITS_WITH_SECONDS}{END}"),
+        Kind("2026-01-31 12-00-00", f"{BEFORE}{ISO}[T_ -]{DASHED_CLOCK}{END}"),
         Kind("2026-01-31 120000", f"{BEFORE}{YEAR_FIRST}[T_ -]{DIGITS_WITH_SECONDS}{END}"),
     ]
     for order, *names in six:
