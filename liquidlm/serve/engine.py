@@ -25,7 +25,7 @@ from .jobs import Finished, Job, JobUpdate, PromptRead, Token
 from .prefill import Prefill
 from .prefixes import PrefixCache
 
-INTERVAL = 0.01
+INTERVAL = 0.02
 """Tokens of this many seconds are delivered together: a delivery costs more than a row of a step."""
 
 
