@@ -11,18 +11,17 @@ how long nothing happened.
 
 import copy
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from ..errors import LiquidError
-from .clocks import seconds
 from .csv_records import CSV_SUFFIXES, csv_table
 from .json_records import JSON_SUFFIXES, JsonRecord, is_json, json_records
 from .line_clock import LineClock
 from .reading import ReadingOptions
 from .reading_facts import ReadingFacts
 from .record_fields import ROW, RecordFields
+from .subtitles import OTHER_KINDS, read_subtitles
 
 T = TypeVar("T")
 
@@ -33,10 +32,6 @@ UNTIMED = 100
 BRACKETS = ("[", "{", "[{")
 """The first line of JSON that goes over several lines."""
 SUBTITLES = (".srt", ".vtt")
-CUE = re.compile(r"\s*((?:\d+:)?\d+:\d\d[.,]\d+)\s*-->")
-"""The line with the times of a subtitle."""
-TAG = re.compile(r"</?[a-zA-Z][^>]*>|<[\d:.]+>|\{\\[^}]*\}")
-"""The markup of a subtitle."""
 
 
 class TextEvent(NamedTuple):
@@ -92,7 +87,10 @@ def read_events(
     every = itertools.chain(head, lines)
     if suffix in SUBTITLES:
         facts.kind, facts.late = "subtitles", "error" if options.late == "error" else "sort"
-        yield _in_order(_subtitles(every, name), facts)
+        cues = ((one.line, TextEvent(one.time, one.text)) for one in read_subtitles(every, name))
+        yield _in_order(cues, facts)
+    elif suffix in OTHER_KINDS:
+        raise LiquidError(f"{name}: subtitles of this kind are not read: convert the file to .srt or .vtt")
     elif suffix in CSV_SUFFIXES:
         yield _in_order(_csv_events(every, suffix, options, facts), facts)
     elif suffix in JSON_SUFFIXES or is_json(head):
@@ -248,17 +246,3 @@ def _continued(found: Numbered, more: list[str]) -> Numbered:
         more.pop()
     lines = [event.text, *more] if event.text else more
     return number, event._replace(text="\n".join(lines) if event.text else "\n".join(lines).lstrip("\n"))
-
-
-def _subtitles(lines: Iterable[str], name: str) -> Iterator[Numbered]:
-    """Subtitles with the numbers of their lines; numbers, notes, styles and markup are left out."""
-    time, begin, shown = None, 0, []
-    for number, line in enumerate(itertools.chain(lines, [""]), start=1):
-        line = line.rstrip("\r\n")
-        found = CUE.match(line)
-        if found or not line.strip():
-            if time is not None and shown:
-                yield begin, TextEvent(time, " ".join(shown))
-            time, begin, shown = seconds(found[1].strip()) if found else None, number, []
-        elif time is not None and (text := TAG.sub("", line).strip()):
-            shown.append(text)
