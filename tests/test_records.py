@@ -180,6 +180,42 @@ def test_cells_with_line_breaks_are_whole() -> None:
     assert read(text, ".csv") == [(1.0, 'one, and\n"two"'), (2.0, "three")]
 
 
+def test_characters_that_end_no_line_end_no_row() -> None:
+    said = [f"a{each}b" for each in ("\r", "\u2028", "\x85", "\f", "\0")]
+    text = "time,message\r\n" + "".join(f"{time},{each}\r\n" for time, each in enumerate(said))
+    assert read(text.removesuffix("\n"), ".csv") == list(enumerate(said))
+    lines = "\n".join(
+        json.dumps({"time": t, "text": each}, ensure_ascii=False) for t, each in enumerate(said)
+    )
+    assert read(lines) == list(enumerate(said))
+
+
+LOGHUB = {
+    "apart": ("Id,Date,Time,Pid,Content\n1,081109,203615,148,a\n2,081109,203807,222,b", 112.0),
+    "months": ("Id,Month,Date,Time,PID,Content\n1,Jun,14,15:16:01,19939,a\n2,Jun,14,15:16:02,19937,b", 1.0),
+    "twice": (
+        "Id,Label,Timestamp,Date,Time,Content\n1,-,1117838570,2005.06.03,2005-06-03-15.42.50.36,a\n"
+        "2,-,1117838573,2005.06.03,2005-06-03-15.42.53.27,b",
+        3.0,
+    ),
+    "Spanish": ("Fecha;Hora;Mensaje\n31/01/2026;23:59:58;a\n01/02/2026;00:00:01;b", 3.0),
+}
+
+
+@pytest.mark.parametrize(("text", "gap"), LOGHUB.values(), ids=LOGHUB)
+def test_tables_with_dates_in_several_columns(text: str, gap: float) -> None:
+    (first, a), (second, b) = read(text, ".csv")
+    assert (a, b) == ("a", "b") and second - first == pytest.approx(gap)
+
+
+def test_what_is_not_clear_names_the_option() -> None:
+    with pytest.raises(
+        LiquidError, match=r'line 2: "Date" is .03/04/26 11:59:59.: .*--time-format'
+    ) as caught:
+        read("Date,Message\n03/04/26 11:59:59,a\n03/04/26 12:00:01,b", ".csv")
+    assert str(caught.value).count("--time-format") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

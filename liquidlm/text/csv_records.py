@@ -13,6 +13,9 @@ from .number_times import FIRST, as_number
 from .reading import ReadingOptions
 
 CSV_SUFFIXES = (".csv", ".tsv")
+RETURN = "\ufdd0"
+"""Stands for a carriage return within a line, which csv would take for the end of a row. No text has this
+character."""
 SEPARATORS = ",;\t|"
 HEAD = 200
 """Rows by which separator, header and columns are found."""
@@ -72,12 +75,13 @@ def csv_table(lines: Iterable[str], suffix: str, options: ReadingOptions, name: 
 
 def _rows(lines: Iterable[str], separator: str, name: str) -> Iterator[Row]:
     """The rows that are not empty."""
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
+    whole = (line.removesuffix("\r").replace("\r", RETURN) + "\n" for line in lines)
+    reader = csv.reader(whole, delimiter=separator, strict=True)
     number = 1
     try:
         for cells in reader:
             if cells:
-                yield Row(number, cells)
+                yield Row(number, [cell.replace(RETURN, "\r") for cell in cells])
             number = reader.line_num + 1
     except csv.Error as error:
         raise LiquidError(f"{name}, line {number}: not CSV ({error})") from error
@@ -86,9 +90,11 @@ def _rows(lines: Iterable[str], separator: str, name: str) -> Iterator[Row]:
 def _separator(lines: Sequence[str]) -> str:
     """The separator that divides the first rows into the most cells, all into as many."""
 
+    shown = [line.replace("\r", " ") + "\n" for line in lines[:-1] or lines]
+
     def width(separator: str) -> int:
         try:
-            counts = {len(cells) for cells in csv.reader(lines[:-1] or lines, delimiter=separator) if cells}
+            counts = {len(cells) for cells in csv.reader(shown, delimiter=separator) if cells}
         except csv.Error:
             return 0
         return counts.pop() if len(counts) == 1 else 0

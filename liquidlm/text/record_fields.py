@@ -145,7 +145,9 @@ class RecordFields:
 
 
 def wrong_time(where: str, paths: Sequence[Path], record: Record, why: str = "") -> LiquidError:
-    """The error for a value that is no time."""
+    """The error for a value that is no time; `why` is that of its clock, which may name an option itself."""
+    if "--time-" in why and "no time" not in why:
+        return LiquidError(f"{where}: {_shown(paths)} is {_joined_value(record, paths)!r}: {why}")
     return LiquidError(
         f"{where}: {_shown(paths)} must be seconds or a date and time (ISO 8601), not"
         f" {_joined_value(record, paths)!r}{f' ({why})' if why else ''}; say how it is written with"

@@ -9,10 +9,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64, Integer, Num
 
+from .gaps import GAP_ERROR
+
 RESOLUTIONS = (86400.0, 3600.0, 60.0, 1.0, 0.1, 0.01, 0.001)
 """The resolutions of clocks that are looked for, in seconds."""
-GAP_ERROR = 1e-6
-"""The largest error of a gap in seconds: float64 keeps times since 1970 to within 2·10⁻⁷."""
 CHUNK = 1 << 20
 """Tokens that are read at a time from a corpus in a file."""
 
