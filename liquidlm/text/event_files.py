@@ -87,8 +87,8 @@ def read_events(
     every = itertools.chain(head, lines)
     if suffix in SUBTITLES:
         facts.kind, facts.late = "subtitles", "error" if options.late == "error" else "sort"
-        cues = ((one.line, TextEvent(one.time, one.text)) for one in read_subtitles(every, name))
-        yield _in_order(cues, facts)
+        cues = read_subtitles(every, name, in_order=facts.late == "sort")
+        yield _in_order(((one.line, TextEvent(one.time, one.text)) for one in cues), facts)
     elif suffix in OTHER_KINDS:
         raise LiquidError(f"{name}: subtitles of this kind are not read: convert the file to .srt or .vtt")
     elif suffix in CSV_SUFFIXES:

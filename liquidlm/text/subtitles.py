@@ -1,8 +1,8 @@
 """SubRip (.srt) and WebVTT (.vtt) ▶ events: what is shown, at the time when it appears.
 
-People's files break the formats' rules, and players show them. So does this reader: it takes files without blank
-lines, with blank lines inside a cue, without milliseconds, with cues in any order. A line with two times and an
-arrow begins a cue. What stands before it with no blank line between, alone or as a number, is the name of the cue.
+People's files break the formats' rules, and players show them. So does this reader: it takes files without
+blank lines, with blank lines inside a cue, without milliseconds, with cues in any order. A line with two
+times and an arrow begins a cue. What stands right before it, alone or as a number, is the name of the cue.
 All other lines are shown, except notes, styles, regions and markup.
 
 A line that stays on the screen from one cue to the next is one line: roll-up captions repeat it.
@@ -19,7 +19,7 @@ from ..errors import LiquidError
 TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}(?:[.,]\d*)?"
 TIMING = re.compile(rf"\s*({TIME})\s*--?>\s*({TIME})(?![\d:])(.*)")
 """The first line of a cue: its beginning, its end, and where and how it is shown."""
-NO_TIMING = re.compile(r"\s*\d[\d:.,]*\s*-->")
+NO_TIMING = re.compile(r"\s*\d+:[\w:.,]*\s*-->")
 """A line that is to begin a cue, and does not if TIMING does not match."""
 SETTING = re.compile(r"[A-Za-z]\w*:\S+")
 BLOCKS = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
@@ -27,9 +27,9 @@ BLOCKS = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 NUMBER = re.compile(r"\s*\d+\s*")
 WEBVTT_TAG = re.compile(r"</?[A-Za-z][^<>]*>|</?>|<[\d:.]+>|\{\\[^}]*\}")
 SUBRIP_TAG = re.compile(
-    r"</?(?:b|i|u|s|c|v|font|span|ruby|rt|lang|em|strong)\b[^<>]*>|<[\d:.]+>|\{\\[^}]*\}", re.I
+    r"</?(?:b|i|u|s|c|v|font|span|ruby|rt|lang|em|strong)\b[^<>]*>|<[\d:.]+>|\{\\[^}]*\}", re.IGNORECASE
 )
-BREAK = re.compile(r"<br\s*/?>|\\N", re.I)
+BREAK = re.compile(r"<br\s*/?>|\\N", re.IGNORECASE)
 ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
 TOUCHING = 0.05
 """Seconds: a cue that begins so soon after the one before is on the screen without a break."""
@@ -59,21 +59,23 @@ class _Cue:
     shown: list[str] = field(default_factory=list)
 
 
-def read_subtitles(lines: Iterable[str], name: str) -> list[Subtitle]:
-    """The subtitles of a file, sorted by their times.
+def read_subtitles(lines: Iterable[str], name: str, *, in_order: bool = True) -> list[Subtitle]:
+    """The subtitles of a file.
 
-    >>> text = "1\\n00:00:01,000 --> 00:00:02,000\\n<i>Tom &amp; Ana</i>\\n2\\n0:03 --> 0:04\\n- Hello.\\n- Hi."
+    >>> text = "1\\n00:00:01,000 --> 00:00:02,000\\n<i>Tom &amp; Ana</i>\\n2\\n0:03 --> 0:04\\n- No.\\n- Yes."
     >>> [(one.time, one.text) for one in read_subtitles(text.split("\\n"), "talk.srt")]
-    [(1.0, 'Tom & Ana'), (3.0, '- Hello. - Hi.')]
+    [(1.0, 'Tom & Ana'), (3.0, '- No. - Yes.')]
 
     Args:
         lines: the lines of the file.
         name: stands for the file in the message of an error.
+        in_order: sort them by their times; False: the order of the file.
 
     Raises:
         LiquidError: a time cannot be read, there is text before the first one, or there is no subtitle.
     """
-    return list(_once(sorted(_Cues(name).read(lines), key=lambda cue: cue.begin)))
+    cues = _Cues(name).read(lines)
+    return list(_once(sorted(cues, key=lambda cue: cue.begin) if in_order else cues))
 
 
 class _Cues:
@@ -111,7 +113,7 @@ class _Cues:
         self._end_block()
         if not cues:
             raise LiquidError(
-                f"{self.name}: there is no subtitle in it: one begins with 00:00:01,000 --> 00:00:02,500"
+                f"{self.name}: no subtitle in it: one begins with 00:00:01,000 --> 00:00:02,500"
             )
         return cues
 
