@@ -12,7 +12,6 @@ from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.inference.log_lines import MAX_CHARACTERS, UNTIMED, LineCutter, LinePart
-from liquidlm.inference.score_statistics import MEMORY, ScoreStatistics
 from liquidlm.inference.surprise import Line, SurpriseReader
 from liquidlm.text.corpus import read_documents
 from liquidlm.text.timeline import LATE
@@ -195,26 +194,6 @@ def test_a_log_may_begin_within_an_event_but_must_have_times() -> None:
         read(reader(timed=True), b"on\n")
     with pytest.raises(LiquidError, match="no line begins with one"):
         reader(timed=True).push(b"on\n" * (UNTIMED + 1))
-
-
-# ---- what stands out
-
-
-def test_what_is_usual_is_mean_and_variance_and_slowly_forgotten() -> None:
-    torch.manual_seed(1)
-    usual, scores = ScoreStatistics(), (3 + 2 * torch.randn(3000)).tolist()
-    assert not any(usual.exceeded(score, 6.0) for score in scores)
-    assert usual.mean == pytest.approx(3, abs=0.2) and usual.variance == pytest.approx(4, abs=0.4)
-    assert usual.exceeded(16.0, 6.0) and not usual.exceeded(14.0, 6.0)
-    assert not any(ScoreStatistics().exceeded(score, 6.0) for score in (0.0, 1e9))  # nothing is usual yet
-    before = usual.mean
-    assert all(usual.exceeded(1e6, 6.0) for _ in range(20)) and usual.mean < before + 1  # no habit of it
-
-
-def test_what_is_usual_forgets_over_so_many_lines() -> None:
-    usual = ScoreStatistics(lines=10 * MEMORY, mean=0.0, variance=1.0)
-    usual.exceeded(1.0, 6.0)
-    assert usual.mean == 1 / MEMORY and usual.variance == (1 - 1 / MEMORY) * (1 + 1 / MEMORY)
 
 
 def test_a_line_is_late_by_up_to_a_minute_and_no_more() -> None:

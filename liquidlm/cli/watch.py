@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..inference.defaults import THRESHOLD, WEIGHTS
+from ..inference.defaults import ALARMS, WEIGHTS
 from . import reading_options as reading
 from .arguments import Folder, Weights
 
@@ -16,11 +16,19 @@ StateFile = Annotated[
         help="Continue from this file if it exists. It is written every minute and at the end.",
     ),
 ]
-Threshold = Annotated[
+Alarms = Annotated[
     float,
     typer.Option(
-        help="Mark a line if its score is this many standard deviations above the mean. A lower value marks"
-        " more lines."
+        help="Mark about so many lines per day while the log is as usual, by its own clock. Without times,"
+        " a day is 100,000 lines."
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="First read this log, in which all is normal, and learn what is usual. It is not printed. With a"
+        " state that exists, it is not read again.",
     ),
 ]
 OnlyMarked = Annotated[bool, typer.Option("--only-marked", help="Print only the marked lines.")]
@@ -31,7 +39,8 @@ def watch(
     context: typer.Context,
     folder: Folder,
     state: StateFile = None,
-    threshold: Threshold = THRESHOLD,
+    alarms: Alarms = ALARMS,
+    baseline: Baseline = None,
     only_marked: OnlyMarked = False,
     as_json: AsJson = False,
     weights: Weights = WEIGHTS,
@@ -47,9 +56,10 @@ def watch(
     """Read a log continuously, and print how surprising each line is.
 
     The command reads standard input in constant memory. It prints each line at once, with its surprise in
-    bits. ▲ marks an unusual line. A model trained with --timestamps also reads the time of each line. Then
-    the command also prints how unlikely the gap before the line was, in bits. Times are read as in training,
-    and so are lines of JSON.
+    bits. ▲ marks an unusual line and says what it is: a new kind of line, a burst, a silence, slow, unusual
+    text. A model trained with --timestamps also reads the time of each line. Then the command also prints
+    how unlikely the gap before the line was, in bits. Times are read as in training, and so are lines of
+    JSON. The exit code is 0 if no line was marked, 1 if one was, and 2 after an error.
 
         tail -f server.log | liquidlm watch runs/log --state log.state
     """
@@ -60,7 +70,8 @@ def watch(
     watch_lines(
         folder,
         state=state,
-        threshold=threshold,
+        alarms=alarms,
+        baseline=baseline,
         only_marked=only_marked,
         as_json=as_json,
         weights=weights,

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
+from ..errors import LiquidError
+from ..inference.rarity import NOTHING
 from ..inference.saving import load_language_model
 from ..inference.state_files import WATCH, alone, check_place
 from ..inference.surprise import Line, SurpriseReader
@@ -19,7 +22,8 @@ from ..runtime.memory import peak_memory
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
 from ..text.reading import ReadingOptions
-from .standard_input import arriving
+from .standard_input import READ, arriving
+from .watch_summary import Summary
 
 PATIENCE = 0.2
 """Seconds without input after which signals are looked for."""
@@ -33,7 +37,8 @@ def watch_lines(
     folder: str | Path,
     *,
     state: Path | None,
-    threshold: float,
+    alarms: float,
+    baseline: Path | None,
     only_marked: bool,
     as_json: bool,
     weights: Weights,
@@ -55,26 +60,50 @@ def watch_lines(
         if state is not None and state.is_file() and state.stat().st_size:
             given = None if keep_options else options
             reader = SurpriseReader.load(
-                state, model, tokenizer, threshold=threshold, weights=weights, options=given
+                state, model, tokenizer, alarms=alarms, weights=weights, options=given
             )
         else:
-            reader = SurpriseReader(model, tokenizer, threshold=threshold, weights=weights, options=options)
-        _watch(reader, state, printer(only_marked, as_json))
+            reader = SurpriseReader(model, tokenizer, alarms=alarms, weights=weights, options=options)
+            if baseline is not None:
+                _read_baseline(reader, baseline)
+        marked = _watch(reader, state, printer(only_marked, as_json), as_json)
+    if marked:
+        raise typer.Exit(1)
 
 
-def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line]], None]) -> None:
+def _read_baseline(reader: SurpriseReader, file: Path) -> None:
+    """Read a log in which all is normal."""
+    try:
+        with file.open("rb") as source, stop_signals() as stopped:
+            while not stopped and (data := source.read(READ)):
+                reader.push(data)
+    except OSError as error:
+        raise LiquidError(f"cannot read the baseline {file}: {error.strerror}") from error
+    reader.end()
+    print(f"{reader.rarity.lines:,} lines of {file} are what is usual", file=sys.stderr)
+
+
+def _watch(
+    reader: SurpriseReader, state: Path | None, show: Callable[[list[Line]], None], as_json: bool
+) -> int:
+    """Print lines until the end; returns how many were marked."""
+
     def save() -> None:
         if state is not None and reader.state.get_seq_length():
             reader.save(state)
 
     begin = saved = time.perf_counter()
-    count = marked = 0
+    count, summary = 0, Summary(as_json)
     said: dict[str, str] = {}
     with stop_signals() as stopped:
         try:
             for lines in _as_they_come(reader, stopped):
-                count, marked = count + len(lines), marked + sum(line.stands_out for line in lines)
+                count += len(lines)
                 show(lines)
+                summary.add(lines)
+                quiet = NOTHING if lines else reader.silent(time.time())
+                if quiet.stands_out:
+                    summary.silence(quiet)
                 _say(reader.position.notes(), said)
                 if time.perf_counter() - saved > SAVED_EVERY:
                     save()
@@ -84,11 +113,13 @@ def _watch(reader: SurpriseReader, state: Path | None, show: Callable[[list[Line
                 save()
     seconds = time.perf_counter() - begin
     _say({topic: note for topic, note in reader.position.notes().items() if note not in said.values()}, {})
+    summary.end()
     print(
-        f"{count:,} lines, {marked:,} of them marked; {count / seconds:,.0f} lines/s,"
+        f"{count:,} lines, {summary.marked:,} of them marked; {count / seconds:,.0f} lines/s,"
         f" {peak_memory() / 2**20:,.0f} MiB peak memory",
         file=sys.stderr,
     )
+    return summary.marked
 
 
 def _say(notes: dict[str, str], said: dict[str, str]) -> None:
@@ -131,6 +162,7 @@ def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
             gap = "" if line.gap_bits is None else f"{line.gap_bits:6.1f}"
             text = line.text.rstrip("\r")
             begin = f"{line.bits:8.1f}{gap} {MARK if line.stands_out else ' '} "
+            begin += f"[{line.reason}] " if line.stands_out else ""
             if console.is_terminal:
                 style = "bold red" if line.stands_out else ""
                 console.print(Text(begin + text.translate(SEEN), style=style), soft_wrap=True)

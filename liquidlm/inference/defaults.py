@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-THRESHOLD = 4.0
-"""A line of a log stands out if its score is this many standard deviations above the mean."""
+ALARMS = 5.0
+"""So many lines of a log stand out per day, as far as the log is as usual."""
 WEIGHTS: Literal["float32", "bf16", "int8"] = "int8"
 """The type of the weights that write text. Bits per byte of the bundled model change by 0.04 %."""

@@ -2,8 +2,8 @@
 
 import json
 import math
+import time as clock
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +17,15 @@ from ..nn.state import LiquidCache
 from ..ops.native.step import Weights
 from ..text.reading import ReadingOptions
 from ..text.tokenizer import LEDTokenizerWrapper
-from .defaults import THRESHOLD
+from .defaults import ALARMS
 from .log_lines import LineCutter, LinePart, LogPosition, no_times
-from .score_statistics import ScoreStatistics
+from .rarity import NOTHING, Features, Rarity, Verdict
 from .state_files import WATCH, load, save
 from .token_costs import TokenCosts, read_costs
 
 LN2 = math.log(2)
+LIVE = 120.0
+"""A log is read as it is written if its last line came so many seconds after its time, at most."""
 
 
 class Line(NamedTuple):
@@ -39,9 +41,10 @@ class Line(NamedTuple):
             many bits a token costs beyond what the model expected; 0 where nothing was read.
         gap_bits: max over its tokens of −log₂ of the probability of a gap at least as short or as long (see
             `TokenCosts.tail`); None without times.
-        score: max(0, excess, gap_bits). A random number costs many bits, but the model expects that, so
-            that its excess is small.
-        stands_out: whether the score is far above the scores of the lines before.
+        score: −log₂ of the share of lines that are as rare as this one (see `Rarity`).
+        reason: the way in which it is rarest, in words: "burst", "slow: 30417, usually 8".
+        kind: its text with numbers masked.
+        stands_out: whether it is worth an alarm.
     """
 
     text: str
@@ -52,6 +55,8 @@ class Line(NamedTuple):
     excess: float
     gap_bits: float | None
     score: float
+    reason: str
+    kind: str
     stands_out: bool
 
 
@@ -71,17 +76,17 @@ class SurpriseReader:
         tokenizer: the model's tokenizer.
         state: state of the model to go on from; None begins a new one.
         position: position in the log that belongs to the state; None is the beginning.
-        statistics: mean and variance of the scores so far; None begins new ones.
-        threshold: a line stands out if its score is this many standard deviations above the mean.
+        rarity: what is usual in the log so far; None begins anew.
+        alarms: so many lines stand out per day, as far as lines are usual (see `Rarity`).
         weights: the type of the weights on a CPU (`LiquidStep`).
         options: how the log is read, if there is no position; None: the defaults.
 
     Attributes:
-        state, position, statistics: after all lines so far.
+        state, position, rarity: after all lines so far.
         timed: whether the lines have times.
 
     Raises:
-        LiquidError: the threshold is not positive, or late lines are to be sorted.
+        LiquidError: alarms is not positive, or late lines are to be sorted.
 
     Example:
         >>> from liquidlm.inference.saving import load_model
@@ -97,14 +102,14 @@ class SurpriseReader:
         tokenizer: LEDTokenizerWrapper,
         state: LiquidCache | None = None,
         position: LogPosition | None = None,
-        statistics: ScoreStatistics | None = None,
+        rarity: Rarity | None = None,
         *,
-        threshold: float = THRESHOLD,
+        alarms: float = ALARMS,
         weights: Weights = "float32",
         options: ReadingOptions | None = None,
     ):
-        if not threshold > 0:
-            raise LiquidError(f"threshold must be greater than 0, not {threshold}")
+        if not alarms > 0:
+            raise LiquidError(f"alarms must be greater than 0, not {alarms}")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.weights: Weights = weights
         self.state = model.new_state() if state is None else state
@@ -115,8 +120,9 @@ class SurpriseReader:
                 " error"
             )
         self.position = LogPosition(tokenizer.bos_token_id, options) if position is None else position
-        self.statistics = ScoreStatistics() if statistics is None else statistics
-        self.threshold, self.timed = threshold, model.time_head is not None
+        self.rarity = Rarity() if rarity is None else rarity
+        self.rarity.alarms, self.timed = alarms, model.time_head is not None
+        self._arrived, self._live = 0.0, False
         self._cutter = LineCutter(self.position.options.encoding)
         self.copy_weights()
 
@@ -133,7 +139,12 @@ class SurpriseReader:
         Raises:
             LiquidError: the model needs times, and the log has none.
         """
-        return self._read(self._cutter.push(data))
+        lines = self._read(self._cutter.push(data))
+        if lines:
+            self._arrived = clock.time()
+            written = self.position.time
+            self._live = written is not None and abs(self._arrived - written) < LIVE
+        return lines
 
     def end(self) -> list[Line]:
         """The last line, if it has no line break.
@@ -146,15 +157,29 @@ class SurpriseReader:
             raise no_times()
         return lines
 
+    def silent(self, wall: float) -> Verdict:
+        """Whether no line has come for so long that it is worth an alarm, by the clock of this machine.
+
+        Only in a log whose last line came within LIVE seconds of its own time: another is not read as it is
+        written.
+
+        Args:
+            wall: seconds since 1970 now.
+        """
+        time = self.rarity.time
+        if time is None or not self._live:
+            return NOTHING
+        return self.rarity.silent(time + wall - self._arrived)
+
     def save(self, path: str | Path) -> None:
-        """Write state, position and statistics to a file for `load`, all or nothing.
+        """Write state, position and what is usual to a file for `load`, all or nothing.
 
         A line that has not ended is not part of the file.
 
         Raises:
             LiquidError: the file cannot be written.
         """
-        watched = json.dumps({"place": self.position.as_dict(), "usual": asdict(self.statistics)})
+        watched = json.dumps({"place": self.position.as_dict(), "usual": self.rarity.as_dict()})
         save(path, self.state, WATCH, self.model, self.tokenizer, watched=watched)
 
     @classmethod
@@ -164,7 +189,7 @@ class SurpriseReader:
         model: LiquidLanguageModel,
         tokenizer: LEDTokenizerWrapper,
         *,
-        threshold: float = THRESHOLD,
+        alarms: float = ALARMS,
         weights: Weights = "float32",
         options: ReadingOptions | None = None,
     ) -> "SurpriseReader":
@@ -174,7 +199,7 @@ class SurpriseReader:
             path: file that `save` wrote.
             model: the model that it was written with.
             tokenizer: its tokenizer.
-            threshold, weights: see the class.
+            alarms, weights: see the class.
             options: how the log is read; None: as before.
 
         Raises:
@@ -184,19 +209,18 @@ class SurpriseReader:
         try:
             watched = json.loads(metadata["watched"])
             position = LogPosition.restore(watched["place"], options)
-            statistics = ScoreStatistics(**watched["usual"])
+            rarity = Rarity.restore(watched["usual"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LiquidError(f"{path} is not a readable liquid state (damaged)") from error
-        return cls(model, tokenizer, state, position, statistics, threshold=threshold, weights=weights)
+        return cls(model, tokenizer, state, position, rarity, alarms=alarms, weights=weights)
 
     def _read(self, parts: Sequence[LinePart]) -> list[Line]:
         """All lines, or none if an error or a signal comes in between: state and position stay together."""
-        before, place = (self.state.copy(), replace(self.statistics)), self.position.as_dict()
+        before, place = self.state.copy(), self.position.as_dict()
         try:
             return self._lines(parts)
         except BaseException:
-            self.state, self.statistics = before
-            self.position = LogPosition.restore(place)
+            self.state, self.position = before, LogPosition.restore(place)
             raise
 
     def _lines(self, parts: Sequence[LinePart]) -> list[Line]:
@@ -209,12 +233,12 @@ class SurpriseReader:
         runs = self.tokenizer.encode_all(texts)
         lengths = np.array([len(run) for run in runs], dtype=np.int64)
         ids = np.concatenate([[self.position.pending], *runs]).astype(np.int64)
-        clock = None
+        stamps = None
         if self.timed:
             first = next((t for t in (time, *times) if t is not None), 0.0)
             own = [first if t is None else t for t in times]
-            clock = np.concatenate([[first], np.repeat(own, lengths)])
-        costs = self._costs(ids, clock)
+            stamps = np.concatenate([[first], np.repeat(own, lengths)])
+        costs = self._costs(ids, stamps)
         self.position.pending = int(ids[-1])
         ends = np.cumsum(lengths)
         return [
@@ -223,21 +247,27 @@ class SurpriseReader:
         ]
 
     def _line(self, part: LinePart, text: str, time: float | None, costs: TokenCosts) -> Line:
-        """The line's figures from the costs of its tokens; adds its score to the statistics."""
+        """The line's figures from the costs of its tokens, and how rare they are."""
         was_read = costs.nats.size > 0
+        bits = float(costs.nats.sum() / LN2)
         excess = float(((costs.nats - costs.expected) / LN2).max()) if was_read else 0.0
-        gap_bits = float(costs.tail.max(initial=0.0)) if self.timed else None
-        score = max(0.0, excess, gap_bits or 0.0)
+        early, late = (float(side.min(initial=1.0)) for side in (costs.early, costs.late))
+        verdict = NOTHING
+        if was_read:
+            found = Features(bits, excess, early, late)
+            verdict = self.rarity.judge(text, time if self.timed else None, found)
         return Line(
             text=part.text,
             time=time,
-            bits=float(costs.nats.sum() / LN2),
+            bits=bits,
             bytes=len(text.encode()),
             when=float(costs.when.sum()) if self.timed else None,
             excess=excess,
-            gap_bits=gap_bits,
-            score=score,
-            stands_out=was_read and self.statistics.exceeded(score, self.threshold),
+            gap_bits=float(costs.tail.max(initial=0.0)) if self.timed else None,
+            score=verdict.score,
+            reason=verdict.reason,
+            kind=verdict.kind,
+            stands_out=verdict.stands_out,
         )
 
     def _costs(

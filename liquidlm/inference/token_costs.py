@@ -28,12 +28,15 @@ class TokenCosts(NamedTuple):
         when: −ln p of the gap before the token, per unit of the times; 0 without times.
         tail: −log₂ of the probability of a gap at least as short or at least as long,
             2 min(P(Δ ≤ gap), P(Δ ≥ gap)), at most 1; 0 without times.
+        early, late: P(Δ ≤ gap) and P(Δ ≥ gap); 1 without times.
     """
 
     nats: Float64[np.ndarray, " n"]
     expected: Float64[np.ndarray, " n"]
     when: Float64[np.ndarray, " n"]
     tail: Float64[np.ndarray, " n"]
+    early: Float64[np.ndarray, " n"]
+    late: Float64[np.ndarray, " n"]
 
 
 def read_costs(
@@ -50,7 +53,7 @@ def read_costs(
         times: of the tokens; None without times.
         state: of the tokens before; changed in place.
     """
-    costs = [np.zeros((4, 0))]
+    costs = [np.zeros((6, 0))]
     for first in range(0, len(ids) - 1, ROWS):
         part = slice(first, first + ROWS + 1)
         clock = None if times is None else torch.from_numpy(times[part])
@@ -65,12 +68,12 @@ def _one_pass(
     ids: Int64[Tensor, " n_plus_1"],
     times: Float64[Tensor, " n_plus_1"] | None,
     state: LiquidCache,
-) -> Float[Tensor, "4 n"]:
+) -> Float[Tensor, "6 n"]:
     """`read_costs` of one pass, in the order of `TokenCosts`."""
     before = None if times is None else times[None, :-1]
     logits, features = step.read_events(ids[None, :-1], state, before, every=True)
     targets = ids[1:]
-    of_gaps = logits.new_zeros(2, len(targets), dtype=torch.float32)
+    of_gaps = logits.new_tensor([0.0, 0.0, 1.0, 1.0], dtype=torch.float32)[:, None].expand(4, len(targets))
     if times is not None and features is not None:
         of_gaps = _gap_costs(step.model, features[0], targets, times.to(features.device))
     return torch.cat([_token_costs(logits[0], targets), of_gaps])
@@ -87,12 +90,12 @@ def _gap_costs(
     features: Float[Tensor, "n h"],
     targets: Int64[Tensor, " n"],
     times: Float64[Tensor, " n_plus_1"],
-) -> Float[Tensor, "2 n"]:
-    """−ln p of the gaps before the targets, and −log₂ of their two-sided tail probability."""
+) -> Float[Tensor, "4 n"]:
+    """−ln p of the gaps before the targets, −log₂ of their two-sided tail probability, and both sides."""
     scale = model.config.time_scale
     counted = torch.ones_like(targets, dtype=torch.bool)[None]
     gap = next_gaps(times[None, :-1], times[None, 1:], counted, scale)[0]
     predicted = model.next_gap(features, targets)
     nats = -predicted.log_prob(gap) + (gap > 0) * math.log(scale)
-    chance = 2 * torch.minimum(predicted.cdf(gap), predicted.survival(gap))
-    return torch.stack([nats, -chance.clamp(MIN_CHANCE, 1).log2()])
+    early, late = (side.clamp(MIN_CHANCE, 1) for side in (predicted.cdf(gap), predicted.survival(gap)))
+    return torch.stack([nats, -(2 * torch.minimum(early, late)).clamp(max=1).log2(), early, late])
