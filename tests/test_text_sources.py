@@ -53,7 +53,7 @@ def test_a_descriptor_of_this_process_is_kept_too(tmp_path: Path) -> None:
 
 def test_what_cannot_be_kept_is_one_clear_error(pipe, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "run").mkdir()
-    for data, said in ((b"", "empty"), (b"\xff\xfea\0b\0", "UTF-16 text, not UTF-8"), (b"a\0", "NUL byte")):
+    for data, said in ((b"", "empty"), (b"a\0b\0", "utf-16-le text, not UTF-8"), (b"a\0\0b", "NUL byte")):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         with pytest.raises(LiquidError, match=f"standard input: .*{said}"):
             rereadable_paths(["-"], [], tmp_path / "run")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..pretrained import STORIES, shipped_models
+from ..text.utf8 import marked_encoding
 from .standard_input import read_all, read_pipe
 
 WAIT = 1.0
@@ -62,11 +63,13 @@ def _text_of(file: Path) -> str:
 
 
 def _decoded(data: bytes) -> str:
+    encoding = marked_encoding(data)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        name = "UTF-8" if encoding == "utf-8" else encoding
         raise LiquidError(
-            f"standard input is not UTF-8 text: byte {error.start} is wrong; convert it to UTF-8"
+            f"standard input is not {name} text: byte {error.start} is wrong; convert it to UTF-8"
         ) from None
 
 

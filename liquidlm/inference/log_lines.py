@@ -10,6 +10,7 @@ from ..text.event_files import UNTIMED, TextEvent
 from ..text.reading import ReadingOptions
 from ..text.stream_events import Finder, restored_finder, settle_finder
 from ..text.timeline import Timeline
+from ..text.utf8 import BYTE_ORDER_MARKS, marked_encoding
 
 MAX_CHARACTERS = 16_384
 """A longer line is read in parts of this many characters."""
@@ -45,9 +46,9 @@ class LineCutter:
     """
 
     def __init__(self, encoding: str | None = None):
-        """A cutter at the beginning of a stream; the encoding None is UTF-8."""
-        self._decoder = codecs.getincrementaldecoder(encoding or "utf-8-sig")("replace")
-        self._rest, self._begins = "", True
+        """A cutter at the beginning of a stream; the encoding None: as a byte order mark says, or UTF-8."""
+        self._decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)("replace")
+        self._head, self._rest, self._begins = b"", "", True
 
     def push(self, data: bytes, final: bool = False) -> list[LinePart]:
         """The lines, and parts of lines, that `data` completes.
@@ -56,12 +57,23 @@ class LineCutter:
             data: the next bytes of the stream.
             final: whether the stream ends here. Then the last line needs no line break.
         """
-        *lines, self._rest = (self._rest + self._decoder.decode(data, final)).split("\n")
+        *lines, self._rest = (self._rest + self._decoded(data, final)).split("\n")
         parts = [part for line in lines for part in self._cut(line, ends=True)]
         if final and (self._rest or not self._begins):
             line, self._rest = self._rest, ""
             return parts + self._cut(line, ends=True)
         return parts + self._cut(self._rest, ends=False)
+
+    def _decoded(self, data: bytes, final: bool) -> str:
+        """The text of the next bytes; none while they may be the beginning of a byte order mark."""
+        if self._decoder is None:
+            self._head, data = b"", self._head + data
+            if not final and any(mark != data and mark.startswith(data) for mark, _ in BYTE_ORDER_MARKS):
+                self._head = data
+                return ""
+            encoding = "utf-8-sig" if (found := marked_encoding(data)) == "utf-8" else found
+            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        return self._decoder.decode(data, final)
 
     def _cut(self, line: str, ends: bool) -> list[LinePart]:
         parts = []

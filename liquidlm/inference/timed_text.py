@@ -1,6 +1,7 @@
 """Text with times: a prompt whose lines begin with times becomes tokens with times, and written text gets
 a time before every line."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -112,8 +113,8 @@ class TimedLines:
         shown = []
         if self.dated is None:
             self.dated = is_dated(time)  # the first time decides for all: readers expect one kind of time
-        for line in text.splitlines(keepends=True):
-            begins = self.fresh and line.strip("\r\n")
+        for line in re.findall(r"[^\n]*\n|[^\n]+", text):  # at \n only, as readers do
+            begins = self.fresh and line not in ("\n", "\r\n")
             shown.append(f"{format_stamp(time, self.dated)} {line}" if begins else line)
             self.fresh = line.endswith("\n")
         return "".join(shown)

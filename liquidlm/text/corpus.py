@@ -8,7 +8,7 @@ training and held-out text.
 import gzip
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from io import BufferedIOBase
@@ -25,7 +25,7 @@ from .json_records import JSON_SUFFIXES
 from .paths import STANDARD_INPUT, Source, find_sources, text_suffix
 from .reading import ReadingOptions
 from .reading_facts import ReadingFacts
-from .utf8 import decode, decoded, encoded
+from .utf8 import decoded, encoded
 
 
 @dataclass(frozen=True)
@@ -194,11 +194,7 @@ def _texts(stream: BufferedIOBase, name: str, suffix: str, reader: _Reader) -> I
 def _json_texts(stream: BufferedIOBase, name: str, options: ReadingOptions) -> Iterator[str]:
     """The text of each line."""
     field = options.text_field or "text"
-    if options.encoding is None:
-        numbered = enumerate(cast(Iterable[bytes], stream), start=1)
-        texts = (decode(line, f"{name}, line {number}", options.errors) for number, line in numbered)
-    else:
-        texts = lines(decoded(stream, name, PART, options.encoding, options.errors))
+    texts = lines(decoded(stream, name, PART, options.encoding, options.errors))
     for number, record in json_lines(texts, name):
         where = f"{name}, line {number}"
         text = value_at(record, find_path(record, field)) if isinstance(record, dict) else None

@@ -3,19 +3,23 @@ what to do."""
 
 import codecs
 from collections.abc import Iterator
+from functools import partial
 from io import BufferedIOBase, BytesIO
+from itertools import chain
 from typing import cast
 
 from ..errors import LiquidError
 
-HEAD = 64
+HEAD = 512
 """Bytes at the beginning of a file by which its format is recognized."""
 BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
+LONGEST_MARK = 4
+"""Bytes of the longest byte order mark."""
 FORMATS = (
     (b"\x1f\x8b", "compressed with gzip: let its name end in .gz"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd: decompress it"),
@@ -24,8 +28,22 @@ FORMATS = (
     (b"PK\x03\x04", "a zip archive (or an office document): unpack it, or save it as text"),
     (b"%PDF", "a PDF: save it as text"),
 )
+TAR = slice(257, 262)
+"""Where a tar archive has the letters ustar."""
 CONVERT = "convert it to UTF-8 (if it is Latin-1: iconv -f LATIN1 -t UTF-8), or give"
 OR_OPTIONS = " --encoding, or --errors replace"
+
+
+def marked_encoding(head: bytes) -> str:
+    """The encoding that the first bytes of a text say: a byte order mark, or else UTF-8.
+
+    >>> marked_encoding("año".encode("utf-16")), marked_encoding(b"year")
+    ('utf-16', 'utf-8')
+
+    Args:
+        head: at least LONGEST_MARK bytes, if the text has so many.
+    """
+    return next((encoding for mark, encoding in BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
 
 
 def encoded(text: str, name: str) -> bytes:
@@ -55,7 +73,7 @@ def text_bytes(text: object) -> bytes:
 
 
 def decode(data: bytes, name: str, errors: str = "strict") -> str:
-    """The text of UTF-8 bytes, without a byte order mark; raises LiquidError as `decoded` does."""
+    """The text of bytes, without a byte order mark; raises LiquidError as `decoded` does."""
     return "".join(decoded(cast(BufferedIOBase, BytesIO(data)), name, None, errors=errors))
 
 
@@ -68,51 +86,48 @@ def decoded(
         stream: the bytes.
         name: stands for the stream in the message of an error.
         size: bytes to read at a time; None: all at once.
-        encoding: of the bytes; None is UTF-8.
+        encoding: of the bytes; None: as a byte order mark says, or else UTF-8.
         errors: "strict", or "replace": a wrong byte becomes U+FFFD.
 
     Raises:
         LiquidError: the stream is not text in this encoding. The message names the format, or the first wrong
             byte.
     """
-    decoder = codecs.getincrementaldecoder(encoding or "utf-8")(errors)
-    read, first, head = 0, True, b""
-    while True:
-        data = stream.read(-1 if size is None else size)
-        head += data[: HEAD - len(head)]
-        nul = data.find(b"\0") if encoding is None and errors == "strict" else -1
+    head, told = stream.read(HEAD), encoding is not None
+    if not told and b"\0" in head and (found := _format(head)):
+        raise LiquidError(f"{name}: {found}")
+    encoding = encoding or marked_encoding(head)
+    decoder, read, first = codecs.getincrementaldecoder(encoding)(errors), 0, True
+    rest = iter(partial(stream.read, -1 if size is None else size), b"")
+    for data in chain([head], rest, [b""]):
         waiting = len(decoder.getstate()[0])
         try:
-            text = "" if nul >= 0 else decoder.decode(data, final=not data or size is None)
+            text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             place, byte = read - waiting + error.start, error.object[error.start]
-            wrong = f"not {encoding or 'UTF-8'} text: 0x{byte:02x} at byte {place}"
-            found = _format(head + stream.read(HEAD - len(head))) if encoding is None else None
-            found = found or f"{wrong}; {CONVERT if encoding is None else 'give another'}{OR_OPTIONS}"
-            raise LiquidError(f"{name}: {found}") from error
-        if nul >= 0:
-            found = _format(head + stream.read(HEAD - len(head)))
-            raise LiquidError(
-                f"{name}: {found or f'not a text file: there is a NUL byte at byte {read + nul}'}"
-            )
+            what = "UTF-8" if encoding == "utf-8" else encoding
+            wrong = f"not {what} text: 0x{byte:02x} at byte {place}"
+            known = None if told else _format(head)
+            advice = CONVERT if encoding == "utf-8" else "give another"
+            raise LiquidError(f"{name}: {known or f'{wrong}; {advice}{OR_OPTIONS}'}") from error
         yield text.removeprefix("\ufeff") if first else text
         first, read = first and not text, read + len(data)
-        if not data or size is None:
-            return
 
 
 def _format(head: bytes) -> str | None:
-    """The format of a file that begins with `head`, and what to do with the file; None if unknown."""
+    """The format of a file that begins with `head`, and what to do with the file; None if it may be text."""
+    if marked_encoding(head) != "utf-8":
+        return None
     for magic, what in FORMATS:
         if head.startswith(magic):
             return f"not text but {what}"
-    encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS if head.startswith(mark)), None)
+    if head[TAR] == b"ustar":
+        return "not text but a tar archive: unpack it"
     even, odd = head[::2], head[1::2]
-    if encoding is None and len(head) > 3:  # ASCII without a byte order mark: every other byte is 0
-        if all(even) and not any(odd):
-            encoding = "UTF-16LE"
-        elif all(odd) and not any(even):
-            encoding = "UTF-16BE"
-    if encoding is None:
-        return None
-    return f"{encoding} text, not UTF-8; convert it (iconv -f {encoding} -t UTF-8)"
+    for encoding, full, empty in (("utf-16-le", even, odd), ("utf-16-be", odd, even)):
+        if len(head) > 3 and all(full) and not any(empty):  # ASCII without a byte order mark
+            return f"{encoding} text, not UTF-8; give --encoding {encoding}"
+    within = head.strip(b"\0")  # a log that was cut while it was written to begins or ends with these
+    if 4 * within.count(0) > len(within):
+        return f"not a text file: a NUL byte at byte {head.index(0)}, and many more"
+    return None
