@@ -49,10 +49,13 @@ def test_the_bundled_model() -> None:
     facts = {name: value.strip() for name, value in lines.items()}
     assert facts["parameters"] == "7,726,743"
     assert facts["blocks"] == "time, memory, time, time, time, memory"
-    assert facts["tokenizer"] == "byte-level BPE" and facts["learned times"] == "no"
-    assert (facts["steps"], facts["tokens"], facts["hours"]) == ("4,668", "9,560,064", "1.9")
+    assert facts["tokenizer"] == "byte-level BPE" and facts["trained with times"] == "no"
+    assert (facts["steps"], facts["tokens read"]) == ("4,668", "9,560,064")
+    assert facts["training time"] == "1.9 hours"
     assert "TinyStories" in facts["text"]
-    assert "held_out_stories_bits_per_byte 0.849" in facts["figures"]
+    assert facts["losses"] == "held-out stories 0.849 bits per byte, held-out novel 1.755 bits per byte"
+    assert facts["state of one text"].endswith(" bytes")
+    assert not any("_" in name for name in facts)
 
 
 def test_a_card_without_facts_or_no_card(tmp_path: Path) -> None:
@@ -66,6 +69,14 @@ def test_a_card_without_facts_or_no_card(tmp_path: Path) -> None:
             (folder / "README.md").write_text(card)
         facts = model_facts(str(folder))
         assert facts["figures"] == {} and "steps" not in facts
+
+
+def test_a_trained_folder_is_told_in_words_with_units(finished: Path) -> None:
+    facts, lines = model_facts(str(finished)), info(finished).splitlines()
+    losses = next(line for line in lines if line.startswith("losses "))
+    assert f"all held-out text {facts['figures']['final_bits_per_byte']:.4g} bits per byte" in losses
+    assert not any(name in losses for name in facts["figures"])
+    assert next(line for line in lines if line.startswith("training time ")).endswith(" minutes")
 
 
 def test_a_trained_folder(finished: Path) -> None:

@@ -12,6 +12,27 @@ Folder = Annotated[
     typer.Argument(metavar="[DIR]", help=f"{FOLDER_HELP} Default: this installation."),
 ]
 
+LABELS = {
+    "num_hidden_layers": "layers",
+    "embedding_dim": "embedding size",
+    "latent_dim": "size after the flow",
+    "vocab_size": "vocabulary",
+    "state_bytes_per_text": "state of one text",
+    "learned_times": "trained with times",
+    "tokens": "tokens read",
+    "passes": "passes over the text",
+    "minutes": "training time",
+    "hours": "training time",
+    "settings_that_differ": "settings changed",
+    "figures": "losses",
+    "train_bits_per_byte": "training",
+    "valid_bits_per_byte": "held-out sample",
+    "final_bits_per_byte": "all held-out text",
+}
+"""Names of facts in words, where the name itself is not plain. `--json` keeps the names."""
+UNITS = {"state_bytes_per_text": "bytes", "minutes": "minutes", "hours": "hours"}
+LOSS = "_bits_per_byte"
+
 
 def info(folder: Folder = None, as_json: AsJson = False) -> None:
     """Show the installed versions and the device, or the data of a trained model.
@@ -29,9 +50,27 @@ def info(folder: Folder = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(facts))
         return
-    width = max(len(name) for name in facts)
+    width = max(len(_label(name)) for name in facts)
     for name, value in facts.items():
-        print(f"{name.replace('_', ' '):{width}}  {_plain(value)}")
+        shown = _losses(value) if name == "figures" else _with_unit(name, value)
+        print(f"{_label(name):{width}}  {shown}")
+
+
+def _label(name: str) -> str:
+    """The name of a fact in words."""
+    return LABELS.get(name, name.removesuffix(LOSS).replace("_", " ").replace("held out", "held-out"))
+
+
+def _with_unit(name: str, value: object) -> str:
+    """A fact and its unit."""
+    unit = "bits per byte" if name.endswith(LOSS) else UNITS.get(name, "")
+    return f"{_plain(value)} {unit}".rstrip()
+
+
+def _losses(figures: dict[str, object]) -> str:
+    """The losses of a model, each with its name and unit."""
+    told = (f"{_label(name)} {_with_unit(name, value)}" for name, value in figures.items())
+    return ", ".join(told) or "unknown"
 
 
 def _plain(value: object) -> str:
