@@ -1,9 +1,10 @@
 """Draw the figures of the page "The idea": `python docs/figures/draw.py`.
 
 Each figure is computed by the package's own modules and written beside this file as SVG. The colours are
-readable on a light and on a dark page.
+readable on a light and on a dark page. NAME.svg has English labels, NAME-es.svg the same in Spanish.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torchdiffeq import odeint
 
 from liquidlm import LiquidNeuron
@@ -33,6 +35,41 @@ STYLE = {
     "svg.fonttype": "none",  # letters as letters: small files
     "svg.hashsalt": "liquidlm",  # the same figure gives the same file
 }
+
+SPANISH = {
+    '" dog" after the flow': "« dog» tras el flujo",
+    "8 of its 256 values in the ODE": "8 de sus 256 valores en la EDO",
+    "A memory that leaks 5 % per unit of time": "Una memoria que pierde un 5 % por unidad de tiempo",
+    "6 layers of width 256, float32": "6 capas de anchura 256, float32",
+    "Four units between seven events": "Cuatro unidades entre siete eventos",
+    "Way back from z, all tokens": "De vuelta desde z, todos los tokens",
+    "What a gap leaves of a state": "Lo que un intervalo deja de un estado",
+    "bytes": "bytes",
+    "coordinate": "coordenada",
+    "distance": "distancia",
+    "e(t)": "e(t)",
+    "gap": "intervalo",
+    "key A ▶ value 1": "clave A ▶ valor 1",
+    "key A ▶ value 3": "clave A ▶ valor 3",
+    "key B ▶ value 2": "clave B ▶ valor 2",
+    "keys and values of a transformer": "claves y valores de un transformer",
+    "r: not kept": "r: no se guarda",
+    "read": "lectura",
+    "share": "proporción",
+    "state (scaled)": "estado (a escala)",
+    "state of a liquid model": "estado de un modelo líquido",
+    "t (not the time of the text)": "t (no es el tiempo del texto)",
+    "time": "tiempo",
+    "time constant": "constante de tiempo",
+    "to the nearest other row": "a la otra fila más próxima",
+    "to the token's own row": "a la fila del propio token",
+    "tokens": "tokens",
+    "tokens read": "tokens leídos",
+    "value": "valor",
+    "z: kept": "z: se guarda",
+}
+"""Labels of the figures ▶ the same in Spanish."""
+NUMBER = re.compile(r"[\d.,−]+")
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -68,7 +105,8 @@ def draw_token() -> Figure:
     back.hist(own.tolist(), bins, histtype="stepfilled", label="to the token's own row", alpha=0.8)
     back.hist(nearest.tolist(), bins, histtype="stepfilled", label="to the nearest other row", alpha=0.8)
     back.set(title="Way back from z, all tokens", xlabel="distance", ylabel="tokens")
-    back.legend(fontsize=8)
+    back.set_ylim(top=1.3 * back.get_ylim()[1])  # room for the legend
+    back.legend(fontsize=8, loc="upper right")
     return figure
 
 
@@ -138,6 +176,20 @@ def draw_state() -> Figure:
     return figure
 
 
+def translate(figure: Figure) -> None:
+    """Put a drawn figure's labels into Spanish; numbers of a legend swap point and comma.
+
+    Raises:
+        KeyError: a label has no translation.
+    """
+    for text in figure.findobj(Text):
+        words = text.get_text()
+        if NUMBER.fullmatch(words):
+            text.set_text(words.translate(str.maketrans(",.", ".,")))
+        elif words and not words.startswith("$"):  # $: a power of ten on an axis
+            text.set_text(SPANISH[words])
+
+
 FIGURES = {"token": draw_token, "gap": draw_gap, "state": draw_state}
 
 
@@ -145,7 +197,10 @@ def main(folder: Path = FOLDER) -> None:
     """Draw every figure into a folder."""
     with mpl.rc_context(STYLE):
         for name, draw in FIGURES.items():
-            draw().savefig(folder / f"{name}.svg", metadata={"Date": None})
+            figure = draw()
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            translate(figure)
+            figure.savefig(folder / f"{name}-es.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
