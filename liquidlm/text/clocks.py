@@ -1,4 +1,4 @@
-"""Times as text ⇄ seconds: the one place where the time of a log line is parsed, and where one is written.
+"""Times as text ⇄ seconds, for prompts and printed text. The times of a file are found by `line_clock`.
 
 Known clocks, plain at the beginning of a line or, except the last two, in [ ] or ( ):
 
@@ -9,7 +9,8 @@ Known clocks, plain at the beginning of a line or, except the last two, in [ ] o
 - in brackets, any number of seconds: ``[12.5]``;
 - without brackets, seconds since 1970: ``1700000000.5`` (9 digits or more, so that no other number counts).
 
-To add a clock, write its pattern, put it into PLAIN and BRACKETED, and convert it in `seconds`.
+To add a clock here, write its pattern, put it into PLAIN and BRACKETED, and convert it in `seconds`. To add a
+form of time for files, add it to `clock/kinds.py`.
 """
 
 import re
