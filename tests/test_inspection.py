@@ -1,8 +1,10 @@
 """What is drawn over a transcript is what the model does."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from helpers import randomise
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.inference.inspection import LEVELS, draw, examine, token_time_constants
+from liquidlm.inference.anatomy_figure import DARK, draw_png, read_ages
+from liquidlm.inference.anatomy_page import page, write_page
+from liquidlm.inference.inspection import LEVELS, examine, token_time_constants
 from liquidlm.text.corpus import Document
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
@@ -88,13 +92,85 @@ def test_memories_fade_and_are_read_backwards_only(writes: int) -> None:
     [{}, {"time_components": 0}, {"mixer_types": ["time", "time"]}, NONLINEAR],
 )
 def test_the_plot(options: dict, tmp_path: Path) -> None:
-    file = draw(examine(tiny(**options), TOKENIZER, document()), tmp_path / "plot.png")
+    found = examine(tiny(**options), TOKENIZER, document())
+    file = draw_png(found, tmp_path / "plot.png", DARK)
     assert file.read_bytes().startswith(b"\x89PNG") and list(tmp_path.iterdir()) == [file]
+    root = ElementTree.fromstring(_svg(page(found, "one")))
+    said = [text for each in root.iter("{http://www.w3.org/2000/svg}text") if (text := each.text)]
+    foretold = "Time from each event to the next, as it was foretold and as it was"
+    assert (foretold in said) == (found.quantiles is not None)
+    assert any("memory" in text for text in said) == bool(found.retention)
+
+
+def _svg(text: str) -> str:
+    return text[text.index("<svg") : text.index("</svg>") + 6]
+
+
+def test_the_page_is_one_file_of_escaped_texts_in_colours_with_names() -> None:
+    begins = (0, 30)
+    text = "<script>alert(1)</script> & b\n\U0001f642 <b>two</b>"
+    given = Document(text, "here", marks=tuple(zip(begins, (1.769e9, 1.769e9 + 7), strict=True)))
+    shown = page(examine(tiny(), TOKENIZER, given), "a <model>")
+    assert "<script" not in shown and "<b>" not in shown and "&lt;script&gt;" in shown
+    assert "<title>a &lt;model&gt;</title>" in shown and "\U0001f642" in shown
+    assert not re.findall(r"(?:src=|href=|url\()\"?(?![\"#]|data:)", shown)
+    assert not re.search(r"#[0-9a-f]{6}\b", _svg(shown)) and "prefers-color-scheme: dark" in shown
+    named, known = set(re.findall(r"var\((--\w+)\)", shown)), set(re.findall(r"(--\w+):", shown))
+    assert named and named <= known
+
+
+@torch.no_grad()
+def test_bits_of_words_and_gaps_are_those_of_the_model() -> None:
+    model = tiny()
+    found = examine(model, TOKENIZER, document())
+    assert ["".join(word for word, _ in words) for words in found.words] == TEXTS
+    assert [sum(bits for _, bits in words) for words in found.words] == pytest.approx(found.text_bits)
+    ids = torch.tensor([[TOKENIZER.bos_token_id, *TOKENIZER.encode("".join(TEXTS)).tolist()]])
+    lengths = [len(text.encode()) for text in TEXTS]
+    times = torch.tensor([[0.0, *np.repeat(TIMES, lengths).tolist()]], dtype=torch.float64)
+    output = model(ids, timestamps=times)
+    nats = -output.logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    of_events = [float(part.sum()) / np.log(2) for part in nats.split(lengths)]
+    assert found.text_bits.tolist() == pytest.approx(of_events, rel=1e-4)
+    gap = model.next_gap(output.features[0, lengths[0]], ids[0, lengths[0] + 1])
+    length = torch.tensor(2.0 / 3.0, dtype=torch.float64)
+    chance = 2 * min(gap.cdf(length).item(), gap.survival(length).item())
+    assert np.isnan(found.gap_bits[0]) and found.gap_bits[1] == pytest.approx(
+        -np.log2(min(chance, 1)), rel=1e-3
+    )
+    later = examine(model, TOKENIZER, document(), 2, 3)
+    assert later.text_bits == pytest.approx(found.text_bits[2:5], rel=1e-4)
+    assert later.gap_bits == pytest.approx(found.gap_bits[2:5], rel=1e-3)
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_long_texts_are_read_in_parts_of_whole_events(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    model = tiny(num_writes=writes)
+    whole = examine(model, TOKENIZER, document())
+    monkeypatch.setattr("liquidlm.inference.inspection.SEGMENT", 16)
+    parts = examine(model, TOKENIZER, document())
+    assert whole.quantiles is not None and parts.quantiles is not None
+    np.testing.assert_allclose(parts.quantiles, whole.quantiles, rtol=1e-6)
+    for name in ("time_constants", "retention", "attention"):
+        for block, figures in getattr(whole, name).items():
+            np.testing.assert_allclose(getattr(parts, name)[block], figures, rtol=1e-6, atol=1e-9)
+
+
+def test_ages_of_what_is_read() -> None:
+    times = np.array([0.0, 1.0, 1.0, 100.0])
+    shares, least = read_ages(np.tril(np.ones((4, 4))), times)
+    assert shares.shape == (4, 11) and shares.sum(1) == pytest.approx(1)
+    assert shares[:, 0].tolist() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])  # an event reads itself
+    assert shares[3, -1] == pytest.approx(3 / 4) and least[:2].tolist() == pytest.approx([0, 1])
+    assert shares[2, 1] == pytest.approx(2 / 3)  # one at the same time, one a second before
 
 
 def test_a_plot_that_cannot_be_written(tmp_path: Path) -> None:
+    found = examine(tiny(), TOKENIZER, document())
     with pytest.raises(LiquidError, match="cannot"):
-        draw(examine(tiny(), TOKENIZER, document()), tmp_path / "no" / "plot.png")
+        draw_png(found, tmp_path / "no" / "plot.png")
+    with pytest.raises(LiquidError, match="cannot"):
+        write_page(found, tmp_path / "no" / "page.html", "one")
 
 
 @pytest.mark.parametrize("options", [{}, NONLINEAR])
@@ -129,8 +205,8 @@ def test_nothing_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
         examine(tiny(), TOKENIZER, Document("text", "here"))
     with pytest.raises(LiquidError, match="has 6 events: fewer than two from number 5 on"):
         examine(tiny(), TOKENIZER, document(), 5)
-    monkeypatch.setattr("liquidlm.inference.inspection.SEGMENT", 20)
-    with pytest.raises(LiquidError, match="over 20 tokens: choose fewer"):
+    monkeypatch.setattr("liquidlm.inference.inspection.LIMIT", 20)
+    with pytest.raises(LiquidError, match="over 20 tokens, or one has over 4,096: choose fewer"):
         examine(tiny(), TOKENIZER, document())
 
 

@@ -1,4 +1,4 @@
-"""`liquidlm inspect`: plots of what a model computes on a transcript."""
+"""`liquidlm inspect`: a page or a plot of what a model computes on a transcript."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,10 @@ Transcript = Annotated[
     Path,
     typer.Argument(metavar="FILE", help="Text with times, as for `train`. Only the first document is used."),
 ]
-Plot = Annotated[Path | None, typer.Option(metavar="PNG", help="The plot. [default: FILE.png, here]")]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The page (.html) or the plot (.png). [default: FILE.html, here]"),
+]
 First = Annotated[int, typer.Option("--from", help="Number of the first event to draw.")]
 Events = Annotated[int, typer.Option(help="Number of events to draw.")]
 
@@ -23,7 +26,7 @@ def inspect(
     context: typer.Context,
     folder: Folder,
     file: Transcript,
-    out: Plot = None,
+    out: Out = None,
     first: First = 0,
     events: Events = 40,
     time_format: reading.TimeFormat = None,
@@ -35,14 +38,17 @@ def inspect(
     encoding: reading.Encoding = None,
     errors: reading.Errors = None,
 ) -> None:
-    """Plot what a model computes on a transcript, over time.
+    """Show what a model computes on a transcript, as a page.
 
-    The plot shows the events and their gaps, the predicted and the real next gap, the time constants of each
-    layer, what is left of each head's memory, and what the reads attend to.
+    The page lists the events with the surprise of their text and gap, and tints surprising words. Below are,
+    over time, the predicted and the real next gap, what is left of each head's memory, what the reads attend
+    to, and the time constants of the blocks where they change.
 
         liquidlm inspect runs/apollo flight.jsonl --from 200
     """
-    from ..inference.inspection import draw, examine
+    from ..inference.anatomy_figure import draw_png
+    from ..inference.anatomy_page import write_page
+    from ..inference.inspection import examine
     from ..inference.reading_file import kept_reading
     from ..inference.saving import load_language_model
     from ..inference.timed_text import check_times
@@ -50,6 +56,9 @@ def inspect(
 
     if first < 0 or events < 2:
         raise LiquidError("--from must be at least 0 and --events at least 2")
+    out = out or Path(f"{file.stem}.html")
+    if (kind := out.suffix.lower()) not in (".html", ".png"):
+        raise LiquidError(f"--out {out}: the name must end in .html (a page) or .png (a plot)")
     model, tokenizer = load_language_model(folder)
     check_times(model, folder)
     options = reading.reading_options(context, kept_reading(folder))
@@ -57,4 +66,7 @@ def inspect(
     documents = read_documents(file, timestamps=True, options=options, found=facts.append)
     document, _ = next(documents), next(documents, None)  # notes come at the end of a file
     reading.say_notes(facts)
-    print(draw(examine(model, tokenizer, document, first, events), out or Path(f"{file.stem}.png")))
+    found = examine(model, tokenizer, document, first, events)
+    print(
+        draw_png(found, out) if kind == ".png" else write_page(found, out, f"{file.name}, read by {folder}")
+    )

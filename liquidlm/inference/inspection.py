@@ -1,32 +1,37 @@
-"""What a model does at each event of a text with times, as figures and as a plot: `liquidlm inspect`."""
+"""What a model does at each event of a text with times, as figures: `liquidlm inspect` draws them."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from ..errors import LiquidError
 from ..model.block import LiquidBlock, products_in
 from ..model.language_model import LiquidLanguageModel
 from ..model.segments import SEGMENT
+from ..model.step import LiquidStep
 from ..nn.cells import AsyncLiquidCell, TimeMixer
 from ..nn.cells.decay import time_constant
 from ..nn.events import Events
 from ..nn.state import CellState, LiquidCache
-from ..runtime.files import write_file
+from ..ops import delta_memory
 from ..text.corpus import Document
 from ..text.tokenizer import LEDTokenizerWrapper
 from .generate import read_output
+from .token_costs import LN2, TokenCosts, read_costs
 
 LEVELS = (0.1, 0.5, 0.9)
 """The quantiles of the predicted gap that the plot shows."""
-LABEL = 60
-"""The plot shows this many characters of an event's text."""
+LIMIT = 16 * SEGMENT
+"""Tokens that are examined at most."""
+WORD = re.compile(rb"\s*\S*")
+"""A word, and the white space before it."""
 
 
 @dataclass
@@ -34,8 +39,13 @@ class Anatomy:
     """What a model does at each of e events. Times are in seconds.
 
     Attributes:
+        first: number of the first of these events in the document, from 0.
         times: of the events.
         texts: of the events.
+        words: of each event: its words, with the white space before them, and the bits that each costs.
+        text_bits: Σ −log₂ p over the tokens of each event, given all tokens before.
+        gap_bits: of the gap before each event: −log₂ of the probability of a gap at least as short or as
+            long; NaN without a gap or a time head.
         gaps: from each event to the next, for all but the last.
         quantiles: LEVELS of the gap to the next event, as the model predicts it at the event's last token;
             None without a time head.
@@ -46,8 +56,12 @@ class Anatomy:
             (columns) wrote, summed over tokens and heads, relative to the largest.
     """
 
+    first: int
     times: Float64[np.ndarray, " e"]
     texts: list[str]
+    words: list[list[tuple[str, float]]]
+    text_bits: Float64[np.ndarray, " e"]
+    gap_bits: Float64[np.ndarray, " e"]
     gaps: Float64[np.ndarray, " e_minus_1"]
     quantiles: Float64[np.ndarray, "3 e_minus_1"] | None = None
     time_constants: dict[str, Float64[np.ndarray, "3 e"]] = field(default_factory=dict)
@@ -78,39 +92,118 @@ def examine(
     if not document.marks:
         raise LiquidError(f"{document.source} has no times: give a text whose lines begin with times")
     texts = [text for _, text in document.events()]
+    if len(texts) - first < 2:
+        raise LiquidError(f"{document.source} has {len(texts)} events: fewer than two from number {first} on")
     runs = tokenizer.encode_all(texts)
     number = np.repeat(np.arange(len(texts)), [len(run) for run in runs])
     number = np.concatenate([[0], number])  # `<s>` is at the first event's time
-    shown = np.flatnonzero((number >= first) & (number < first + count))
-    if shown.size > SEGMENT:
+    begin, end = (int(at) for at in np.searchsorted(number, (first, min(first + count, len(texts)))))
+    of_event = number[begin:end] - first
+    parts = list(_whole_events(of_event))
+    if end - begin > LIMIT or any(part.stop - part.start > SEGMENT for part in parts):
         raise LiquidError(
-            f"{count} events from number {first} on have over {SEGMENT:,} tokens: choose fewer events"
+            f"{count} events from number {first} on have over {LIMIT:,} tokens, or one has over {SEGMENT:,}:"
+            " choose fewer events, or others"
         )
-    last = int(number[shown[-1]]) if shown.size else first
-    if last - first < 1:
-        raise LiquidError(f"{document.source} has {len(texts)} events: fewer than two from number {first} on")
-    begin, end = int(shown[0]), int(shown[-1]) + 1
     tokens = np.concatenate([[tokenizer.bos_token_id], *runs])[:end].astype(np.int64)
     clock = np.array([time for _, time in document.marks], np.float64)
     ids = torch.from_numpy(tokens)[None].to(model.device)
     times = torch.from_numpy(clock[number[:end]])[None].to(model.device)
-    state = model.new_state()
+    state, before = model.new_state(), max(0, begin - 1)
+    if before:
+        read_output(model, ids[:, :before], state, times[:, :before])
+    clocks = None if model.time_head is None else clock[number[before:end]]
+    costs = read_costs(LiquidStep(model), tokens[before:], clocks, state.copy())
     if begin:
-        read_output(model, ids[:, :begin], state, times[:, :begin])
-    output, seen = _seen(model, ids[:, begin:], times[:, begin:], state)
-    of_event = number[begin:end] - first
-    every = clock[first : last + 1]
-    found = Anatomy(every, [text.strip() for text in texts[first : last + 1]], np.diff(every))
-    if model.time_head is not None:
-        final = np.flatnonzero(np.diff(of_event, append=of_event[-1] + 1))[:-1]  # an event's last token
-        gap = model.next_gap(output.features[0, final], ids[0, begin + final + 1])
-        scale = model.config.time_scale
-        found.quantiles = np.stack([gap.quantile(level).double().cpu().numpy() * scale for level in LEVELS])
-    for number_, (block, given) in enumerate(zip(model.blocks, seen, strict=True)):
-        with products_in(given[0].dtype, given[0].device):
-            scale = model.config.time_scale
-            _examine_block(f"block {number_}", cast(LiquidBlock, block), *given, scale, of_event, found)
+        read_output(model, ids[:, before:begin], state, times[:, before:begin])
+    of_costs = of_event[len(of_event) - len(costs.nats) :]  # `<s>` costs nothing
+    every = clock[first : first + count]
+    found = _surprises(tokenizer, tokens[len(tokens) - len(costs.nats) :], of_costs, costs, first, every)
+    found.texts = [text.strip() for text in texts[first : first + count]]
+    if model.time_head is None:
+        found.gap_bits[:] = np.nan
+    _examine_parts(model, ids, times, begin, of_event, parts, state, found)
     return found
+
+
+def _whole_events(of_event: Int64[np.ndarray, " t"]) -> Iterator[slice]:
+    """Slices of whole events with at most SEGMENT tokens, as far as each event has no more."""
+    ends = [*(np.flatnonzero(np.diff(of_event)) + 1).tolist(), len(of_event)]
+    begin = 0
+    for end, following in zip(ends, [*ends[1:], None], strict=True):
+        if following is None or following - begin > SEGMENT:
+            yield slice(begin, end)
+            begin = end
+
+
+def _surprises(
+    tokenizer: LEDTokenizerWrapper,
+    tokens: Int64[np.ndarray, " n"],
+    of_event: Int64[np.ndarray, " n"],
+    costs: TokenCosts,
+    first: int,
+    times: Float64[np.ndarray, " e"],
+) -> Anatomy:
+    """What the tokens, words and gaps of the events cost."""
+    bits, count = costs.nats / LN2, len(times)
+    words, gap_bits = [], np.full(count, np.nan)
+    for event in range(count):
+        begin, end = np.searchsorted(of_event, (event, event + 1)).tolist()
+        pieces = [tokenizer.token_bytes(token) for token in tokens[begin:end].tolist()]
+        words.append(_words(pieces, bits[begin:end].tolist()))
+        if first + event > 0:
+            gap_bits[event] = costs.tail[begin]
+    text_bits = np.bincount(of_event, bits, minlength=count)
+    return Anatomy(first, times, [], words, text_bits, gap_bits, np.diff(times))
+
+
+def _words(pieces: list[bytes], bits: list[float]) -> list[tuple[str, float]]:
+    """The words of a text and their bits. A token belongs to the word in which it ends."""
+    text = b"".join(pieces)
+    ends = [found.end() for found in WORD.finditer(text) if found.group()]
+    sums = np.zeros(len(ends))
+    np.add.at(sums, np.searchsorted(ends, np.cumsum([len(piece) for piece in pieces])), bits)
+    begins = [0, *ends[:-1]]
+    return [
+        (text[a:b].decode("utf-8", "replace"), bit)
+        for a, b, bit in zip(begins, ends, sums.tolist(), strict=True)
+    ]
+
+
+def _examine_parts(
+    model: LiquidLanguageModel,
+    ids: Int[Tensor, "1 all"],
+    times: Float64[Tensor, "1 all"],
+    begin: int,
+    of_event: Int64[np.ndarray, " t"],
+    parts: list[slice],
+    state: LiquidCache,
+    found: Anatomy,
+) -> None:
+    """Add what is predicted, and what the blocks do, to `found`.
+
+    `of_event` and `parts` are of the tokens from `begin` on, and `state` is that before them.
+    """
+    last = np.flatnonzero(np.diff(of_event, append=of_event[-1] + 1))[:-1]  # tokens before a gap
+    scale, count, quantiles = model.config.time_scale, len(found.times), []
+    blocks = [
+        _BlockFigures(f"block {number}", cast(LiquidBlock, block), scale, count)
+        for number, block in enumerate(model.blocks)
+    ]
+    for part in parts:
+        given = slice(begin + part.start, begin + part.stop)
+        output, seen = _seen(model, ids[:, given], times[:, given], state)
+        final = last[(last >= part.start) & (last < part.stop)]
+        if model.time_head is not None and final.size:
+            gap = model.next_gap(output.features[0, final - part.start], ids[0, begin + final + 1])
+            quantiles.append(np.stack([gap.quantile(each).double().cpu().numpy() for each in LEVELS]))
+        for block, inputs in zip(blocks, seen, strict=True):
+            with products_in(inputs[0].dtype, inputs[0].device):
+                block.read(*inputs, of_event[part])
+    if quantiles:
+        found.quantiles = scale * np.concatenate(quantiles, 1)
+    for block in blocks:
+        block.put(found)
 
 
 @torch.inference_mode()
@@ -168,122 +261,59 @@ def _time_constants(
     return time_constant(rate, pace, time_scale)[0].double()
 
 
-def _examine_block(
-    name: str,
-    block: LiquidBlock,
-    x: Float[Tensor, "1 t h"],
-    events: Events,
-    state: CellState,
-    time_scale: float,
-    of_event: np.ndarray,
-    found: Anatomy,
-) -> None:
-    """Add a block's time constants, and retention and attention of its memory, to `found`."""
-    mixer, count = cast(TimeMixer, block.mixer), len(found.times)
-    u = block.mixer_norm(x)
-    c = mixer.conv(u, events, state.conv)[0]
-    context, _ = mixer.context(c, events, state)
-    constants = _time_constants(mixer, context, events, state, time_scale).cpu().numpy()
-    found.time_constants[name] = np.stack(
-        [np.quantile(constants[of_event == event], (0.25, 0.5, 0.75)) for event in range(count)], 1
-    )
-    if not isinstance(mixer, AsyncLiquidCell):
-        return
-    reads = mixer.reads(c, events)
-    decay = reads.log_decay[0, :: mixer.num_writes].double()  # an event's first write is after its gap
-    decay = decay.masked_fill(torch.from_numpy(of_event == 0).to(decay.device)[:, None], 0.0)
-    kept = decay.cumsum(0)
-    at = np.searchsorted(of_event, np.arange(count), "right") - 1
-    found.retention[name] = kept[at].exp().clamp(max=1.0).cpu().numpy()
-    weights = mixer.weights(u, events, state)
-    assert weights is not None
-    member = F.one_hot(torch.from_numpy(of_event), count).to(weights.dtype).to(weights.device)
-    by_event = member.mT @ weights[0].abs().sum(0) @ member
-    found.attention[name] = (by_event / by_event.max().clamp(min=1e-30)).double().cpu().numpy()
+class _BlockFigures:
+    """Collects what a block does at each of `count` events, which come in parts of whole events."""
 
+    def __init__(self, name: str, block: LiquidBlock, time_scale: float, count: int):
+        self.name, self.block, self.time_scale, self.count = name, block, time_scale, count
+        self.mixer = cast(TimeMixer, block.mixer)
+        self.constants: list[np.ndarray] = []
+        self.kept: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.memory: Tensor | None = None
 
-def draw(found: Anatomy, file: Path) -> Path:
-    """Draw the figures over time into a PNG file: events, gaps, time constants, memories. Returns its path.
+    def read(self, x: Float[Tensor, "1 t h"], events: Events, state: CellState, of_event: np.ndarray) -> None:
+        """Add the next events: the block's input, and its state before them."""
+        u = cast(Any, self.block).mixer_norm(x)
+        c = self.mixer.conv(u, events, state.conv)[0]
+        context, _ = self.mixer.context(c, events, state)
+        constants = _time_constants(self.mixer, context, events, state, self.time_scale).cpu().numpy()
+        starts = np.flatnonzero(np.diff(of_event, prepend=-1))
+        for tokens in np.split(constants, starts[1:]):
+            self.constants.append(np.quantile(tokens, (0.25, 0.5, 0.75)))
+        if isinstance(self.mixer, AsyncLiquidCell):
+            self._read_memory(self.mixer, c, events, of_event, starts)
 
-    Args:
-        found: of `examine`.
-        file: replaced all or nothing.
+    def _read_memory(
+        self,
+        mixer: AsyncLiquidCell,
+        c: Float[Tensor, "1 t h"],
+        events: Events,
+        of_event: np.ndarray,
+        starts: np.ndarray,
+    ) -> None:
+        q, k, _, fading, write = mixer.reads(c, events)
+        decay = fading[0, :: mixer.num_writes].double()  # an event's first write is after its gap
+        decay = decay.masked_fill(torch.from_numpy(of_event == 0).to(decay.device)[:, None], 0.0)
+        left = decay.cumsum(0) + (self.kept[-1] if self.kept else 0.0)
+        ends = [*(starts[1:] - 1), len(of_event) - 1]
+        self.kept.extend(left[ends])
+        # The reads are linear in the values: with the one-hot number of its event in place of each value, a
+        # read is the weight of each event in it.
+        wide = fading.dtype
+        member = F.one_hot(torch.from_numpy(of_event), self.count).to(fading.device, wide)
+        values = member.repeat_interleave(mixer.num_writes, 0)[None, :, None].expand(-1, -1, q.shape[2], -1)
+        if self.memory is None:
+            self.memory = fading.new_zeros(1, q.shape[2], k.shape[3], self.count)
+        q, k = q.to(wide), k.to(wide)
+        reads, self.memory = delta_memory(q, k, values, fading, write, self.memory, mixer.chunk_size)
+        by_token = reads[0, mixer.num_writes - 1 :: mixer.num_writes].abs().sum(1)
+        self.weights.extend(tokens.sum(0) for tokens in by_token.tensor_split(starts[1:].tolist()))
 
-    Raises:
-        LiquidError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    blocks, at = len(found.attention), found.times - found.times[0]
-    figure = Figure(figsize=(13, 13 + 4 * bool(blocks)), layout="constrained")
-    grid = figure.add_gridspec(4 + bool(blocks), 1, height_ratios=[1.2, 1, 1, 1, *([1.6] if blocks else [])])
-    events = figure.add_subplot(grid[0])
-    gaps, constants, memories = (figure.add_subplot(grid[i], sharex=events) for i in (1, 2, 3))
-    _draw_events(events, at, found)
-    _draw_gaps(gaps, at, found)
-    _draw_time_constants(constants, at, found)
-    _draw_retention(memories, at, found)
-    if blocks:
-        maps = grid[4].subgridspec(1, blocks)
-        for i, (name, weights) in enumerate(found.attention.items()):
-            _draw_attention(figure.add_subplot(maps[i]), name, weights)
-    return write_file(file, lambda part: figure.savefig(part, format="png", dpi=120))
-
-
-def _draw_events(axis: Any, at: np.ndarray, found: Anatomy) -> None:
-    """A line per event, with its text."""
-    axis.vlines(at, 0, 1, color="#9db8d2")
-    for time, text in zip(at, found.texts, strict=True):
-        short = text[:LABEL] + "…" * (len(text) > LABEL)
-        axis.text(time, 0.02, short.replace("$", r"\$"), rotation=90, fontsize=6, va="bottom", ha="right")
-    axis.set(title="Events of the text, at their times", yticks=[], ylim=(0, 1))
-
-
-def _draw_gaps(axis: Any, at: np.ndarray, found: Anatomy) -> None:
-    """The true gaps, over the range that the model predicts."""
-    least = max(1e-3, found.gaps[found.gaps > 0].min(initial=1.0) / 3)  # where gaps of 0 are drawn
-    title = "Time from each event to the next"
-    if found.quantiles is not None:
-        low, middle, high = np.maximum(found.quantiles, least)
-        label = "predicted: 80 % of the probability lies in this range"
-        axis.vlines(at[:-1], low, high, color="#9db8d2", linewidth=4, label=label)
-        axis.plot(at[:-1], middle, "_", color="#1f4e79", label="predicted: median")
-        title += ", as the model predicts it and as it was"
-    axis.plot(
-        at[:-1], np.maximum(found.gaps, least), ".", color="#c8553d", label="true time to the next event"
-    )
-    axis.set(title=title, ylabel="time to the next event (s)", yscale="log")
-    axis.legend(fontsize="small")
-
-
-def _draw_time_constants(axis: Any, at: np.ndarray, found: Anatomy) -> None:
-    """Median and quartiles of each block's time constants."""
-    for name, (low, middle, high) in found.time_constants.items():
-        (line,) = axis.step(at, middle, where="post", label=name)
-        axis.fill_between(at, low, high, step="post", alpha=0.15, color=line.get_color())
-    title = "How fast the state forgets: time constant of each block (median and quartiles over its units)"
-    axis.set(title=title, ylabel="time constant (s)", yscale="log")
-    axis.legend(fontsize="small")
-
-
-def _draw_retention(axis: Any, at: np.ndarray, found: Anatomy) -> None:
-    """What is left of the memory of the first event."""
-    for name, heads in found.retention.items():
-        for head in range(heads.shape[1]):
-            axis.plot(at, heads[:, head], label=f"{name}, head {head}")
-    title = "How much of the memory at the first event is left"
-    axis.set(title=title, ylabel="share left (1 = all)", ylim=(0, 1.05))
-    axis.set_xlabel("time since the first event (s)")
-    if found.retention:
-        axis.legend(fontsize="small")
-
-
-def _draw_attention(axis: Any, name: str, weights: np.ndarray) -> None:
-    """What each event reads from each event, as an image."""
-    image = axis.imshow(weights, cmap="magma", vmin=0, vmax=weights.max())
-    axis.set(
-        title=f"{name}: which event reads from which",
-        xlabel="event that wrote to the memory (number)",
-        ylabel="event that reads the memory (number)",
-    )
-    axis.figure.colorbar(image, ax=axis, label="weight, relative to the largest")
+    def put(self, found: Anatomy) -> None:
+        """Put the figures into `found`."""
+        found.time_constants[self.name] = np.stack(self.constants, 1)
+        if self.kept:
+            found.retention[self.name] = torch.stack(self.kept).exp().clamp(max=1.0).cpu().numpy()
+            by_event = torch.stack(self.weights)
+            found.attention[self.name] = (by_event / by_event.max().clamp(min=1e-30)).double().cpu().numpy()

@@ -13,6 +13,7 @@ from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from ..nn.timestamps import next_gaps
 
+LN2 = math.log(2)
 ROWS = 256
 """Tokens of a pass, whose logits are in memory at a time."""
 MIN_CHANCE = 1e-6
