@@ -214,5 +214,7 @@ class Plan:
         states = (c_void_p * len(parts))(*(None if part is None else part.data_ptr() for part in parts))
         tensors = (ids.contiguous(), gap.contiguous(), logits, features, work)
         if call("step", self._address, ctypes.addressof(states), *tensors, rows, events, every, threads):
-            raise IndexError(f"a token id is outside 0…{self._model.vocabulary - 1}")
+            size = self._model.vocabulary
+            wrong = int(ids[(ids < 0) | (ids >= size)][0])
+            raise IndexError(f"token id {wrong} is outside 0…{size - 1}")
         return logits
