@@ -168,8 +168,8 @@ def _draw_list(axis: Any, found: Anatomy, colours: Palette) -> None:
             axis.text(x, row + 0.5, text, ha="right", color=colours.muted, **font)
         shown = ""
         for word, bits in words:
-            word = one_line(word if shown else word.lstrip())
-            blank = len(word) - len(word.lstrip())
+            word = word if shown else word.lstrip()
+            blank, word = len(word) - len(word.lstrip()), one_line(word)
             place, size = begin + width * (len(shown) + blank), width * (len(word) - blank)
             alpha = 0.7 * strength(bits, full) / TINTS
             axis.add_patch(
