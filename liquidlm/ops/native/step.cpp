@@ -235,7 +235,7 @@ static void convolve(const Block& p, int64_t hidden, const State& s, const Work&
   for (int64_t i = 0; i < size.all(); i++) {
     int64_t row = i / size.events, t = i % size.events;
     float* window = w.window + row * row_size;
-    if (t == 0) memcpy(window, s.conv + row * past * hidden, past * hidden * sizeof *window);
+    if (t == 0 && past) memcpy(window, s.conv + row * past * hidden, past * hidden * sizeof *window);
     norm(p.mixer_norm, w.x + i * hidden, window + (past + t) * hidden);
   }
 #pragma omp for schedule(static)
@@ -243,7 +243,7 @@ static void convolve(const Block& p, int64_t hidden, const State& s, const Work&
     int64_t row = i / size.events, t = i % size.events;
     const float* window = w.window + row * row_size;
     conv(p, hidden, window + t * hidden, w.log_gap[i], c + i * stride);
-    if (t + 1 == size.events)
+    if (t + 1 == size.events && past)
       memcpy(s.conv_after + row * past * hidden, window + size.events * hidden,
              past * hidden * sizeof *window);
   }
