@@ -197,7 +197,7 @@ def test_text_from_standard_input_is_kept_for_a_resumed_run(run, tmp_path: Path)
     assert run("train", "-", "--out", out, "--steps", 2, *small, stdin=TEXT).code == 0
     assert (out / "standard-input.txt").read_text() == TEXT
     assert run("train", "--resume", "--out", out, "--steps", 4).code == 0
-    bad = run("generate", out, stdin=b"\xff\xfe")
+    bad = run("generate", out, stdin=b"\xff\xff")
     assert bad.code == 2 and "standard input is not UTF-8" in bad.err
 
 
