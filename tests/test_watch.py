@@ -165,6 +165,28 @@ def test_an_interrupt_within_a_line_moves_neither_place_nor_state(monkeypatch) -
     assert one.state.get_seq_length() == other.state.get_seq_length()
 
 
+def test_an_interrupt_between_two_lines_counts_neither(monkeypatch) -> None:
+    """When one line of a push was judged, and the next was not."""
+    one, other = reader(), reader()
+    for each in (one, other):
+        each.push(b"first\n" * 3)
+    judged = []
+
+    def interrupted(*given):
+        if judged:
+            raise KeyboardInterrupt
+        judged.append(SurpriseReader._line(one, *given))
+        return judged[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            one.push(b"second 2\nthird 3\n")
+    assert judged and one.rarity.as_dict() == other.rarity.as_dict()
+    assert one.rarity.alarms == other.rarity.alarms and one.position == other.position
+    assert one.push(b"second 2\n") == other.push(b"second 2\n")
+
+
 def test_mistakes_are_one_line(watch, trained: Path, tmp_path: Path) -> None:
     state, data = tmp_path / "log.state", EVERY[:200].encode()
     model, tokenizer = load_model(trained)

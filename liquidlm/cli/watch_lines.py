@@ -77,6 +77,8 @@ def _read_baseline(reader: SurpriseReader, file: Path) -> None:
         with file.open("rb") as source, stop_signals() as stopped:
             while not stopped and (data := source.read(READ)):
                 reader.push(data)
+            if stopped:
+                raise typer.Exit(128 + stopped[0])
     except OSError as error:
         raise LiquidError(f"cannot read the baseline {file}: {error.strerror}") from error
     reader.end()

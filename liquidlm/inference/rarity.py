@@ -126,6 +126,7 @@ class Rarity:
         """For a file of JSON, and for `restore`."""
         return {
             **{name: getattr(self, name) for name in KEPT},
+            "_peaks": dict(self._peaks),
             "kinds": [[kind, [tail.values for tail in one.numbers]] for kind, one in self._kinds.items()],
             "bits": self._bits.values,
             "excess": self._excess.values,

@@ -215,12 +215,15 @@ class SurpriseReader:
         return cls(model, tokenizer, state, position, rarity, alarms=alarms, weights=weights)
 
     def _read(self, parts: Sequence[LinePart]) -> list[Line]:
-        """All lines, or none if an error or a signal comes in between: state and position stay together."""
-        before, place = self.state.copy(), self.position.as_dict()
+        """All lines, or none if an error or a signal comes in between: state, position and what is usual stay
+        together."""
+        before, place, usual = self.state.copy(), self.position.as_dict(), self.rarity.as_dict()
         try:
             return self._lines(parts)
         except BaseException:
             self.state, self.position = before, LogPosition.restore(place)
+            alarms, self.rarity = self.rarity.alarms, Rarity.restore(usual)
+            self.rarity.alarms = alarms
             raise
 
     def _lines(self, parts: Sequence[LinePart]) -> list[Line]:
