@@ -33,7 +33,8 @@ class Evaluation:
         bytes: size of the text in UTF-8.
         seconds: wall-clock time of the pass.
         state_bytes: size of the state, the same after any number of tokens.
-        bf16: whether matrix products were in bfloat16, which changes the figures in their fourth digit.
+        bf16: whether matrix products were in bfloat16, or weights in a smaller type than float32, which
+            changes the figures in their fourth digit.
         time_nats: Σ −ln p of the gaps between tokens, per unit of the times (`GapDistribution`), for a model
             with a time head and a text with times; else None.
         events: number of events in a text with times; else 0.
@@ -211,10 +212,9 @@ class _ByModel:
 class _ByStep:
     """Reads by a `LiquidStep`, document by document."""
 
-    bf16 = False
-
     def __init__(self, step: LiquidStep):
         self.step, self.model = step, step.model
+        self.bf16 = step.weights != "float32"
         self.state = step.model.new_state()
 
     def read(

@@ -54,6 +54,7 @@ class LiquidStep:
         model: as given.
         table: the embedding table, a row per token id.
         time_scale: of the model.
+        weights: as given.
 
     Raises:
         LiquidError: a layer is not a plain one.
@@ -69,7 +70,7 @@ class LiquidStep:
         self.model, self._folded = model, FoldedEmbedding(model) if table is None else table
         parts = TorchStep(model, self._folded.rows())
         self.form = NativeStep(parts, weights) if NativeStep.takes(parts) else parts
-        self.table, self.time_scale = parts.table, model.config.time_scale
+        self.table, self.time_scale, self.weights = parts.table, model.config.time_scale, weights
 
     @torch.no_grad()
     def __call__(

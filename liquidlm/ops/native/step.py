@@ -160,7 +160,8 @@ class Packer:
 
 def has_dots() -> bool:
     """Whether the kernels multiply pairs of bf16 numbers."""
-    return kernels().name == "avx512" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that we allow
+    return kernels().name == "avx512" and bool(capabilities.get("avx512_bf16"))
 
 
 class Plan:
