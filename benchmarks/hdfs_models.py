@@ -2,6 +2,7 @@
 
 import copy
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -30,12 +31,12 @@ class Batch(NamedTuple):
     targets: Int[Tensor, "b t"]
 
 
-class EventModel(nn.Module):
+class EventModel(nn.Module, ABC):
     """A model of a session's next event."""
 
+    @abstractmethod
     def forward(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
         """Logits of what follows each event."""
-        raise NotImplementedError
 
     def optimisers(self, lr: float) -> Optimisers:
         return Optimisers([(torch.optim.AdamW(self.parameters(), lr), lr)])
