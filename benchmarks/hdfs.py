@@ -49,7 +49,7 @@ def sessions() -> Sessions:
     normal, abnormal = (
         [
             tuple(map(int, line.split()))
-            for line in (folder / f"{name}.txt").read_text().splitlines()
+            for line in (folder / f"{name}.txt").read_text(encoding="utf-8").splitlines()
             if line.split()
         ]
         for name in ("normal", "abnormal")
