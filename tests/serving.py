@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import uvicorn
 from helpers import randomise
 
 from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel
 from liquidlm.serve.app import create_app
 from liquidlm.serve.limits import Limits
+from liquidlm.serve.listening import listen
+from liquidlm.serve.server import Server
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
 NAME = "tiny"
@@ -30,17 +31,19 @@ def tiny(**options) -> LiquidTextGenerationModel:
 
 
 @contextmanager
-def served(model=None, api_key=None, hosts=("*",), **limits):
-    """The port of a server in a thread."""
-    app = create_app(model or tiny(), TOKENIZER, NAME, limits=Limits(**limits), api_key=api_key, hosts=hosts)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run)
+def served(model=None, api_key=None, hosts=("*",), connection=None, **limits):
+    """The port of a server in a thread; `connection` are limits of its connections."""
+    given = Limits(**({"shutdown_seconds": 0.0} | limits))
+    app = create_app(model or tiny(), TOKENIZER, NAME, limits=given, api_key=api_key, hosts=hosts)
+    server = Server(app, given, **(connection or {}))
+    sockets = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
     try:
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
         thread.join()

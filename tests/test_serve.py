@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from serving import NAME, ask, idle, load, served, tiny
 
-from liquidlm.serve.server import LOOPBACK
+from liquidlm.serve.listening import LOOPBACK
 
 
 @pytest.fixture(scope="module")

@@ -3,23 +3,21 @@
 import os
 import socket
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 import uvicorn
+from fastapi import FastAPI
 
-from ..errors import LiquidError
 from ..inference.saving import load_language_model
 from ..ops.native.step import Weights
 from ..runtime.precision import best_device
 from .app import create_app
+from .connection import ConnectionConfig, connection_limit
 from .limits import Limits
-
-CONNECTIONS = 2048
-"""Connections at the same time. Further ones get status 503."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine for itself. Other machines cannot reach them."""
+from .listening import LOOPBACK, is_loopback, listen
 
 
 def serve(
@@ -48,9 +46,10 @@ def serve(
     """
     if "OMP_NUM_THREADS" not in os.environ:  # one core for requests: the model waits for its slowest thread
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-    with _listen(host, port) as listening:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(one) for one in listen(host, port)]
         model, tokenizer = load_language_model(folder, best_device())
-        if host not in LOOPBACK and api_key is None:
+        if not is_loopback(host) and api_key is None:
             print(
                 f"anyone who can reach {host} can use this server: protect it with --api-key", file=sys.stderr
             )
@@ -67,35 +66,34 @@ def serve(
         )
         address = f"[{host}]" if ":" in host else host
         print(
-            f"http://{address}:{listening.getsockname()[1]} — Ctrl-C stops the server",
+            f"http://{address}:{sockets[0].getsockname()[1]} — Ctrl-C stops the server",
             file=sys.stderr,
             flush=True,
         )
-        # Completions that the engine ends at the limit must still be sent.
-        grace = int(limits.shutdown_seconds) + 5
-        config = uvicorn.Config(
-            app, log_level="warning", timeout_graceful_shutdown=grace, limit_concurrency=CONNECTIONS
-        )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again at the end
-            Server(config, app.state.serving, limits.shutdown_seconds).run([listening])
+            Server(app, limits).run(sockets)
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that gives completions `seconds` to end before it stops."""
+    """A uvicorn server that gives completions time to end before it stops.
 
-    def __init__(self, config: uvicorn.Config, serving, seconds: float):
-        super().__init__(config)
-        self._serving, self._seconds = serving, seconds
+    Args:
+        app: that `create_app` made.
+        limits: of the server; `shutdown_seconds` of them is that time.
+        connections: the most of them; None takes as many as the system allows.
+        options: of `ConnectionConfig`.
+    """
+
+    def __init__(self, app: FastAPI, limits: Limits, connections: int | None = None, **options: Any):
+        connections = connection_limit() if connections is None else connections
+        # Completions that the engine ends at the limit must still be sent.
+        grace = int(limits.shutdown_seconds) + 5
+        super().__init__(
+            ConnectionConfig(app, connections=connections, timeout_graceful_shutdown=grace, **options)
+        )
+        self._serving, self._seconds = app.state.serving, limits.shutdown_seconds
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop the engine, then the server."""
         self._serving.writer.engine.stop(self._seconds)
         await super().shutdown(sockets)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise LiquidError(f"cannot listen on {host}, port {port}: {error}; choose another --port") from error
