@@ -105,7 +105,7 @@ def test_texts_written_together_are_those_written_alone() -> None:
     with Desk(model, rows=6) as desk:
         found = desk.run(*jobs)
     assert [tokens(events) for events in found] == [alone(model, one)[0] for one in jobs]
-    assert all(events[0] == PromptRead(0) and len(events) >= 3 for events in found)
+    assert all(isinstance(events[0], PromptRead) and len(events) >= 3 for events in found)
 
 
 def test_with_times_too() -> None:
@@ -135,7 +135,11 @@ def test_what_was_read_before_gives_the_same_bits(timed: bool) -> None:
 
     with Desk(model) as warm:
         warm.run(of(len(whole) - 1))
-        for length, cached in cuts.items():
+        anywhere, before = warm.engine.prefixes.anywhere, 0
+        for length, blocks in cuts.items():
+            cached, before = (before if anywhere and length > 1 else blocks), length
+            if length == len(whole):  # one token after the prompt that was read first
+                cached = len(whole) - 1 if anywhere else blocks
             with Desk(model) as cold:
                 (expected,), (found,) = cold.run(of(length)), warm.run(of(length))
             assert (
@@ -146,7 +150,7 @@ def test_what_was_read_before_gives_the_same_bits(timed: bool) -> None:
         other = whole.copy()
         other[BLOCK + 5] ^= 1
         (found,) = warm.run(job(other, 1, clock if timed else None))
-        assert found[0] == PromptRead(BLOCK)
+        assert found[0] == PromptRead(BLOCK + anywhere)
         (found,) = warm.run(job(whole, 1, clock + 1 if timed else clock))  # other times: another prompt
         assert found[0] == PromptRead(0)
 
@@ -186,7 +190,7 @@ def test_limits() -> None:
         (late,) = desk.run(job(ids(3), 5, seconds=0.0))
         assert late == [Finished("unbegun", "the time was up")]
         with pytest.raises(Busy, match="wait"):
-            desk.engine.submit(*(job(ids(3), 1) for _ in range(3)))
+            desk.engine.submit(*(job(ids(3), 1) for _ in range(4)))
         assert desk.engine.load()["waiting"] == 0
         endless = job(ids(3), 10**9, seed=0, stop=())
         desk.engine.submit(endless)
@@ -298,14 +302,14 @@ def test_snapshots_not_used_for_longest_go_first() -> None:
     size = snapshot(1).nbytes
     cache, prompts = PrefixCache(3 * size), [HashedPrompt(ids(BLOCK + 1, i)) for i in range(5)]
     for prompt in prompts[:3]:
-        cache.keep(prompt.block_keys[0], snapshot(BLOCK))
+        cache.keep(prompt, snapshot(BLOCK))
     assert cache.longest(prompts[0]) is not None  # and so is used again
     for prompt in prompts[3:]:
-        cache.keep(prompt.block_keys[0], snapshot(BLOCK))
+        cache.keep(prompt, snapshot(BLOCK))
     assert [cache.longest(prompt) is not None for prompt in prompts] == [True, False, False, True, True]
     assert len(cache) == 3 and cache.nbytes == 3 * size
     nothing = PrefixCache(size - 1)
-    nothing.keep(prompts[0].block_keys[0], snapshot(BLOCK))
+    nothing.keep(prompts[0], snapshot(BLOCK))
     assert len(nothing) == nothing.nbytes == 0
 
 
@@ -314,7 +318,7 @@ def test_what_is_kept_is_a_copy_that_keeps_nothing_else_alive() -> None:
     wide = [state.map(lambda part: torch.cat([part, part])) for state in whole.states]
     views = Snapshot(BLOCK, [state.map(lambda part: part[:1]) for state in wide], torch.zeros(3, 9)[:1])
     cache, prompt = PrefixCache(1 << 20), HashedPrompt(ids(BLOCK + 1))
-    cache.keep(prompt.block_keys[0], views)
+    cache.keep(prompt, views)
     kept = cache.longest(prompt)
     assert kept is not None and kept.logits is not None
     parts = [part for state in kept.states for part in state if part is not None] + [kept.logits]
@@ -323,10 +327,101 @@ def test_what_is_kept_is_a_copy_that_keeps_nothing_else_alive() -> None:
 
 def test_of_a_long_prompt_not_every_piece_is_kept() -> None:
     prompt = HashedPrompt(ids(1000 * BLOCK + 7))
-    kept = [n for n in range(BLOCK, 1000 * BLOCK + 1, BLOCK) if prompt.keys(n)]
-    assert (
-        50 < len(kept) < 70 and kept[-1] == 1000 * BLOCK and prompt.keys(1000 * BLOCK + 7) == [prompt.end_key]
-    )
+    kept = [n for n in [*range(BLOCK, 1000 * BLOCK + 1, BLOCK), 9, 1000 * BLOCK + 7] if prompt.is_kept(n)]
+    assert 50 < len(kept) < 70 and kept[-2:] == [1000 * BLOCK, 1000 * BLOCK + 7]
+    assert all(n % BLOCK == 0 for n in kept[:-1])
+
+
+def test_a_longer_prompt_has_the_keys_of_one_read_at_once() -> None:
+    whole = ids(2 * BLOCK + 9)
+    for cut in (1, BLOCK - 1, BLOCK, BLOCK + 5):
+        first, at_once = HashedPrompt(whole[:cut]), HashedPrompt(whole)
+        longer = first.extended(whole[cut:].tolist())
+        assert all(longer.key(n) == at_once.key(n) for n in (1, BLOCK, 2 * BLOCK, len(whole)))
+        assert len(first.ids) == cut and first.key(cut) == at_once.key(cut)
+
+
+def test_of_one_beginning_the_state_with_logits_is_kept() -> None:
+    cache, prompt = PrefixCache(1 << 20), HashedPrompt(ids(40))
+    cache.keep(prompt, snapshot(40))
+    assert cache.longest(prompt) is None  # nothing says what comes next
+    cache.keep(prompt, snapshot(40)._replace(logits=torch.zeros(1, 9)))
+    cache.keep(prompt, snapshot(40))
+    found = cache.longest(prompt)
+    assert found is not None and found.logits is not None and len(cache) == 1
+    assert cache.nbytes == found.nbytes + len(prompt.key(40)[1])
+    by_blocks = PrefixCache(1 << 20, anywhere=False)
+    by_blocks.keep(prompt, found)
+    assert by_blocks.longest(prompt) is not None
+    assert by_blocks.longest(prompt.extended([5])) is None and cache.longest(prompt.extended([5])) is not None
+
+
+# ---- what is read once
+
+
+class Counted:
+    """Tokens that the steps of an engine read of prompts."""
+
+    def __init__(self, engine: Engine):
+        self.read, self._of_step = 0, engine._step.read_events
+        engine._step.read_events = self._count  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _count(self, tokens, *more):
+        self.read += tokens.shape[1]
+        return self._of_step(tokens, *more)
+
+
+@pytest.mark.parametrize(("rows", "cache"), [(8, 1 << 20), (8, 0), (2, 0), (3, 1 << 20)])
+def test_a_prompt_of_several_texts_is_read_once(rows, cache) -> None:
+    model, prompt = tiny(), HashedPrompt(ids(BLOCK + 9))
+    jobs = [Job(prompt, Sampling(1.0, top_p=1.0, seed=seed), 12, (2,)) for seed in range(8)]
+    with Desk(model, rows=rows, cache_bytes=cache) as desk:
+        counted = Counted(desk.engine)
+        found = desk.run(*jobs)
+        assert counted.read == len(prompt.ids)
+    assert [tokens(events) for events in found] == [alone(model, one)[0] for one in jobs]
+
+
+def test_requests_at_once_share_what_they_have_in_common() -> None:
+    whole = ids(3 * BLOCK)
+    alike = [job(whole, 3, seed=i) for i in range(3)]
+    other = [job(np.concatenate([whole[: 2 * BLOCK], ids(20, i)]), 3, seed=i) for i in range(1, 4)]
+    with Desk(tiny()) as desk:
+        counted = Counted(desk.engine)
+        desk.run(*alike, *other)
+        assert counted.read == len(whole) + 60
+    with Desk(tiny(), cache_bytes=0) as desk:  # without a cache nobody learns what others ask
+        counted = Counted(desk.engine)
+        desk.run(*alike)
+        assert counted.read == 3 * len(whole)
+
+
+def test_going_on_from_a_written_text_reads_what_is_new() -> None:
+    with Desk(tiny()) as desk, Desk(tiny()) as cold:
+        if not desk.engine.prefixes.anywhere:
+            pytest.skip("without the kernel a state depends on how its tokens were read")
+        first = job(ids(30), BLOCK + 90, seed=1, stop=())
+        written = tokens(desk.run(first)[0])
+        text = np.concatenate([first.prompt.ids, written])
+        for kept in (len(text), len(text) - 40, len(text) - 100):  # whole, and cut back
+            again = np.concatenate([text[:kept], [9, 8, 7]])
+            (warm,), (new,) = (one.run(job(again, 9, seed=2, likeliest=2)) for one in (desk, cold))
+            assert warm[1:] == new[1:]  # to the bit, probabilities too
+            read = kept + 3 - warm[0].cached_tokens
+            assert read <= (4 if kept == len(text) else 3 + 64)
+        timed = job(ids(30), 9, np.arange(30.0), seed=1, stop=())
+        desk.run(timed)
+
+
+@pytest.mark.parametrize("broken", ["longest", "keep"])
+def test_a_prompt_whose_reading_fails_has_an_end(broken, monkeypatch) -> None:
+    with Desk(tiny()) as desk:
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.engine.prefixes, broken, None)
+            patch.setattr(desk.engine.model, "new_state", None) if broken == "keep" else None
+            found = desk.run(*(job(ids(9, i), 3) for i in range(3)))
+            assert [events[-1].reason for events in found] == ["failed"] * 3
+        assert len(tokens(desk.run(job(ids(9), 3, stop=()))[0])) == 3
 
 
 # ---- stop strings

@@ -72,6 +72,11 @@ class LiquidStep:
         self.form = NativeStep(parts, weights) if NativeStep.takes(parts) else parts
         self.table, self.time_scale, self.weights = parts.table, model.config.time_scale, weights
 
+    @property
+    def reads_alike(self) -> bool:
+        """Whether the numbers of a row are the same to the bit however its tokens are divided into calls."""
+        return isinstance(self.form, NativeStep) and self.form.reads
+
     @torch.no_grad()
     def __call__(
         self,

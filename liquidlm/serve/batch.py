@@ -1,5 +1,6 @@
 """The batch of completions that the model writes at the same time: the rows of one state."""
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from math import isfinite
 
@@ -12,6 +13,11 @@ from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
 from .jobs import Job, Token
+from .prefixes import Snapshot
+
+MARK = 64
+"""States within a completion are this many tokens apart. A stop string may end it some tokens before the end
+of what was read, and a tokenizer may cut its end differently."""
 
 
 class Row:
@@ -22,6 +28,8 @@ class Row:
         sampler: draws its tokens.
         token: id of the token that the model reads next.
         gap: time between that token and the one before, in the unit of the times.
+        read: the tokens of the completion that the model has read.
+        marks: the last states within the completion, for the prefix cache.
     """
 
     def __init__(self, job: Job, logits: Float[Tensor, "1 v"], suppressed: Collection[int] = ()):
@@ -29,6 +37,8 @@ class Row:
         self.job = job
         self.sampler = Sampler(job.sampling, job.max_new_tokens, logits, context, job.stop, suppressed)
         self.token, self.gap = 0, 1.0
+        self.read: list[int] = []
+        self.marks: deque[Snapshot] = deque(maxlen=2)
 
     @property
     def ended(self) -> str | None:
@@ -108,6 +118,27 @@ class Batch:
         self.rows: list[Row] = []
         self._step, self._state = step, None
 
+    def snapshot(
+        self,
+        row: Row,
+        logits: Float[Tensor, "b v"] | None = None,
+        features: Float[Tensor, "b h"] | None = None,
+    ) -> Snapshot:
+        """The state of a row, which may be a view.
+
+        Args:
+            row: one of the rows.
+            logits, features: of all rows, as `step` returned them for this state.
+        """
+        assert self._state is not None
+        i = self.rows.index(row)
+        states = [
+            state.map(lambda part: part[i : i + 1]) for state in self._state.states() if state is not None
+        ]
+        length = len(row.job.prompt.ids) + len(row.read)
+        of_next = (None if part is None else part[i : i + 1] for part in (logits, features))
+        return Snapshot(length, states, *of_next)
+
     def join(self, row: Row, state: LiquidCache) -> None:
         """Add a row with its state."""
         self._state = state if self._state is None else LiquidCache.joined([self._state, state])
@@ -132,4 +163,8 @@ class Batch:
         ids = torch.tensor([row.token for row in self.rows], device=device)
         gaps = torch.tensor([row.gap for row in self.rows], dtype=torch.float64)
         logits, features = self._step.read(ids, self._state, gaps)
+        for row in self.rows:
+            row.read.append(row.token)
+            if len(row.read) % MARK == 0:
+                row.marks.append(self.snapshot(row).owned())
         return logits.float(), features, self._state.last_time.tolist()

@@ -68,10 +68,10 @@ class Engine:
         weights: Weights = "float32",
     ):
         self.model, self.deliver, self.rows, self.waiting = model, deliver, rows, waiting
-        self.prefixes = PrefixCache(cache_bytes)
+        self._step = LiquidStep(model, weights=weights)
+        self.prefixes = PrefixCache(cache_bytes, anywhere=self._step.reads_alike)
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
-        self._step = LiquidStep(model, weights=weights)
         self._prefills: deque[Prefill] = deque()
         self._batch = Batch(self._step)
         self._closing, self._end = False, math.inf
@@ -89,7 +89,7 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise Busy("the server is shutting down", 503)
-            if len(self._queue) + len(jobs) > self.waiting:
+            if len(self._queue) + len(jobs) > self.waiting + max(0, self.rows - self._running):
                 raise Busy(f"{len(self._queue)} completions are waiting already: try again later")
             for job in jobs:
                 job.deadline = time.monotonic() + job.seconds
@@ -106,11 +106,15 @@ class Engine:
     def load(self) -> dict[str, int]:
         """Numbers of running and waiting jobs, and the size of the prefix cache."""
         return {
-            "running": len(self._batch.rows) + len(self._prefills),
+            "running": self._running,
             "waiting": len(self._queue),
             "cached_prefixes": len(self.prefixes),
             "cached_bytes": self.prefixes.nbytes,
         }
+
+    @property
+    def _running(self) -> int:
+        return len(self._batch.rows) + sum(len(prefill.jobs) for prefill in self._prefills)
 
     def stop(self, seconds: float) -> None:
         """Take no more jobs, and end those that are still running after `seconds`."""
@@ -156,36 +160,75 @@ class Engine:
 
     def _admit(self) -> None:
         with self._changed:
-            while self._queue and len(self._prefills) + len(self._batch.rows) < self.rows:
+            while self._queue and self._running < self.rows:
                 job = self._queue.popleft()
-                self._prefills.append(Prefill(job, self.model, self.prefixes, self._step))
+                try:
+                    self._take(job)
+                except Exception as error:  # no job is lost: its client waits for an end
+                    self._report(job, Finished("failed", first_line(error)))
+
+    def _take(self, job: Job) -> None:
+        """Read the prompt of a job, or wait with others for a prompt that is read already."""
+        same = next((prefill for prefill in self._prefills if prefill.takes(job)), None)
+        if same is None:
+            self._prefills.append(Prefill(job, self.model, self.prefixes, self._step))
+        else:
+            same.jobs.append(job)
 
     def _read(self) -> None:
-        """Read the next block of one prompt. After its last block the job joins the batch."""
+        """Read the next block of one prompt. After its last block its jobs join the batch."""
         if not self._prefills:
             return
         prefill = self._prefills.popleft()
-        if self._report_end(prefill.job, self._over(prefill.job, "unbegun")):
+        prefill.jobs = [job for job in prefill.jobs if not self._report_end(job, self._over(job, "unbegun"))]
+        if not prefill.jobs:
             return
         try:
-            if prefill.go_on():
-                self._prefills.append(prefill)
-                return
-            row = Row(prefill.job, prefill.logits, suppressed(self.model))
-            self._report(prefill.job, PromptRead(prefill.cached))
-            last = [float(prefill.state.last_time[0])]
-            if not self._draw([row], prefill.logits, prefill.features, last):
-                self._batch.join(row, prefill.state)
+            more = prefill.go_on()
         except Exception as error:  # an error of this prompt; the other jobs go on
-            self._report(prefill.job, Finished("failed", first_line(error)))
+            for job in prefill.jobs:
+                self._report(job, Finished("failed", first_line(error)))
+            return
+        if more:
+            self._prefills.append(prefill)
+        else:
+            self._begin(prefill)
+
+    def _begin(self, prefill: Prefill) -> None:
+        """Draw the first token of every job of a prompt that is read."""
+        for number, job in enumerate(prefill.jobs):
+            try:
+                row = Row(job, prefill.logits, suppressed(self.model))
+                self._report(job, PromptRead(len(job.prompt.ids) if number else prefill.cached))
+                last = [float(prefill.state.last_time[0])]
+                if not self._draw([row], prefill.logits, prefill.features, last):
+                    self._batch.join(row, prefill.state)
+            except Exception as error:
+                self._report(job, Finished("failed", first_line(error)))
+        with self._changed:  # jobs of the same request that found no free row
+            for job in self._queue:
+                if job.prompt is prefill.prompt:
+                    job.read = prefill.snapshot
 
     def _write(self) -> None:
         """Write one token of every row."""
         batch = self._batch
-        batch.leave({row for row in batch.rows if self._report_end(row.job, self._over(row.job, "length"))})
+        over = {row for row in batch.rows if self._report_end(row.job, self._over(row.job, "length"))}
+        self._leave(over)
         if not batch.rows:
             return
-        batch.leave(self._draw(batch.rows, *batch.step()))
+        logits, features, times = batch.step()
+        self._leave(self._draw(batch.rows, logits, features, times), logits, features)
+
+    def _leave(self, gone: set[Row], *of_next: Any) -> None:
+        """Remove rows, and keep their states: a text is often gone on with."""
+        if self.prefixes.anywhere and self.prefixes.limit_bytes:
+            for row in gone:
+                if row.job.prompt.times is None and row.read:  # times are not printed to the last digit
+                    text = row.job.prompt.extended(row.read)
+                    for snapshot in (*row.marks, self._batch.snapshot(row, *of_next)):
+                        self.prefixes.keep(text, snapshot)
+        self._batch.leave(gone)
 
     def _over(self, job: Job, reason: str) -> Finished | None:
         """Why a job must end now; None if it goes on."""
@@ -195,7 +238,8 @@ class Engine:
 
     def _fail(self, ended: Finished) -> None:
         """End all jobs in work."""
-        begun = [prefill.job for prefill in self._prefills] + [row.job for row in self._batch.rows]
+        begun = [job for prefill in self._prefills for job in prefill.jobs]
+        begun += [row.job for row in self._batch.rows]
         self._prefills.clear()
         self._batch = Batch(self._step)
         for job in begun:

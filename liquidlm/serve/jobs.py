@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..inference.sampling import Sampling
-from .prefixes import HashedPrompt
+from .prefixes import HashedPrompt, Snapshot
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Job:
         seconds: time limit, from `Engine.submit` on.
         cancelled: whether the client has gone.
         deadline: end of the time limit, on the clock of `time.monotonic`.
+        read: the state after the prompt, if it was read for another job of the request.
     """
 
     prompt: HashedPrompt
@@ -76,3 +77,4 @@ class Job:
     seconds: float = float("inf")
     cancelled: bool = False
     deadline: float = field(init=False, default=float("inf"))
+    read: Snapshot | None = field(init=False, default=None)

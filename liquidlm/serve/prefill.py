@@ -12,15 +12,17 @@ from .prefixes import BLOCK, PrefixCache, Snapshot
 
 
 class Prefill:
-    """Reads a job's prompt block by block, from the longest prefix in the cache on.
+    """Reads a prompt block by block, from the longest prefix in the cache on, for every job that has it.
 
     Args:
-        job: with the prompt.
+        job: the first job with the prompt.
         model: gives a new state.
         prefixes: the prefix cache.
         step: the model's, which does it.
 
     Attributes:
+        prompt: the prompt.
+        jobs: those that wait for it.
         state: after the tokens read so far, one row.
         cached: number of tokens that came from the cache.
         features: input of the time head after the last token, once the prompt is read; None without one.
@@ -33,15 +35,19 @@ class Prefill:
         prefixes: PrefixCache,
         step: LiquidStep,
     ):
-        self.job, self.prefixes = job, prefixes
+        self.prompt, self.jobs, self.prefixes = job.prompt, [job], prefixes
+        self.state, self._done, self.cached = model.new_state(), 0, 0
+        self._logits: Tensor | None = None
         self.features: Tensor | None = None
-        if (found := prefixes.longest(job.prompt)) is None:
-            self.state, self._done = model.new_state(), 0
-            self._logits = None
-        else:
-            self.state, self._done = LiquidCache.of_states(found.states, found.length), found.length
-            self._logits, self.features = found.logits, found.features
-        self._step, self.cached = step, self._done
+        self._step, self._given = step, job.read
+
+    def takes(self, job: Job) -> bool:
+        """Whether a job has this prompt. Without a cache only jobs of one request share it: else the time of
+        an answer would show what others asked."""
+        if job.prompt is self.prompt:
+            return True
+        same = job.prompt.key(len(job.prompt.ids)) == self.prompt.key(len(self.prompt.ids))
+        return same and self.prefixes.limit_bytes > 0
 
     @property
     def logits(self) -> Float[Tensor, "1 v"]:
@@ -49,9 +55,18 @@ class Prefill:
         assert self._logits is not None, "the prompt is not read to its end"
         return self._logits
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """The state after the tokens read so far; it shares its tensors."""
+        states = [state for state in self.state.states() if state is not None]
+        return Snapshot(self._done, states, self._logits, self.features)
+
     def go_on(self) -> bool:
         """Read the next block; returns whether another is left."""
-        prompt, total = self.job.prompt, len(self.job.prompt.ids)
+        prompt, total = self.prompt, len(self.prompt.ids)
+        # Again at every block: another prompt with this beginning may be read at the same time.
+        if (found := self._given or self.prefixes.longest(prompt, self._done)) is not None:
+            self._go_on_from(found)
         if self._done == total:
             return False
         part = slice(self._done, min((self._done // BLOCK + 1) * BLOCK, total))
@@ -64,8 +79,13 @@ class Prefill:
         if self._done == total:
             self._logits = logits[:, -1].float()
             self.features = None if features is None else features[:, -1]
-        states = [state for state in self.state.states() if state is not None]
-        for key in prompt.keys(self._done):
-            of_next = (self._logits, self.features) if key == prompt.end_key else (None, None)
-            self.prefixes.keep(key, Snapshot(self._done, states, *of_next))
+        if prompt.is_kept(self._done):
+            self.prefixes.keep(prompt, self.snapshot)
         return self._done < total
+
+    def _go_on_from(self, found: Snapshot) -> None:
+        self._given = None
+        self.cached += found.length - self._done
+        self.state, self._done = LiquidCache.of_states(found.states, found.length), found.length
+        if found.length == len(self.prompt.ids):
+            self._logits, self.features = found.logits, found.features

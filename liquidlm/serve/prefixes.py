@@ -1,7 +1,9 @@
-"""The prefix cache: states after the beginnings of prompts. A prompt with the same beginning starts there."""
+"""The prefix cache: states after prompts and texts. A prompt that begins like one starts there."""
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -43,83 +45,120 @@ class Snapshot(NamedTuple):
         return Snapshot(self.length, [state.map(Tensor.clone) for state in self.states], logits, features)
 
 
+Key = tuple[bytes, bytes]
+"""Of the beginning of a prompt: SHA-256 of its whole blocks, and the bytes of the tokens after them."""
+
+
 class HashedPrompt:
     """Tokens of a prompt, their times if it has them, and hashes of its prefixes.
 
     Attributes:
         ids: the tokens.
         times: of the tokens; None without times.
-        block_keys: SHA-256 of the first BLOCK, 2 BLOCK, … tokens with their times.
-        end_key: SHA-256 of the whole prompt; differs from the keys of blocks.
+        digests: SHA-256 of the first 0, BLOCK, 2 BLOCK, … tokens with their times.
     """
 
     def __init__(self, ids: Int64[np.ndarray, " t"], times: Num[np.ndarray, " t"] | None = None):
-        times = None if times is None else np.asarray(times, np.float64)
-        self.ids, self.times, self.block_keys = ids, times, list[bytes]()
-        digest = hashlib.sha256(b"" if times is None else b"times")
-        for first in range(0, len(ids), BLOCK):
-            block = slice(first, first + BLOCK)
-            digest.update(ids[block].tobytes())
-            if times is not None:
-                digest.update(times[block].tobytes())
-            if first + BLOCK <= len(ids):
-                self.block_keys.append(digest.digest())
-        digest.update(b"end")
-        self.end_key = digest.digest()
+        self.times = None if times is None else np.asarray(times, np.float64)
+        self._digest = hashlib.sha256(b"" if times is None else b"times")
+        self.ids, self.digests = ids, [self._digest.digest()]
+        self._hash_blocks()
 
-    @property
-    def skippable_blocks(self) -> int:
-        """How many blocks may come from the cache. At least one token must be read, to predict the next."""
-        return (len(self.ids) - 1) // BLOCK
+    def _hash_blocks(self) -> None:
+        """Hash the whole blocks that are not hashed yet."""
+        for number in range(len(self.digests), len(self.ids) // BLOCK + 1):
+            self._digest.update(self._bytes((number - 1) * BLOCK, number * BLOCK))
+            self.digests.append(self._digest.digest())
 
-    def keys(self, length: int) -> list[bytes]:
-        """Keys under which the state after `length` tokens is kept; [] if it is not kept.
+    def _bytes(self, first: int, last: int) -> bytes:
+        times = b"" if self.times is None else self.times[first:last].tobytes()
+        return self.ids[first:last].tobytes() + times
 
-        States are kept after blocks at even distances, after the last blocks, and at the end.
-        """
+    def extended(self, ids: Sequence[int]) -> "HashedPrompt":
+        """A prompt without times, and more tokens after it."""
+        longer = copy(self)
+        longer._digest, longer.digests = self._digest.copy(), [*self.digests]
+        longer.ids = np.concatenate([self.ids, np.asarray(ids, np.int64)])
+        longer._hash_blocks()
+        return longer
+
+    def key(self, length: int) -> Key:
+        """The key of the first `length` tokens."""
+        whole = length // BLOCK
+        return self.digests[whole], self._bytes(whole * BLOCK, length)
+
+    def is_kept(self, length: int) -> bool:
+        """Whether the state after `length` tokens is kept: after blocks at even distances, after the last
+        block, and at the end."""
         total = len(self.ids)
         stride = -(-total // (BLOCK * SNAPSHOTS))
         number, rest = divmod(length, BLOCK)
-        even = not rest and (number % stride == 0 or total - length < BLOCK)
-        keys = [self.block_keys[number - 1]] if even else []
-        return [*keys, self.end_key] if length == total else keys
+        return length == total or (not rest and (number % stride == 0 or total - length < BLOCK))
 
 
 class PrefixCache:
     """A least-recently-used cache of snapshots, by the tokens and times that were read.
 
-    A snapshot gives the same bits as reading from the start, because every prompt is read in the same blocks.
-    A snapshot within a prompt is at a multiple of BLOCK. A snapshot at the end of a prompt, where the last
-    block may be shorter, serves the same prompt only.
+    A snapshot gives the same bits as reading from the start.
 
     Args:
         limit_bytes: memory for snapshots.
+        anywhere: whether reading gives the same bits however the tokens are divided into calls. If not, every
+            prompt must be read in the same blocks: a snapshot that is not after a whole block serves the same
+            prompt only.
 
     Attributes:
         nbytes: memory in use.
     """
 
-    def __init__(self, limit_bytes: int):
-        self.limit_bytes, self.nbytes = limit_bytes, 0
-        self._snapshots: OrderedDict[bytes, Snapshot] = OrderedDict()
+    def __init__(self, limit_bytes: int, anywhere: bool = True):
+        self.limit_bytes, self.anywhere, self.nbytes = limit_bytes, anywhere, 0
+        self._snapshots: OrderedDict[Key, Snapshot] = OrderedDict()
+        self._lengths: dict[bytes, Counter[int]] = {}
+        """For each digest of whole blocks the lengths of its snapshots."""
 
     def __len__(self) -> int:
         return len(self._snapshots)
 
-    def longest(self, prompt: HashedPrompt) -> Snapshot | None:
-        """The snapshot after the longest prefix of a prompt; None if there is none."""
-        for key in [prompt.end_key, *reversed(prompt.block_keys[: prompt.skippable_blocks])]:
-            if (found := self._snapshots.get(key)) is not None:
-                self._snapshots.move_to_end(key)
-                return found
+    def longest(self, prompt: HashedPrompt, beyond: int = -1) -> Snapshot | None:
+        """The snapshot after the longest prefix of a prompt, of more than `beyond` tokens; None if there is
+        none."""
+        for digest in reversed(prompt.digests[max(beyond, 0) // BLOCK :]):
+            lengths = [n for n in self._lengths.get(digest, ()) if beyond < n <= len(prompt.ids)]
+            for length in sorted(lengths, reverse=True):
+                found = self._snapshots.get(prompt.key(length))
+                if found is not None and self._serves(found, prompt):
+                    self._snapshots.move_to_end(prompt.key(length))
+                    return found
         return None
 
-    def keep(self, key: bytes, snapshot: Snapshot) -> None:
-        """Add a copy of a snapshot, and drop the least recently used ones over the limit."""
-        if key in self._snapshots:
+    def _serves(self, found: Snapshot, prompt: HashedPrompt) -> bool:
+        """Whether reading may go on there. Without logits at least one token must be read."""
+        if found.length == len(prompt.ids):
+            return found.logits is not None
+        return self.anywhere or found.length % BLOCK == 0
+
+    def keep(self, prompt: HashedPrompt, snapshot: Snapshot) -> None:
+        """Add a copy of a snapshot within a prompt, and drop the least recently used ones over the limit."""
+        key = prompt.key(snapshot.length)
+        before = self._snapshots.get(key)
+        if before is not None and (before.logits is not None or snapshot.logits is None):
             self._snapshots.move_to_end(key)
             return
+        if before is not None:
+            self._drop(key)
         self._snapshots[key] = snapshot = snapshot.owned()
-        self.nbytes += snapshot.nbytes
+        self._lengths.setdefault(key[0], Counter())[snapshot.length] += 1
+        self.nbytes += snapshot.nbytes + len(key[1])
         while self.nbytes > self.limit_bytes:
-            self.nbytes -= self._snapshots.popitem(last=False)[1].nbytes
+            self._drop(next(iter(self._snapshots)))
+
+    def _drop(self, key: Key) -> None:
+        snapshot = self._snapshots.pop(key)
+        self.nbytes -= snapshot.nbytes + len(key[1])
+        lengths = self._lengths[key[0]]
+        lengths[snapshot.length] -= 1
+        if not lengths[snapshot.length]:
+            del lengths[snapshot.length]
+        if not lengths:
+            del self._lengths[key[0]]
