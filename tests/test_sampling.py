@@ -7,10 +7,17 @@ import pytest
 import torch
 from helpers import randomise
 
-from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidError, LiquidTextGenerationModel
+from liquidlm import (
+    LEDTokenizerWrapper,
+    LiquidConfig,
+    LiquidError,
+    LiquidTextGenerationModel,
+    generate_timestamps,
+)
 from liquidlm.inference.generate import read_output, write, write_timed
 from liquidlm.inference.sampling import COLDEST, Sampler, Sampling
 from liquidlm.inference.saving import load_model, save_model
+from liquidlm.runtime.seeds import generator_seed
 from liquidlm.serve.app import create_app
 from liquidlm.serve.batch import Row, draw_tokens
 from liquidlm.serve.jobs import Job
@@ -20,6 +27,7 @@ TOKENIZER = LEDTokenizerWrapper.bytes()
 KNOWN, SURPLUS = TOKENIZER.vocab_size, 11
 IDS = torch.arange(12)[None] + 100
 NEW = 12
+LOGITS = torch.zeros(4, 9)
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +130,14 @@ def test_settings_that_cannot_be_are_refused(name, wrong, as_users_run):
 
 def test_numbers_of_other_packages_are_numbers(as_users_run):
     Sampling(np.float32(0.5), np.int64(3), np.float64(0.9), np.float32(1.1), np.int64(4))
+
+
+def test_seeds_are_apart():
+    """torch's generator takes 32 bits of a seed; several texts of one seed are not those of the next."""
+    seeds = [1, 1 + 2**32, 1 - 2**32, -1, 2**63 - 1, 2, 2 + 2**32]
+    drawn = [tuple(Sampler(Sampling(seed=one), 1, LOGITS, None, ()).chance().tolist()) for one in seeds]
+    assert len(set(drawn)) == len(seeds)
+    every = {generator_seed(seed, number) for seed in (1, 2, 3, 2**40) for number in range(16)}
+    assert len(every) == 64 and all(0 <= one < 2**32 for one in every)
+    times = [tuple(generate_timestamps(1, 9, "poisson", seed=one)[0].tolist()) for one in (5, 5 + 2**32)]
+    assert times[0] != times[1]

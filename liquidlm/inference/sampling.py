@@ -13,6 +13,7 @@ from transformers.generation import logits_process as warpers
 
 from ..errors import LiquidError
 from ..ops.native import sample_native, takes
+from ..runtime.seeds import generator_seed
 
 COLDEST = 1e-4
 """Below this temperature the likeliest token is taken."""
@@ -131,7 +132,7 @@ class Sampler:
         if sampling.seed is None:
             self.generator.seed()
         else:
-            self.generator.manual_seed(sampling.seed)
+            self.generator.manual_seed(generator_seed(sampling.seed))
         if context is None:
             context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
         self.context, self.ended = context[:, -PENALISED:], False

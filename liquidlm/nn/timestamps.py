@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from ..errors import LiquidError
+from ..runtime.seeds import generator_seed
 from ..runtime.traced import fails, holds
 from .arguments import check_integers, check_positive
 
@@ -71,7 +72,7 @@ def generate_timestamps(
     if seed is None:
         generator.seed()
     else:
-        generator.manual_seed(seed)
+        generator.manual_seed(generator_seed(seed))
     gaps = torch.empty(batch_size, seq_length - 1, dtype=torch.float64).exponential_(generator=generator)
     if kind == "bursty":
         gaps = _bursty(gaps, generator)

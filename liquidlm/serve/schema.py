@@ -80,7 +80,7 @@ class Asked(BaseModel):
             self.top_k or 0,
             1.0 if top_p is None else top_p,
             1.0 if self.repetition_penalty is None else self.repetition_penalty,
-            self.seed,
+            None if self.seed == -1 else self.seed,  # as in other servers
         )
 
     @property

@@ -22,6 +22,7 @@ from ..inference.timed_text import TimedLines, timed_prompt
 from ..model.language_model import LiquidLanguageModel
 from ..model.segments import SEGMENT
 from ..nn.state import LiquidCache
+from ..runtime.seeds import generator_seed
 from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import error_body
 from .completion_text import CompletionText, TextDelta
@@ -162,7 +163,7 @@ class Serving:
             raise LiquidError(f"max_tokens must be at most {self.limits.new_tokens:,}, not {most:,}")
         how = asked.sampling
         if how.seed is not None:
-            how = replace(how, seed=how.seed + number)
+            how = replace(how, seed=generator_seed(how.seed, number))
         stop = [self.tokenizer.eos_token_id]
         return Job(prompt, how, most, stop, likeliest, self.limits.seconds)
 
