@@ -146,7 +146,7 @@ def table(text: str, runs: dict[str, list[dict[str, Any]]]) -> str:
     """Bits per byte, mean over seeds; steps, tokens, and how much higher than ours."""
     ours = [run["bits_per_byte"] for model, mine in runs.items() if model.endswith(OURS) for run in mine]
     own = statistics.mean(ours) if ours else float("nan")
-    lines = [f"{text}: bits per byte, test; steps; tokens; parameters; recipe"]
+    lines = [f"{text}: bits per byte, test, weights fixed; steps; tokens; parameters; recipe"]
     for model, mine in runs.items():
         scores = [run["bits_per_byte"] for run in mine]
         mean, first = statistics.mean(scores), mine[0]
@@ -156,6 +156,16 @@ def table(text: str, runs: dict[str, list[dict[str, Any]]]) -> str:
             f" {first['parameters']:10,} {first['recipe']} {first['lr']}"
         )
     return "\n".join(lines)
+
+
+def compressed(text: str) -> str:
+    """The compressors' bits per byte, of `benchmarks.compressors`, a line each; empty if it has not run."""
+    known = read_results(SMALL.name).get("compressors", {}).get(text, {})
+    return "".join(
+        f"\n{name:16} {entry['bits_per_byte']:.4f} (learns on over the test text)"
+        f" {entry['seconds']:.1f} s of CPU time, {entry['memory_bytes'] / 1e6:,.0f} MB"
+        for name, entry in known.items()
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -200,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
         trials = {ours: [replace(each, steps=peer.steps) for each in own]}
     results = run_trials(contest.name, itertools.chain(*trials.values()), given.workers)
     runs = {model: [results[each.key] for each in mine] for model, mine in trials.items()}
-    print(table(given.text, runs))
+    print(table(given.text, runs) + compressed(given.text))
     if not given.matched:
         redraw(contest.name)
 

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "generation": "generation",
     "reading": "reading",
     "quality": "quality",
+    "compressors": "compressors",
     "ablations": "ablations",
     "recall": "recall",
     "long_context": "long_context",

@@ -21,6 +21,7 @@ from transformers import Cache, GenerationConfig
 from transformers.utils.generic import can_return_tuple
 
 from ..errors import LiquidError
+from ..nn.embedding import TokenVectors
 from ..nn.time_head import GapDistribution, TimeHead
 from .batch import PreparedBatch, prepare
 from .body import LiquidBody
@@ -145,8 +146,7 @@ class LiquidLanguageModel(LiquidBody):
         """One pass over T tokens of each row: check ▶ prepare ▶ run ▶ loss ▶ output; see the class.
 
         Args:
-            input_ids: (B, T) token ids.
-            attention_mask: (B, T), 0 where padded; it may also cover the tokens read before.
+            input_ids, attention_mask: (B, T) tokens; 0 where padded, or a mask that covers the past as well.
             t_span: (n,) times over which the embedding's ODE runs; default: `ode_steps` steps from 0 to 1.
             timestamps: (B, T) times of the tokens, in the unit of `time_scale`; default: one unit apart.
             position_ids: (B, T) or (1, T) a document starts at 0, or where the number is not one higher.
@@ -174,25 +174,39 @@ class LiquidLanguageModel(LiquidBody):
         shift_labels = kwargs.pop("shift_labels", None)  # Trainer expects each named label in a batch
         given = Labels.checked(inputs, labels, shift_labels, shift_timestamps, self.config.time_scale)
         # prepare
-        with_flow_loss = self.training and self.config.flow_loss_weight > 0
-        vectors = self.embed(inputs, t_span, table, with_flow_loss=with_flow_loss, flow_ids=flow_ids)
-        batch = prepare(self, inputs, vectors, self.cache_for(past_key_values, use_cache))
-        batch = with_targets(self, batch, inputs.times, given)
-        # run
+        learns_flow = self.training and self.config.flow_loss_weight > 0
+        vectors = self.embed(inputs, t_span, table, with_flow_loss=learns_flow, flow_ids=flow_ids)
+        prepared = prepare(self, inputs, vectors, self.cache_for(past_key_values, use_cache))
+        batch = with_targets(self, prepared, inputs.times, given)
+        # run, loss, output
         kept = self._kept(batch, logits_to_keep, skip_logits, self.returns_hidden(output_hidden_states))
+        with_state = self.returns_state(use_cache)
+        return self._run(batch, kept, vectors, num_items_in_batch, flow_ids is not None, with_state)
+
+    def _run(
+        self,
+        batch: PreparedBatch,
+        kept: Kept,
+        vectors: TokenVectors,
+        items: Tensor | int | float | None,
+        whole_batch: bool,
+        with_state: bool,
+    ) -> LiquidOutput:
+        """Run ▶ loss ▶ output; `whole_batch`: the flow's term is of all ids of the batch."""
+        # run
         losses = None if batch.targets is None else Losses(self, batch.targets, batch.gaps)
         each = None if losses is None else losses.add
         hidden = run(self, batch, first_kept=kept.first, all_hidden=kept.all_hidden, each=each)
         # loss
         loss = time_loss = None
         if losses is not None:
-            loss, time_loss = losses.mean(num_items_in_batch, vectors.flow_loss, flow_ids is not None)
+            loss, time_loss = losses.mean(items, vectors.flow_loss, whole_batch)
         # output
         logits, features = self._logits(hidden, kept)
         return LiquidOutput(
             loss=loss,
             logits=logits,
-            past_key_values=batch.cache if self.returns_state(use_cache) else None,
+            past_key_values=batch.cache if with_state else None,
             hidden_states=self.hidden_states(hidden) if kept.all_hidden else None,
             log_det=vectors.log_det,
             flow_loss=vectors.flow_loss,
