@@ -1,6 +1,7 @@
 """The built-in text: the documentation inside Python, real English that needs no download."""
 
 import ast
+import os
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from ..errors import LiquidError
 from .corpus import Document
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+PARTS = ("body", "handlers", "orelse", "finalbody")
+"""Where a statement holds other statements."""
 
 MIN_CHARACTERS = 200
 """Characters of a document, at least; shorter ones are headings."""
@@ -61,24 +64,31 @@ def _topics() -> Iterator[Document]:
 def _module_docstrings() -> Iterator[Document]:
     """The docstrings of each module of the standard library."""
     root = Path(sysconfig.get_path("stdlib"))
-    for file in sorted(root.rglob("*.py")):
-        relative = file.relative_to(root)
-        if SKIPPED.isdisjoint(relative.parts):
-            try:
-                with warnings.catch_warnings(action="ignore"):  # about invalid escapes
-                    module = ast.parse(file.read_bytes())
-            except (OSError, SyntaxError, ValueError):
-                continue
-            name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
-            yield Document("\n\n".join(_docstrings(module, name)) + "\n", name)
+    for relative in sorted(_sources(root)):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # about invalid escapes
+                module = ast.parse((root / relative).read_bytes())
+        except (OSError, SyntaxError, ValueError):
+            continue
+        name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+        yield Document("\n\n".join(_docstrings(module, name)) + "\n", name)
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    """The sources under a folder, as paths from it. The folders that are left out are not entered."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in SKIPPED]
+        for name in files:
+            if name.endswith(".py"):
+                yield Path(folder, name).relative_to(root)
 
 
 def _docstrings(node: ast.AST, name: str) -> Iterator[str]:
     """The docstrings of a module, class or function and of what it defines, each under its dotted name."""
     if isinstance(node, ast.Module | Definition) and (docstring := ast.get_docstring(node)):
         yield f"{name}\n\n{docstring}"
-    for child in ast.iter_child_nodes(node):
+    for child in (child for part in PARTS for child in getattr(node, part, ())):
         if isinstance(child, Definition):
             yield from _docstrings(child, f"{name}.{child.name}")
-        elif isinstance(child, ast.stmt | ast.excepthandler):  # definitions under if, try, with
+        else:  # definitions under if, try, with
             yield from _docstrings(child, name)

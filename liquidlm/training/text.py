@@ -142,7 +142,7 @@ def _documents(
     if settings.timestamps and not paths:
         raise LiquidError("--timestamps needs text that has times: name its files")
     if not paths:
-        return builtin_documents()
+        return iter(_builtin())
     return read_documents(
         paths,
         PART,
@@ -151,6 +151,12 @@ def _documents(
         left_out=left_out,
         found=found,
     )
+
+
+@functools.cache
+def _builtin() -> list[Document]:
+    """The built-in text. A run reads it four times, and to parse it takes seconds."""
+    return list(builtin_documents())
 
 
 def _tokenizer(
