@@ -2,8 +2,8 @@
 
 import json
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import run
 
 import liquidlm.model.segments
 import liquidlm.training.trainer
@@ -28,7 +29,7 @@ from tests.helpers import randomise
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without gloo")
 CONFIG = """
-steps = 40
+steps = 24
 lr = 0.002  # Muon iterates in bfloat16: at high rates a last bit soon grows
 size = "tiny"
 context = 32
@@ -213,10 +214,10 @@ out = Path(sys.argv[sys.argv.index("--out") + 1])
 step = training.Trainer.train_step
 def dies(run):
     first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    if run.step == 15 and os.environ["RANK"] == "1" and first:
+    if run.step == 9 and os.environ["RANK"] == "1" and first:
         (out / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    if run.step == 30 and not first:
+    if run.step == 18 and not first:
         (out / "waits").touch()
         signal.pause()  # for Ctrl-C
     return step(run)
@@ -225,29 +226,44 @@ cli.main()
 """
 
 
+def torchrun(words: list[str]) -> None:
+    """Be `torchrun` with these words. Its processes are forks of this one, which has imported the package."""
+    configured = run.config_from_args
+    run.config_from_args = lambda given: (configured(given)[0], script, configured(given)[2])
+    run.main(["--start-method", "fork", *words])
+
+
+def script(_unbuffered: str, file: str, *words: str) -> None:
+    """Be Python with this script, and with the signals of a process that begins."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.argv = [file, *words]
+    runpy.run_path(file, run_name="__main__")
+
+
 def test_torchrun_restarts_a_run_that_dies_and_ctrl_c_stops_it(text: Path, two: Path, tmp_path: Path) -> None:
     """A process dies once, amid the run; torchrun starts all anew, and they go on until Ctrl-C. Gone on
     in the same number of processes, it is the same, bit for bit."""
-    program, out = tmp_path / "dies.py", tmp_path / "run"
+    program, out, messages = tmp_path / "dies.py", tmp_path / "run", tmp_path / "messages.txt"
     program.write_text(DIES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--max-restarts", "1", str(program), "train", str(text)]
-    command += ["--out", str(out), "--config", str(text.with_name("run.toml"))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes) as process:
-        try:
-            while not (out / "waits").exists():
-                assert process.poll() is None, process.communicate()[0]
-                time.sleep(0.01)
-            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to torchrun and its processes alike
-            said, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
+    words = ["--standalone", "--nproc-per-node", 2, "--max-restarts", 1, program, "train", text]
+    words += ["--out", out, "--config", text.with_name("run.toml")]
+    source = FUNCTIONS + "torchrun(sys.argv[1:])"
+    with messages.open("w") as said, open(os.devnull) as nothing:
+        streams = (nothing.fileno(), said.fileno(), said.fileno())
+        process = warm.start(words, *streams, program=source, session=True)
+    try:
+        while not (out / "waits").exists():
+            assert process.poll() is None, messages.read_text()
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to torchrun and its processes alike
+        process.wait(60)
+    finally:
+        process.kill()
     assert (out / "died").exists()
-    assert "Go on with: liquidlm train --resume" in said
+    assert "Go on with: liquidlm train --resume" in messages.read_text()
     assert not (out / "model.safetensors").exists()
-    assert json.loads((checkpoints(out)[0] / "run.json").read_text())["step"] > 15
+    assert json.loads((checkpoints(out)[0] / "run.json").read_text())["step"] > 9
     python(f"assert fork(2, lambda: resume({str(out)!r})) == [0, 0]")
     expected, found = weights(two), weights(out)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
