@@ -1,10 +1,10 @@
 """Freed memory stays with the process."""
 
 import platform
-import subprocess
-import sys
 
 import pytest
+
+from tests import warm
 
 SCRIPT = """
 import resource, sys, torch
@@ -23,7 +23,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_kept_memory_is_not_faulted_in_again():
     def faults(what):
-        command = [sys.executable, "-c", SCRIPT, what]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        return int(warm.run([what], program=SCRIPT).stdout)
 
     assert faults("keep") < 16384 < faults("leave")
