@@ -48,10 +48,13 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{known:16} {summary(module)}")
         return 0
     if name not in BENCHMARKS:
-        print(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"error: unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     if os.name != "posix":
-        print("the benchmarks limit time and memory as Linux and macOS can: run them there", file=sys.stderr)
+        print(
+            "error: the benchmarks limit time and memory: run them on Linux or macOS",
+            file=sys.stderr,
+        )
         return 2
     keep_freed_memory()  # for all that are compared, as the command line does
     importlib.import_module(f"benchmarks.{BENCHMARKS[name]}").main(options)

@@ -9,6 +9,15 @@ class LiquidError(ValueError):
     """
 
 
+def install(extra: str) -> str:
+    """What to do if the packages of an extra are missing; the package is installed from a clone.
+
+    >>> install("serve")
+    "in the clone of liquidlm: pip install -c constraints.txt -e '.[serve]'"
+    """
+    return f"in the clone of liquidlm: pip install -c constraints.txt -e '.[{extra}]'"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of the message of an error; the name of its class if there is no message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

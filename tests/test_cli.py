@@ -232,7 +232,7 @@ BAD_TRAIN = {
     "no number of merges": (["good.txt", "--tokenizer", "bpe:many"], "after bpe:"),
     "unknown size": (["good.txt", "--size", "giant"], "unknown size"),
     "hub without network": (["good.txt", "--tokenizer", "no-one/nothing"], "no-one/nothing"),
-    "negative decay": (["good.txt", "--weight-decay", "-1"], "weight_decay must be"),
+    "negative decay": (["good.txt", "--weight-decay", "-1"], "--weight-decay must be"),
     "unwritable output": (["good.txt", "--out", "good.txt/run"], "cannot write"),
 }
 

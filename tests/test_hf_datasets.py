@@ -89,5 +89,5 @@ def test_sources_with_weights_train(folders: dict[str, Path], tmp_path: Path) ->
     corpus = prepare(settings).train
     assert corpus.weights.tolist() == [2.0] + [0.5] * (len(corpus.weights) - 1)  # type: ignore
     assert train(settings, tmp_path / "run") is not None
-    with pytest.raises(LiquidError, match="1 weights for 2 paths"):
+    with pytest.raises(LiquidError, match="weights must have one number for each path: 1 for 2 paths"):
         TrainSettings(paths, [1.0], steps=1)

@@ -132,4 +132,4 @@ def test_without_the_extra(monkeypatch, capsys, as_users_run) -> None:
     monkeypatch.setattr(sys, "argv", ["liquidlm", "serve"])
     with pytest.raises(SystemExit):
         cli.main()
-    assert "pip install 'liquidlm[serve]'" in capsys.readouterr().err
+    assert "-e '.[serve]'" in capsys.readouterr().err

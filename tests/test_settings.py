@@ -36,7 +36,7 @@ from liquidlm.training.settings import TrainSettings
         ({"recompute": 1}, "recompute must be true or false"),
         ({"paths": "abc"}, "paths must be a list"),
         ({"paths": ["a", 3]}, r"paths\[1\] must be text"),
-        ({"weights": [1]}, "1 weights for 0 paths"),
+        ({"weights": [1]}, "weights must have one number for each path: 1 for 0 paths"),
         ({"paths": ["a"], "weights": [0]}, "must not all be 0"),
         ({"paths": ["a"], "weights": [math.nan]}, r"weights\[0\] must be finite"),
         ({"step": 3}, "step is not a setting .did you mean steps"),

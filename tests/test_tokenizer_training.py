@@ -29,7 +29,7 @@ def test_training_on_special_tokens_does_not_learn_them():
 
 def test_training_errors():
     for size in (260, 0, -1):
-        refused(f"vocab_size {size} is too small.* 261", LEDTokenizerWrapper.train, ["text"], size)
+        refused(f"a vocabulary of {size} is too small.* 261", LEDTokenizerWrapper.train, ["text"], size)
     refused(r"pass \[text\]", unchecked(LEDTokenizerWrapper.train), "text", 300)
     refused("no texts", LEDTokenizerWrapper.train, iter([]), 300)
     refused("got int", LEDTokenizerWrapper.train, iter(["text", 3]), 300)

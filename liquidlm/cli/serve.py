@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import LiquidError
+from ..errors import LiquidError, install
 from ..inference.defaults import WEIGHTS
 from ..pretrained import STORIES
 from .arguments import FOLDER_HELP, Weights
@@ -51,7 +51,7 @@ def serve(
         from ..serve.limits import Limits
         from ..serve.server import serve as run
     except ImportError as error:
-        raise LiquidError(f"serving needs more packages ({error}): pip install 'liquidlm[serve]'") from error
+        raise LiquidError(f"serving needs more packages ({error}); {install('serve')}") from error
     positive = {"rows": rows, "seconds": seconds, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
     for option, value in positive.items():
         if not 0 < value < math.inf:

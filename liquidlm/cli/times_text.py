@@ -69,4 +69,4 @@ def _bars(bins: list[Bin]) -> list[str]:
 def _label(each: Bin) -> str:
     if each.to is None:
         return f"over {length(each.above)}"
-    return f"{length(each.above)} – {length(each.to)}" if each.to else "0"
+    return f"up to {length(each.to)}" if each.to else "0"

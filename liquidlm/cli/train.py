@@ -1,12 +1,15 @@
 """`liquidlm train`: new runs, resumed runs, and dry runs."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..errors import LiquidError
 from . import reading_options as reading
 from . import train_options as options
+
+if TYPE_CHECKING:
+    from ..training.settings import TrainSettings
 
 SIZES = {
     "hidden_size": "hidden_size",
@@ -21,7 +24,7 @@ DEFAULT_MINUTES = 5.0
 def train(
     context_: typer.Context,  # click's context of the command; `context` is an option
     paths: options.Paths = None,
-    out: options.Out = ...,  # pyright: ignore[reportArgumentType]
+    out: options.Out = None,
     config: options.Config = None,
     source: options.Source = None,
     minutes: options.Minutes = None,
@@ -70,6 +73,8 @@ def train(
 
         torchrun --nproc-per-node 8 -m liquidlm train novel.txt --out runs/novel --batch 64
     """
+    if out is None and (resume or not dry_run):
+        raise typer.BadParameter("is missing: name a folder for the model", param_hint="--out")
     if resume:
         _resume(context_)
     else:
@@ -80,10 +85,9 @@ def _start(context: typer.Context) -> None:
     from ..runtime.precision import chosen_device
     from ..training import loop
     from ..training.dry_run import dry_run
-    from ..training.settings import TrainSettings
 
     given = context.params
-    settings, device = TrainSettings(**_settings(context)), chosen_device(given["device"])
+    settings, device = _checked(_settings(context)), chosen_device(given["device"])
     if given["dry_run"]:
         dry_run(settings, device)
     else:
@@ -125,6 +129,17 @@ def _settings(context: typer.Context) -> dict[str, Any]:
     if settings.get("minutes") is None and settings.get("steps") is None:
         settings["minutes"] = DEFAULT_MINUTES
     return settings
+
+
+def _checked(settings: dict[str, Any]) -> "TrainSettings":
+    """The settings; an error names options, and not settings."""
+    from ..training.settings import TrainSettings
+
+    try:
+        return TrainSettings(**settings)
+    except LiquidError as error:
+        name, space, rest = str(error).partition(" ")
+        raise LiquidError(_option(name) + space + rest if name in settings else str(error)) from error
 
 
 def _on_command_line(context: typer.Context, name: str) -> bool:

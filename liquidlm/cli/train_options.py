@@ -17,9 +17,12 @@ Paths = Annotated[
     ),
 ]
 Out = Annotated[
-    Path,
+    Path | None,
     typer.Option(
-        "--out", metavar="DIR", parser=named_folder, help="Folder for the model, its curve and checkpoints."
+        "--out",
+        metavar="DIR",
+        parser=named_folder,
+        help="Folder for the model, its curve and checkpoints. Only --dry-run needs none.",
     ),
 ]
 Config = Annotated[
@@ -42,7 +45,7 @@ Tokenizer = Annotated[
 ]
 Size = Annotated[
     str,
-    typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters (33 with a BPE)."),
+    typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters (37 with bpe:4000)."),
 ]
 Weights = Annotated[
     list[float] | None,

@@ -93,7 +93,7 @@ def export_onnx(model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, out:
         import onnxruntime  # noqa: F401 - for the check, below
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError as error:
-        raise LiquidError("the export needs more packages: pip install 'liquidlm[export]'") from error
+        raise LiquidError(f"the export needs more packages; {install('export')}") from error
     out = Path(out)
     if out.exists():
         raise LiquidError(f"{out} exists already: choose another --out")

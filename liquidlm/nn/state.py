@@ -315,7 +315,8 @@ class LiquidCache(Cache):
             missing = [name for name in ("h", "conv", "time") if parts[name] is None]
             if missing:
                 raise LiquidError(
-                    f"the saved state lacks {', '.join(missing)} of layer {i}: it belongs to another model"
+                    "the saved state belongs to another model: give it to the model that wrote it"
+                    f" (it lacks {', '.join(missing)} of layer {i})"
                 )
             layer.store(CellState(**parts), seen)  # pyright: ignore[reportArgumentType]
         return self

@@ -15,6 +15,7 @@ REMEDIES = {
     "free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     "change its permissions": (errno.EACCES, errno.EPERM, errno.EROFS),
     "give the name of a file": (errno.EISDIR,),
+    "give the name of a folder (a file has this one)": (errno.EEXIST, errno.ENOTDIR),
     "make its folder first": (errno.ENOENT,),
 }
 

@@ -213,7 +213,7 @@ def _check_beginning(head: list[str], clock: LineClock, name: str) -> None:
     timed = 1 + sum(clock.find(line) is not None for line in head[begin + 1 :])
     if untimed and len(untimed) >= min(timed, UNTIMED + 1):
         raise LiquidError(
-            f"{name}, line {untimed[0]}: no time at its beginning; with timestamps the lines of a text must"
+            f"{name}, line {untimed[0]}: no time in it; with timestamps the lines of a text must"
             " have times, such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5; --time-format says how"
             " others are written"
         )

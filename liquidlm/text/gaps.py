@@ -42,7 +42,7 @@ def histogram(gaps: Sequence[float]) -> list[Bin]:
     """
     counts = [0] * (len(EDGES) + 1)
     for gap in gaps:
-        counts[bisect_left(EDGES, gap)] += 1
+        counts[bisect_left(EDGES, gap - GAP_ERROR if gap > GAP_ERROR else gap)] += 1
     return [
         Bin(above, to, count) for above, to, count in zip((0.0, *EDGES), (*EDGES, None), counts, strict=True)
     ]

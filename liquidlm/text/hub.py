@@ -69,7 +69,7 @@ def dataset_texts(path: str) -> Iterator[str]:
     try:
         import datasets
     except ImportError as error:
-        raise LiquidError(f"{path} needs the extra: pip install 'liquidlm[datasets]'") from error
+        raise LiquidError(f"{path} needs more packages; {install('datasets')}") from error
     try:
         if any((Path(given.name) / f"dataset_{what}.json").exists() for what in ("info", "dict")):
             rows: Any = datasets.load_from_disk(given.name)

@@ -106,7 +106,7 @@ class LineClock:
         looked = [format_kind(own)] if own and not is_expression(own) else kinds().values()
         chosen = choose(candidates(lines, looked), lines)
         if chosen is None:
-            raise LookupError(f"no time of the form {own}" if own else f"no time at its beginning; {HOW}")
+            raise LookupError(f"no time of the form {own}" if own else f"no time in it; {HOW}")
         one = chosen[0].seen[0]
         example = (without_ansi(lines[one.line])[0])[one.begin : one.end]
         clock = cls(chosen[0].kind, [each.place for each in chosen], options, example.strip())

@@ -32,7 +32,7 @@ def train_bpe(texts: Iterable[str | Path], vocab_size: int) -> Tokenizer:
     if isinstance(texts, str):
         raise LiquidError("train() takes an iterable of texts, not one string; pass [text]")
     if vocab_size < MIN_VOCAB_SIZE:
-        raise LiquidError(f"vocab_size {vocab_size} is too small; it must be at least {MIN_VOCAB_SIZE}")
+        raise LiquidError(f"a vocabulary of {vocab_size} is too small: at least {MIN_VOCAB_SIZE}")
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     trainer = BpeTrainer(

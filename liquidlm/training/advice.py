@@ -10,6 +10,9 @@ FEW_PASSES = 2.0
 CLOSE = 0.95
 """A training loss over this times the held-out loss is close to it: the text is not learned by heart."""
 
+BUSY, SHORT = 0.5, 10.0
+"""Less than this share of a core means that other programs had the machine; in this many seconds it shows."""
+
 
 class NextStep(StrEnum):
     """What is most likely to improve a model."""
@@ -69,6 +72,24 @@ def advice(held_out: Sequence[float], training: float, passes: float, longer: st
         else f"The training loss is below the held-out loss ({training:.3f}, {held_out[-1]:.3f})."
     )
     return f"Next: more text, or --dropout 0.1, or --patience 3. {what}"
+
+
+def busy(seconds: float, cpu_seconds: float) -> str | None:
+    """One line for a run on a CPU that got less than half of a core; None for another run.
+
+    Args:
+        seconds: of wall-clock time.
+        cpu_seconds: of CPU time of all threads in it.
+
+    >>> busy(100.0, 180.0) is None
+    True
+    """
+    if seconds < SHORT or cpu_seconds > BUSY * seconds:
+        return None
+    return (
+        f"note: the machine was busy: the run had {cpu_seconds / seconds:.1f} of a core on average. Other"
+        " programs took the rest; OMP_NUM_THREADS=1 can help beside them"
+    )
 
 
 def why_training_is_higher(dropout: float, cut: bool) -> str:

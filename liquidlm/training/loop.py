@@ -19,7 +19,7 @@ from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_undam
 from ..inference.evaluate import Evaluation
 from ..inference.saving import find_folder, model_folder
 from ..runtime.signals import stop_signals
-from .advice import why_training_is_higher
+from .advice import busy, why_training_is_higher
 from .messages import finish, introduce, resume_command
 from .processes import Processes, processes
 from .progress import Report, SilentReport
@@ -214,7 +214,12 @@ def _execute(trainer: Trainer, warnings: Sequence[str] = ()) -> Evaluation | Non
 
 def _to_the_end(trainer: Trainer, report: Report | SilentReport, stopped: list[int]) -> Evaluation | None:
     """Train to the end and export the model; after a signal, save a checkpoint instead."""
-    if _loop(trainer, report, stopped):
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    stop = _loop(trainer, report, stopped)
+    note = busy(time.perf_counter() - begin, time.process_time() - cpu_begin)
+    if note and trainer.device.type == "cpu":
+        report.say(note)
+    if stop:
         trainer.save()
         report.plot()
         report.say(f"Stopped and saved at step {trainer.step}. Go on with: {resume_command(trainer)}")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 QUIET = 10.0
 """Seconds between two lines of progress, if the output is not a terminal."""
+PATIENCE = 2.0
+"""Seconds after which work before the run is named, if the output is not a terminal."""
 
 
 class Report:
@@ -131,7 +133,8 @@ class SilentReport:
 
 @contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar for work before the run; a context manager. The bar disappears at the end.
+    """A progress bar for work before the run; a context manager. The bar disappears at the end. Where there
+    is no terminal, the name of the work is printed once it has taken PATIENCE seconds.
 
     Args:
         what: name of the work.
@@ -143,9 +146,18 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
     known = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     columns = known if total is not None else (TextColumn("{task.completed:,} characters"),)
     columns, console = (TextColumn("{task.description}"), *columns), Console(stderr=True)
+    begin, said = time.perf_counter(), console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda amount: bar.advance(task, amount)
+
+        def advance(amount: int) -> None:
+            nonlocal said
+            bar.advance(task, amount)
+            if not said and time.perf_counter() - begin > PATIENCE:
+                said = True
+                console.print(f"{what} …", highlight=False)
+
+        yield advance
 
 
 def text_read(passes: float) -> str:
@@ -200,7 +212,7 @@ def _summary_writer(folder: Path) -> "SummaryWriter":
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise LiquidError("--tensorboard needs the extra: pip install 'liquidlm[tensorboard]'") from error
+        raise LiquidError(f"--tensorboard needs more packages; {install('tensorboard')}") from error
     return SummaryWriter(str(folder))
 
 

@@ -126,7 +126,9 @@ class TrainSettings:
         if (self.steps is None) == (self.minutes is None):
             raise LiquidError("give the length of the run: either steps or minutes")
         if self.weights and len(self.weights) != len(self.paths):
-            raise LiquidError(f"{len(self.weights)} weights for {len(self.paths)} paths: give one for each")
+            raise LiquidError(
+                f"weights must have one number for each path: {len(self.weights)} for {len(self.paths)} paths"
+            )
         if self.weights and not any(self.weights):
             raise LiquidError("weights must not all be 0: give at least one path a weight above 0")
         if self.size not in SIZES:
