@@ -1,10 +1,7 @@
 """`liquidlm info`: of the installation, of the bundled model, and of a trained folder."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -36,9 +33,7 @@ def test_the_installation() -> None:
 
 
 def test_an_unknown_set_of_kernels_is_one_error() -> None:
-    command = [sys.executable, "-m", "liquidlm", "info"]
-    wrong = {**os.environ, "LIQUIDLM_NATIVE": "fast"}
-    done = subprocess.run(command, capture_output=True, text=True, env=wrong)
+    done = warm.liquidlm("info", env={"LIQUIDLM_NATIVE": "fast"})
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("error: LIQUIDLM_NATIVE=fast is unknown here: give 0, 1, or one of ")
     assert done.stderr.count("\n") == 1

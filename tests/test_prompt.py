@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,17 @@ def read(tmp_path: Path):
     return command
 
 
+CLOSED = """
+import os, runpy, sys
+os.close(0)
+sys.stdin = None
+runpy.run_module("liquidlm", run_name="__main__", alter_sys=True)
+"""
+
+
 def closed(*words: object) -> subprocess.CompletedProcess[str]:
-    """A Python of its own that begins without standard input."""
-    command = [sys.executable, "-m", "liquidlm", *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, preexec_fn=lambda: os.close(0)
-    )
+    """The command without standard input, as Python begins where descriptor 0 is closed."""
+    return warm.run(words, program=CLOSED)
 
 
 def test_a_pipe_comes_first_and_the_argument_begins_a_new_line(read) -> None:

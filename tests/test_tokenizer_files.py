@@ -1,26 +1,24 @@
 """Tokenizers on disk and on the hub."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from huggingface_hub.errors import LocalEntryNotFoundError
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
-from tokenizers_for_tests import REPOSITORY, TEXTS, make, refused, rust
+from tokenizers_for_tests import TEXTS, make, refused, rust
 
 from liquidlm.text import tokenizer_files as module
 from liquidlm.text.byte_level import byte_characters
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
+from tests import warm
 
 RELOAD = """
 import json, sys
 from transformers import AutoTokenizer
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
-folder, text = sys.argv[1], sys.stdin.read()
+folder, text = sys.argv[1], sys.stdin.buffer.read().decode()
 auto, ours = AutoTokenizer.from_pretrained(folder), LEDTokenizerWrapper(folder)
 batch = auto([text, "a"], padding=True)
 print(json.dumps([dict(batch), auto.decode(auto(text)["input_ids"], skip_special_tokens=True),
@@ -31,10 +29,8 @@ print(json.dumps([dict(batch), auto.decode(auto(text)["input_ids"], skip_special
 def test_saved_tokenizers_load_the_same_in_a_fresh_process(tmp_path):
     tokenizer, text = make("bpe"), "  The <s> loop</s>\n\n runs e\u0301 🙂 <mask> "
     tokenizer.save_pretrained(tmp_path / "new" / "folder")
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-c", RELOAD, str(tmp_path / "new" / "folder")]
-    done = subprocess.run(command, input=text.encode(), env=env, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
+    done = warm.run([tmp_path / "new" / "folder"], text.encode(), program=RELOAD, env={"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
     auto, decoded, ours, size = json.loads(done.stdout)
     expected = [t.tolist() for t in tokenizer.tokenize([text, "a"])]
     assert auto == {"input_ids": expected[0], "attention_mask": expected[1]}
