@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..pretrained import STORIES, shipped_models
-from ..text.utf8 import marked_encoding
+from ..text.utf8 import OR_OPTIONS, marked_encoding
 from .standard_input import read_all, read_pipe
 
 WAIT = 1.0
@@ -42,6 +42,8 @@ def read_prompt(prompt: str | None, file: Path | None, needed: bool) -> str:
         raise LiquidError("there are two prompts: give the argument or --file, not both")
     if prompt == "-":
         return _decoded(read_all())
+    if prompt is not None and Path(prompt).suffix and os.path.isfile(prompt):
+        print(f"note: the prompt is the name of a file; --file {prompt} reads it", file=sys.stderr)
     given = _text_of(file) if file is not None else None if prompt is None else _as_typed(prompt)
     piped = "" if sys.stdin.isatty() else _piped(needed and given is None)
     if piped and given and not piped.endswith("\n"):
@@ -59,7 +61,10 @@ def _piped(needed: bool) -> str:
 def _text_of(file: Path) -> str:
     from ..text.corpus import read_documents
 
-    return "\n".join(document.text for document in read_documents([file]))
+    try:
+        return "\n".join(document.text for document in read_documents([file]))
+    except LiquidError as error:  # the options are those of commands that read a text
+        raise LiquidError(str(error).removesuffix(f", or give{OR_OPTIONS}")) from error
 
 
 def _decoded(data: bytes) -> str:

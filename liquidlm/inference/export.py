@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int, Num
 from torch import Tensor, nn
 
-from ..errors import LiquidError
+from ..errors import LiquidError, install
 from ..model.language_model import LiquidLanguageModel
 from ..model.torch_step import TorchStep
 from ..nn.events import LONGEST

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from ..errors import LiquidError, first_line
+from ..errors import LiquidError, first_line, install
 
 PREFIX = "hf:"
 

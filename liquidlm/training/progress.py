@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ..errors import LiquidError
+from ..errors import LiquidError, install
 from ..runtime.files import write_file, write_text
 from ..runtime.write_errors import cannot_write
 from .run_folder import CURVE
