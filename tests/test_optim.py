@@ -8,12 +8,9 @@ from helpers import error, normal
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
 from liquidlm.training import muon
+from liquidlm.training.groups import FAST, FAST_SHARE, OUTPUT_SHARE, TABLE_SHARE
 from liquidlm.training.muon import Muon, orthogonalized
 from liquidlm.training.optim import (
-    FAST,
-    FAST_SHARE,
-    OUTPUT_SHARE,
-    TABLE_SHARE,
     Optimisers,
     clip_gradients,
     liquid_optimisers,

@@ -7,6 +7,10 @@ import threading
 
 READ = 8192
 """Bytes of one read."""
+FIRST_LINES = 32
+"""Lines that are enough to know a log by."""
+QUIET = 2.0
+"""Seconds without input after which fewer lines are enough."""
 
 
 def read_all() -> bytes:
@@ -45,6 +49,50 @@ def arriving(source: int) -> "queue.Queue[bytes | OSError]":
     pieces = queue.Queue[bytes | OSError](maxsize=1)
     threading.Thread(target=_read, args=(source, pieces), daemon=True).start()
     return pieces
+
+
+class Pieces:
+    """Standard input as it comes; its first lines can be looked at before."""
+
+    def __init__(self):
+        self._waiting, self._seen = arriving(sys.stdin.fileno()), b""
+        self._ended = False
+
+    def next(self, seconds: float | None) -> bytes:
+        """The next bytes; none at the end.
+
+        Args:
+            seconds: to wait; None: for ever.
+
+        Raises:
+            queue.Empty: none have come in this time.
+            OSError: reading has failed.
+        """
+        if self._seen:
+            data, self._seen = self._seen, b""
+            return data
+        if self._ended:
+            return b""
+        data = self._waiting.get(timeout=seconds)
+        if isinstance(data, OSError):
+            raise data
+        self._ended = not data
+        return data
+
+    def first_lines(self) -> bytes:
+        """The first FIRST_LINES lines or more, or all until the end, or until nothing comes for QUIET seconds
+        after a line. `next` gives them again."""
+        data = b""
+        while data.count(b"\n") < FIRST_LINES:
+            try:
+                piece = self.next(QUIET if b"\n" in data else None)
+            except queue.Empty:
+                break
+            if not piece:
+                break
+            data += piece
+        self._seen = data
+        return data
 
 
 def _read(source: int, pieces: "queue.Queue[bytes | OSError]") -> None:

@@ -1,14 +1,23 @@
 """`liquidlm watch`: how surprising each line of a log is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..inference.defaults import ALARMS, WEIGHTS
+from ..errors import LiquidError
+from ..inference.defaults import ALARMS, FRESH_RATE, TRAINED_RATE, WEIGHTS
 from . import reading_options as reading
-from .arguments import Folder, Weights
+from .arguments import FOLDER_HELP, Weights
 
+if TYPE_CHECKING:
+    from .watch_source import Frozen
+
+LEARNING = "Learning"
+Folder = Annotated[
+    str | None,
+    typer.Argument(metavar="[DIR]", help=f"{FOLDER_HELP} Without it, --learn begins with a new model."),
+]
 StateFile = Annotated[
     Path | None,
     typer.Option(
@@ -31,16 +40,54 @@ Baseline = Annotated[
         " state that exists, it is not read again.",
     ),
 ]
+Learn = Annotated[
+    bool,
+    typer.Option(
+        "--learn",
+        rich_help_panel=LEARNING,
+        help="The model learns from each line after it has printed how surprising the line was. DIR itself is"
+        " not changed: what was learned is in --state and --learn-to.",
+    ),
+]
+LearnBudget = Annotated[
+    float | None,
+    typer.Option(
+        metavar="B",
+        rich_help_panel=LEARNING,
+        help="How much is learned. 1: each line once. 0.1: one tenth of the lines, for a fast log. 4: each"
+        " line when it is new, and three times again. [default: 1]",
+    ),
+]
+LearnRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        rich_help_panel=LEARNING,
+        help=f"Peak learning rate. [default: {FRESH_RATE} for a new model, {TRAINED_RATE} for DIR]",
+    ),
+]
+LearnTo = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NEW_DIR",
+        rich_help_panel=LEARNING,
+        help="Write the model to this folder at the end, on Ctrl-C and on SIGTERM.",
+    ),
+]
 OnlyMarked = Annotated[bool, typer.Option("--only-marked", help="Print only the marked lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 def watch(
     context: typer.Context,
-    folder: Folder,
+    folder: Folder = None,
     state: StateFile = None,
     alarms: Alarms = ALARMS,
     baseline: Baseline = None,
+    learn: Learn = False,
+    learn_budget: LearnBudget = None,
+    learn_rate: LearnRate = None,
+    learn_to: LearnTo = None,
     only_marked: OnlyMarked = False,
     as_json: AsJson = False,
     weights: Weights = WEIGHTS,
@@ -62,19 +109,54 @@ def watch(
     JSON. The exit code is 0 if no line was marked, 1 if one was, and 2 after an error.
 
         tail -f server.log | liquidlm watch runs/log --state log.state
+
+    With --learn no training is needed:
+
+        tail -f server.log | liquidlm watch --learn --state log.state
     """
-    from ..inference.reading_file import kept_reading
+    source = _source(folder, learn, {"budget": learn_budget, "rate": learn_rate, "to": learn_to})
     from .watch_lines import watch_lines
 
-    kept = {name: value for name, value in kept_reading(folder).items() if (name, value) != ("late", "sort")}
     watch_lines(
-        folder,
+        source,
         state=state,
         alarms=alarms,
         baseline=baseline,
         only_marked=only_marked,
         as_json=as_json,
         weights=weights,
-        options=reading.reading_options(context, kept),
+        options=reading.reading_options(context, _kept_reading(folder)),
         keep_options=not reading.are_given(context),
     )
+
+
+def _source(folder: str | None, learn: bool, options: dict[str, Any]) -> "Frozen":
+    """Where the reader comes from.
+
+    Raises:
+        LiquidError: there is no model, or an option of --learn without it.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if learn:
+        from .watch_learning import Learning
+
+        return Learning(folder, **given)
+    if given:
+        raise LiquidError(f"--learn-{min(given)} needs --learn: without it, the model does not learn")
+    if folder is None:
+        raise LiquidError(
+            "name a model (the --out folder of `liquidlm train`), or give --learn, which begins with a new"
+            " one"
+        )
+    from .watch_source import Frozen
+
+    return Frozen(folder)
+
+
+def _kept_reading(folder: str | None) -> dict[str, Any]:
+    """How the model's text was read, as far as it is possible for lines that come one by one."""
+    if folder is None:
+        return {}
+    from ..inference.reading_file import kept_reading
+
+    return {name: value for name, value in kept_reading(folder).items() if (name, value) != ("late", "sort")}

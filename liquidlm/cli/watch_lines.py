@@ -5,8 +5,9 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import typer
 from rich.console import Console
@@ -14,15 +15,15 @@ from rich.text import Text
 
 from ..errors import LiquidError
 from ..inference.rarity import NOTHING
-from ..inference.saving import load_language_model
-from ..inference.state_files import WATCH, alone, check_place
+from ..inference.state_files import alone, check_place
 from ..inference.surprise import Line, SurpriseReader
 from ..ops.native.step import Weights
 from ..runtime.memory import peak_memory
 from ..runtime.precision import best_device
 from ..runtime.signals import stop_signals
 from ..text.reading import ReadingOptions
-from .standard_input import READ, arriving
+from .standard_input import READ, Pieces
+from .watch_source import Frozen
 from .watch_summary import Summary
 
 PATIENCE = 0.2
@@ -34,7 +35,7 @@ SEEN = str.maketrans(dict.fromkeys((*range(9), *range(10, 32), *range(127, 160))
 
 
 def watch_lines(
-    folder: str | Path,
+    source: Frozen,
     *,
     state: Path | None,
     alarms: float,
@@ -54,39 +55,60 @@ def watch_lines(
     The log is read as the options say, or, with `keep_options`, as it was read before, if there is a state.
     """
     if state is not None:
-        check_place(state, WATCH)
+        check_place(state, source.writer)
+    source.check()
     with nullcontext() if state is None else alone(state):
-        model, tokenizer = load_language_model(folder, best_device())
+        pieces, device = Pieces(), best_device()
         if state is not None and state.is_file() and state.stat().st_size:
             given = None if keep_options else options
-            reader = SurpriseReader.load(
-                state, model, tokenizer, alarms=alarms, weights=weights, options=given
-            )
+            reader = source.go_on(state, device, alarms=alarms, weights=weights, options=given)
         else:
-            reader = SurpriseReader(model, tokenizer, alarms=alarms, weights=weights, options=options)
+            first = _first_lines(baseline, pieces) if source.needs_lines else b""
+            reader = source.begin(first, device, alarms=alarms, weights=weights, options=options)
             if baseline is not None:
                 _read_baseline(reader, baseline)
-        marked = _watch(reader, state, printer(only_marked, as_json), as_json)
+        try:
+            marked = _watch(reader, state, pieces, printer(only_marked, as_json), as_json)
+        finally:
+            source.end(reader)
     if marked:
         raise typer.Exit(1)
 
 
+def _first_lines(baseline: Path | None, pieces: Pieces) -> bytes:
+    """The first lines that will be read."""
+    if baseline is None:
+        return pieces.first_lines()
+    with _opened(baseline) as source:
+        return source.read(READ)
+
+
+@contextmanager
+def _opened(baseline: Path) -> Iterator[BinaryIO]:
+    try:
+        with baseline.open("rb") as source:
+            yield source
+    except OSError as error:
+        raise LiquidError(f"cannot read the baseline {baseline}: {error.strerror}") from error
+
+
 def _read_baseline(reader: SurpriseReader, file: Path) -> None:
     """Read a log in which all is normal."""
-    try:
-        with file.open("rb") as source, stop_signals() as stopped:
-            while not stopped and (data := source.read(READ)):
-                reader.push(data)
-            if stopped:
-                raise typer.Exit(128 + stopped[0])
-    except OSError as error:
-        raise LiquidError(f"cannot read the baseline {file}: {error.strerror}") from error
+    with _opened(file) as source, stop_signals() as stopped:
+        while not stopped and (data := source.read(READ)):
+            reader.push(data)
+        if stopped:
+            raise typer.Exit(128 + stopped[0])
     reader.end()
     print(f"{reader.rarity.lines:,} lines of {file} are what is usual", file=sys.stderr)
 
 
 def _watch(
-    reader: SurpriseReader, state: Path | None, show: Callable[[list[Line]], None], as_json: bool
+    reader: SurpriseReader,
+    state: Path | None,
+    pieces: Pieces,
+    show: Callable[[list[Line]], None],
+    as_json: bool,
 ) -> int:
     """Print lines until the end; returns how many were marked."""
 
@@ -99,7 +121,7 @@ def _watch(
     said: dict[str, str] = {}
     with stop_signals() as stopped:
         try:
-            for lines in _as_they_come(reader, stopped):
+            for lines in _as_they_come(reader, pieces, stopped):
                 count += len(lines)
                 show(lines)
                 summary.add(lines)
@@ -132,17 +154,14 @@ def _say(notes: dict[str, str], said: dict[str, str]) -> None:
             print(f"note: the log: {note}", file=sys.stderr)
 
 
-def _as_they_come(reader: SurpriseReader, stopped: list[int]) -> Iterator[list[Line]]:
+def _as_they_come(reader: SurpriseReader, pieces: Pieces, stopped: list[int]) -> Iterator[list[Line]]:
     """The lines of standard input, all that wait at once, until its end or a signal."""
-    waiting = arriving(sys.stdin.fileno())
     while not stopped:
         try:
-            data = waiting.get(timeout=PATIENCE)
+            data = pieces.next(PATIENCE)
         except queue.Empty:
             yield []
             continue
-        if isinstance(data, OSError):
-            raise data
         if not data:
             break
         yield reader.push(data)

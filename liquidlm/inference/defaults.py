@@ -6,3 +6,5 @@ ALARMS = 5.0
 """So many lines of a log stand out per day, as far as the log is as usual."""
 WEIGHTS: Literal["float32", "bf16", "int8"] = "int8"
 """The type of the weights that write text. Bits per byte of the bundled model change by 0.04 %."""
+FRESH_RATE, TRAINED_RATE = 0.02, 0.005
+"""Peak learning rates of `watch --learn`: of a new model, and of one that was trained."""

@@ -20,11 +20,13 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-GENERATE, WATCH = "generate", "watch"
-"""The commands that write state files."""
+GENERATE, WATCH, LEARN = "generate", "watch", "learn"
+"""The commands that write state files; LEARN is `watch --learn`."""
 WRITERS = {
     GENERATE: "a state that `generate --save-state` wrote: go on with `generate --load-state`",
-    WATCH: "a state that `watch --state` wrote: go on with `watch --state`",
+    WATCH: "a state that `watch --state` wrote: go on with `watch --state`, without --learn",
+    LEARN: "a state that `watch --learn` wrote, with the weights that it learned: go on with `watch --learn"
+    " --state`",
     None: "a state that neither `generate --save-state` nor `watch --state` wrote: LiquidCache.load reads it",
 }
 """Which command reads the states of which."""
@@ -72,6 +74,8 @@ def load(
     Raises:
         LiquidError: the file is missing or damaged, or of another command, model or tokenizer.
     """
+    if _is_learned(path):
+        raise LiquidError(f"{path} is {WRITERS[LEARN]}")
     state, metadata = LiquidCache.load(path, len(model.blocks))
     if (found := _writer(metadata)) != writer:
         raise LiquidError(f"{path} is {WRITERS[found]}")
@@ -85,6 +89,17 @@ def load(
             f"{path} is the state of a model with another tokenizer: give the folder that it was made with"
         )
     return state, metadata
+
+
+def _is_learned(path: str | Path) -> bool:
+    """Whether a readable file is of LEARN, which has other tensors than a state."""
+    if not Path(path).is_file():  # reading a pipe would block
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {})["liquid_state"])["writer"] == LEARN
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return False
 
 
 def _writer(metadata: dict[str, str]) -> str | None:

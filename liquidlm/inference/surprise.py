@@ -241,9 +241,9 @@ class SurpriseReader:
             first = next((t for t in (time, *times) if t is not None), 0.0)
             own = [first if t is None else t for t in times]
             stamps = np.concatenate([[first], np.repeat(own, lengths)])
-        costs = self._costs(ids, stamps)
-        self.position.pending = int(ids[-1])
         ends = np.cumsum(lengths)
+        costs = self._costs_of_lines(ids, stamps, ends)
+        self.position.pending = int(ids[-1])
         return [
             self._line(part, text, t, TokenCosts(*(one[begin:end] for one in costs)))
             for part, text, t, begin, end in zip(parts, texts, times, ends - lengths, ends, strict=True)
@@ -272,6 +272,15 @@ class SurpriseReader:
             kind=verdict.kind,
             stands_out=verdict.stands_out,
         )
+
+    def _costs_of_lines(
+        self,
+        ids: Int64[np.ndarray, " n_plus_1"],
+        times: Float64[np.ndarray, " n_plus_1"] | None,
+        ends: Int64[np.ndarray, " lines"],
+    ) -> TokenCosts:
+        """`_costs` of lines, the k-th of which ends with the token ids[ends[k]]."""
+        return self._costs(ids, times)
 
     def _costs(
         self, ids: Int64[np.ndarray, " n_plus_1"], times: Float64[np.ndarray, " n_plus_1"] | None

@@ -36,7 +36,7 @@ from ..runtime.folders import remove_folder, write_folder
 from ..runtime.precision import autocast, bf16_is_faster
 from ..text.batches import IGNORED, StreamBatches
 from ..text.token_corpus import TokenCorpus
-from ..text.weighting import WeightedCorpus
+from .clock import clock
 from .optim import clip_gradients, liquid_optimisers
 from .processes import Processes, load_weights
 from .settings import SIZES, TrainSettings
@@ -49,17 +49,6 @@ KEPT = 2
 ROLL_BACK = 5
 """After this many non-finite steps in a row the run goes back to its last checkpoint. After this many such
 returns in a row the run ends with an error."""
-COMPONENTS = 8
-"""Number of log-normal components in the distribution of the next gap, for text with times."""
-MEMORY_GAPS = 30
-"""Number of typical gaps over which the memories decay as much as they do over one token."""
-
-
-def clock(train: TokenCorpus | WeightedCorpus) -> dict[str, int | float]:
-    """The fields of `LiquidConfig` for text with times: scales from the typical gap of the corpus."""
-    gap = train.typical_gap
-    scales = {"time_scale": gap, "memory_scale": MEMORY_GAPS * gap, "time_resolution": train.resolution}
-    return {"time_components": COMPONENTS, **scales}
 
 
 def build_model(
