@@ -1,4 +1,6 @@
-"""Draw the stored results as docs/images/NAME.png: `python -m benchmarks.plots [NAME …]`; without names, all.
+"""Draw the stored results as docs/images/NAME.png, and in Spanish as NAME-es.png.
+
+    python -m benchmarks.plots [NAME …]     # without names, all
 
 A benchmark calls `redraw` when it has written its figures. Nothing is measured here.
 """
@@ -11,9 +13,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from benchmarks import machine
+from benchmarks.plots_es import translate
 
 Figures = dict[str, Any]
 
@@ -52,16 +54,6 @@ CLOCKS = {
     "shuffled": "gaps shuffled",
     "alike": "gaps all equal",
 }
-
-SPANISH = {
-    "training time (minutes, 2 cores)": "tiempo de entrenamiento (minutos, 2 núcleos)",
-    "training tokens (millions)": "tokens de entrenamiento (millones)",
-    "validation loss (bits per byte)": "pérdida de validación (bits por byte)",
-    f"{TEXTS['novels-en']}: loss during training": "Novelas inglesas, bytes: pérdida al entrenar",
-    f"{TEXTS['wikitext-2']}: loss during training": "WikiText-2, bytes: pérdida al entrenar",
-    f"{TEXTS['tinystories']}: loss during training": "TinyStories, BPE de 4.000: pérdida al entrenar",
-}
-"""Labels of the plots of quality ▶ the same in Spanish, for NAME-es.png."""
 
 
 def label(name: str) -> str:
@@ -304,13 +296,13 @@ PLOTS: dict[str, Callable[[Figures], Figure]] = {
 
 
 def redraw(name: str) -> list[Path]:
-    """Draw results/NAME.json, and write IMAGES/NAME.png.
+    """Draw results/NAME.json, and write IMAGES/NAME.png and, in Spanish, IMAGES/NAME-es.png.
 
     Args:
-        name: of a benchmark. "quality" and "quality_base" have one plot per text, and the same in Spanish.
+        name: of a benchmark. "quality" and "quality_base" have one plot per text.
 
     Returns:
-        the files that were written.
+        the files in English.
     """
     figures = machine.read_results(name)
     if name in PLOTS:
@@ -321,10 +313,8 @@ def redraw(name: str) -> list[Path]:
     files = [IMAGES / f"{file}.png" for file in drawn]
     for file, figure in zip(files, drawn.values(), strict=True):
         figure.savefig(file, dpi=130)
-        if name not in PLOTS:
-            for text in figure.findobj(Text):
-                text.set_text(SPANISH.get(text.get_text(), text.get_text()))
-            figure.savefig(file.with_stem(f"{file.stem}-es"), dpi=130)
+        translate(figure)
+        figure.savefig(file.with_stem(f"{file.stem}-es"), dpi=130)
     return files
 
 

@@ -2,13 +2,25 @@
 
 import importlib
 import json
+import re
 from importlib.util import find_spec
 
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from benchmarks import embedding_share, gemm_share, limits, machine, plots, run, timing, training_step
+from benchmarks import (
+    embedding_share,
+    gemm_share,
+    limits,
+    machine,
+    plots,
+    plots_es,
+    run,
+    timing,
+    training_step,
+)
 
 
 @pytest.fixture
@@ -128,6 +140,26 @@ def test_stored_figures_are_drawn_with_the_models_own_names(name, tmp_path, monk
         assert axis.get_ylabel() or axis.get_xlabel()
         names = {text.split(",")[0] for text in axis.get_legend_handles_labels()[1]}
         assert not names & (set(plots.MODELS) - {"liquidlm"} | {"ours"})
+
+
+@pytest.mark.parametrize("name", [*plots.PLOTS, "quality"])
+def test_no_english_label_is_left_in_a_spanish_plot(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "IMAGES", tmp_path)
+    shown: dict[str, set[str]] = {}
+
+    def keep(figure, file, **_):
+        figure.canvas.draw()
+        shown[file.name] = {text.get_text() for text in figure.findobj(Text)}
+        file.write_bytes(b"png")
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    plots.redraw(name)
+    for file, labels in shown.items():
+        if file.endswith("-es.png"):
+            english = shown[file.replace("-es.png", ".png")]
+            words = {word for label in labels for word in re.findall(r"[a-z]+", label)}
+            assert not words & {"of", "the", "time", "loss", "speed", "in", "at", "training", "length"}, words
+            assert english & set(plots_es.LABELS) and not labels & set(plots_es.LABELS)
 
 
 def test_a_plot_shows_the_best_run_of_each_model():

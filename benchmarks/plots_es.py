@@ -1,0 +1,112 @@
+"""The labels of the plots in Spanish, for docs/images/NAME-es.png."""
+
+import re
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+LABELS = {
+    # quality
+    "training time (minutes, 2 cores)": "tiempo de entrenamiento (minutos, 2 núcleos)",
+    "training tokens (millions)": "tokens de entrenamiento (millones)",
+    "validation loss (bits per byte)": "pérdida de validación (bits por byte)",
+    "English novels, bytes: loss during training": "Novelas inglesas, bytes: pérdida al entrenar",
+    "WikiText-2, bytes: loss during training": "WikiText-2, bytes: pérdida al entrenar",
+    "TinyStories, BPE of 4,000: loss during training": "TinyStories, BPE de 4.000: pérdida al entrenar",
+    # speed
+    "length of a row (tokens)": "longitud de una fila (tokens)",
+    "speed (tokens per second)": "velocidad (tokens por segundo)",
+    "liquidlm in torch": "liquidlm en torch",
+    "products of liquidlm alone": "solo los productos de liquidlm",
+    "context (tokens)": "contexto (tokens)",
+    "1 text at a time": "1 texto a la vez",
+    "in torch": "en torch",
+    "in onnxruntime": "en onnxruntime",
+    "growing float32": "caché que crece, float32",
+    "static float32": "caché fija, float32",
+    "weights and state at the machine's bandwidth": "pesos y estado al ancho de banda de la máquina",
+    "time per token (ms)": "tiempo por token (ms)",
+    "liquidlm: time of a token after a long context": "liquidlm: tiempo de un token tras un contexto largo",
+    "texts at a time": "textos a la vez",
+    "speed of all together (tokens per second)": "velocidad de todos juntos (tokens por segundo)",
+    "requests so far": "peticiones hasta el momento",
+    "memory of the server (MB)": "memoria del servidor (MB)",
+    "liquidlm serve, the bundled model": "liquidlm serve, el modelo incluido",
+    "time (seconds)": "tiempo (segundos)",
+    "one training step of liquidlm": "un paso de entrenamiento de liquidlm",
+    "whole step": "paso completo",
+    "embedding, flow, ODE": "embedding, flujo, EDO",
+    "matrix products, gradient": "productos de matrices, gradiente",
+    "matrix products, optimiser": "productos de matrices, optimizador",
+    # memory
+    "position in the novel (bytes)": "posición en la novela (bytes)",
+    "loss (bits per byte)": "pérdida (bits por byte)",
+    "held-out English novels": "novelas inglesas no vistas al entrenar",
+    "state carried": "el estado se conserva",
+    "length (tokens; dotted: longest in training)": "longitud (tokens; puntos: la mayor al entrenar)",
+    "right answers (%)": "aciertos (%)",
+    "associative recall": "recuerdo asociativo",
+    "copying": "copia",
+    "parity": "paridad",
+    "permutations of 3 (S₃)": "permutaciones de 3 (S₃)",
+    "permutations of 5 (S₅)": "permutaciones de 5 (S₅)",
+    # time
+    "real times": "horas reales",
+    "20 % noise": "20 % de ruido",
+    "half of the\nutterances": "la mitad de las\nintervenciones",
+    "gaps shuffled": "intervalos barajados",
+    "gaps all equal": "intervalos iguales",
+    "loss of the gap (nats)": "pérdida del intervalo (nats)",
+    "when the next utterance comes, held-out missions": "cuándo llega la intervención siguiente",
+    "log-normal renewal": "renovación log-normal",
+    # anomalies
+    "all": "todas",
+    "rare message": "mensaje raro",
+    "impossible fields": "campos imposibles",
+    "wrong order": "orden erróneo",
+    "strange value": "valor extraño",
+    "burst": "ráfaga",
+    "early heartbeat": "latido adelantado",
+    "missing heartbeat": "latido que falta",
+    "area under the ROC curve (1: perfect, 0.5: chance)": "área bajo la curva ROC (1: perfecto, 0,5: azar)",
+    "planted anomalies in the log of a service": "anomalías añadidas al registro de un servicio",
+    "bits alone": "solo los bits",
+    "learned online": "aprendido al leer",
+    "3-grams": "3-gramas",
+    "clocks by hand": "relojes a mano",
+}
+"""Label ▶ the same in Spanish."""
+PATTERNS = (
+    (r"training, vocabulary of (\S+)", r"entrenamiento, vocabulario de \1"),
+    (r"(\d+) texts at a time", r"\1 textos a la vez"),
+    (r"reset every (\S+)", r"se borra cada \1"),
+    (r"windows of (\S+)", r"ventanas de \1"),
+)
+"""Labels with a number in them."""
+
+
+def spanish(label: str) -> str:
+    """The label in Spanish; a name, such as that of a model, stays as it is.
+
+    >>> spanish("Llama, windows of 1,024"), spanish("liquidlm, state carried"), spanish("16,384")
+    ('Llama, ventanas de 1.024', 'liquidlm, el estado se conserva', '16.384')
+    """
+    if label in LABELS:
+        return LABELS[label]
+    for pattern, in_spanish in PATTERNS:
+        if re.fullmatch(pattern, label):
+            return re.sub(r"(?<=\d),(?=\d{3})", ".", re.sub(pattern, in_spanish, label))
+    if ", " in label:
+        return ", ".join(map(spanish, label.split(", ")))
+    return re.sub(r"(?<=\d),(?=\d{3})", ".", label)
+
+
+def translate(figure: Figure) -> None:
+    """Put every label of the figure into Spanish."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            if any(spanish(label) != label for label in labels):
+                axis.set_ticks(axis.get_ticklocs(), [spanish(label) for label in labels])
+    for text in figure.findobj(Text):
+        text.set_text(spanish(text.get_text()))
