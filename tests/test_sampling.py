@@ -15,7 +15,7 @@ from liquidlm import (
     generate_timestamps,
 )
 from liquidlm.inference.generate import read_output, write, write_timed
-from liquidlm.inference.sampling import COLDEST, Sampler, Sampling
+from liquidlm.inference.sampling import COLDEST, Sampler, Sampling, draw
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.runtime.seeds import generator_seed
 from liquidlm.serve.app import create_app
@@ -141,3 +141,57 @@ def test_seeds_are_apart():
     assert len(every) == 64 and all(0 <= one < 2**32 for one in every)
     times = [tuple(generate_timestamps(1, 9, "poisson", seed=one)[0].tolist()) for one in (5, 5 + 2**32)]
     assert times[0] != times[1]
+
+
+def test_penalties_count_what_was_drawn():
+    """The logits of OpenAI's formula: biases added, penalties subtracted; a bias is no penalty."""
+    how = Sampling(0.0, frequency_penalty=0.5, presence_penalty=1.0, logit_bias=((2, 4.0), (5, -100.0)))
+    logits = torch.tensor([[3.0, 0.0, 0.0, 2.9, 0.0, 50.0]])
+    sampler = Sampler(how, 9, logits, None, ())
+    counts, biased = torch.zeros(6), logits[0] + torch.tensor([0, 0, 4.0, 0, 0, -100.0])
+    drawn = []
+    for _ in range(8):
+        expected = biased - 0.5 * counts - (counts > 0).float()
+        assert torch.allclose(sampler.shaped(logits)[0], expected)
+        drawn.append(int(sampler(logits)))
+        assert drawn[-1] == int(expected.argmax())
+        counts[drawn[-1]] += 1
+    assert drawn[:3] == [2, 0, 3]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("min_p", [0.1, 0.5, 1.0])
+def test_min_p_keeps_what_is_likely_beside_the_likeliest(temperature, min_p):
+    logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(3)).double() * 2
+    how = Sampling(temperature, top_p=1.0, min_p=min_p, seed=1)
+    shares = (logits / temperature).softmax(-1)
+    kept = Sampler(how, 1, logits, None, ()).shaped(logits).isfinite()
+    assert torch.equal(kept, shares >= min_p * shares.max() * (1 - 1e-12)) and 0 < kept.sum() < 40
+    samplers = [
+        Sampler(Sampling(temperature, 0, 1.0, min_p=min_p, seed=i), 1, LOGITS[:1], None, ())
+        for i in range(60)
+    ]
+    tokens = draw(samplers, logits.float().expand(60, 40).contiguous())
+    assert kept[0][tokens].all()
+
+
+def test_rows_with_and_without_penalties_do_not_meet():
+    plain = [Sampler(Sampling(seed=i), 9, LOGITS[:1], None, ()) for i in range(3)]
+    mixed = [Sampler(Sampling(seed=i), 9, LOGITS[:1], None, ()) for i in (0, 2)]
+    odd = Sampler(Sampling(seed=1, presence_penalty=2.0, min_p=0.2), 9, LOGITS[:1], None, ())
+    for step in range(4):
+        logits = torch.randn(3, 9, generator=torch.Generator().manual_seed(step))
+        alone = draw(plain, logits)
+        together = draw([mixed[0], odd, mixed[1]], logits)
+        assert together[0] == alone[0] and together[2] == alone[2]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"min_p": 1.5}, {"min_p": -0.1}, {"frequency_penalty": math.nan}, {"presence_penalty": math.inf}],
+)
+def test_new_settings_out_of_range(wrong):
+    with pytest.raises(LiquidError, match=next(iter(wrong))):
+        Sampling(**wrong)
+    with pytest.raises(LiquidError, match="there is no token 9"):
+        Sampler(Sampling(logit_bias=((9, 1.0),)), 1, LOGITS, None, ())

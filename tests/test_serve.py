@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from serving import NAME, ask, idle, load, served, tiny
 
-from liquidlm.serve.listening import LOOPBACK
+from liquidlm.serve.checks import own_hosts
 
 
 @pytest.fixture(scope="module")
@@ -196,20 +196,27 @@ def test_nothing_said_is_openai_s_default(client) -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"n": 17}, "n: "),
-        ({"stop": [""]}, "stop"),
         ({"stop": ["x"] * 17}, "stop"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": 1, "echo": True}, "echo with logprobs"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [261]}, "there is no token 261"),
         ({"prompt": [-1]}, "prompt"),
-        ({"prompt": "x" * 4000}, "4,001 tokens: send at most 4,000"),
-        ({"prompt": "\ud800"}, "prompt"),
+        ({"prompt": "x" * 4000}, "over 4,000 tokens: send at most 4,000"),
+        ({"prompt": "\ud800"}, "half of a surrogate pair"),
         ({"seed": 2**64}, "seed"),
-        ({"frequency_penalty": 1}, "frequency_penalty"),
+        ({"frequency_penalty": 3}, "frequency_penalty: Input should be less than or equal to 2"),
+        ({"min_p": 2}, "min_p"),
+        ({"repeat_penalty": 2, "repetition_penalty": 2}, "give one of them"),
+        ({"grammar": "root ::= x"}, "grammar is not supported"),
+        ({"prompt": 5}, "prompt: Input should be a valid string or Input should be a valid array"),
+        ({"prompt": ["a", {"b": 1}]}, "prompt[1]: "),
+        ({"model": 5}, "model: "),
         ({"model": None}, "model"),
-        ({"prompt": ["x"] * 64, "n": 16}, "asks for 1024 completions: ask for at most 32"),
-        ({"logit_bias": {"5": 1}}, "logit_bias is not supported here"),
+        ({"prompt": ["x"] * 64, "n": 16}, "asks for 1024 completions: ask for at most 332"),
+        ({"logit_bias": {"500": 1}}, "there is no token 500: the largest id is 260"),
+        ({"logit_bias": {"word": 1}}, "'word' is not the id of a token"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"suffix": "end"}, "suffix is not supported"),
         ({"best_of": 3}, "best_of is not supported"),
         ({"prompt": [-1] * 100_000}, "prompt"),
@@ -252,12 +259,27 @@ def test_bodies_that_are_none(port, body, status) -> None:
 def test_other_paths_methods_and_hosts(port) -> None:
     assert ask(port, "/nowhere")[1]["error"]["message"] == "Not Found"
     assert ask(port, "/v1/completions", method="DELETE")[0] == 405
-    with served(hosts=["127.0.0.1", "localhost"]) as loopback:
-        assert ask(loopback, "/health")[0] == 200
-        assert ask(loopback, "/health", headers={"Host": "elsewhere.example"})[0] == 400
-    with served(hosts=[*LOOPBACK, "[::1]"]) as loopback:
-        for host in ("127.0.0.1:8000", "localhost", "[::1]:8000"):
-            assert ask(loopback, "/health", headers={"Host": host})[0] == 200
+    assert ask(port, "/health", method="HEAD") == (200, "") and ask(port, "/", method="HEAD")[0] == 200
+    assert ask(port, "/v1/completions", method="HEAD")[0] == 405
+
+
+@pytest.mark.parametrize(
+    ("listens", "fine", "refused"),
+    [
+        ("127.0.0.1", ["127.0.0.1:8000", "localhost", "[::1]:8000", "LOCALHOST.", "127.0.0.9"], ["10.0.0.1"]),
+        ("127.0.0.2", ["127.0.0.2", "localhost:1"], ["[2001:db8::1]"]),
+        ("0.0.0.0", ["10.1.2.3:80", "localhost", "[2001:db8::1]"], ["localhost.evil.example"]),
+        ("::", ["llm.example.org", "a.inside.example", "10.0.0.1"], ["inside.example", "example.org"]),
+    ],
+)
+def test_hosts(listens, fine, refused) -> None:
+    """A name that a foreign page could lead here is refused, whatever address the server listens on."""
+    with served(hosts=own_hosts(listens, ["llm.example.org", "*.inside.example"])) as port:
+        for host in fine:
+            assert ask(port, "/health", headers={"Host": host})[0] == 200
+        for host in (*refused, "evil.example", "127.0.0.1.evil.example", ""):
+            status, answer = ask(port, "/health", headers={"Host": host})
+            assert status == 400 and "--allow-host" in answer["error"]["message"]
 
 
 def test_chat_that_asks_for_more_than_there_is(port) -> None:

@@ -1,5 +1,6 @@
 """The server as a process: keys, limits, stopping, its command line."""
 
+import importlib
 import re
 import signal
 import socket
@@ -36,6 +37,7 @@ def test_an_api_key() -> None:
         for header in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic Zzz"}):
             status, answer = ask(port, "/v1/completions", ASKED, header)
             assert status == 401 and answer["error"]["type"] == "authentication_error"
+            assert answer["error"]["message"].startswith("no valid API key")
             assert ask(port, "/liquid/time_constants", {"text": "a"}, header)[0] == 401
         key = {"Authorization": "Bearer geheim ü".encode().decode("latin-1")}
         assert ask(port, "/v1/completions", ASKED, key)[0] == 200
@@ -108,6 +110,9 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         (["--seconds", "nan"], "--seconds must be greater than 0"),
         (["--waiting", "0"], "--waiting"),
         (["--api-key", ""], "--api-key is empty"),
+        (["--api-key", "a b\n"], "no header can have"),
+        (["--api-key-file", "no-such-file"], "cannot be read"),
+        (["--name", " "], "--name"),
     ],
 )
 def test_mistakes_on_the_command_line(args, says, monkeypatch, capsys, as_users_run) -> None:
@@ -133,3 +138,28 @@ def test_without_the_extra(monkeypatch, capsys, as_users_run) -> None:
     with pytest.raises(SystemExit):
         cli.main()
     assert "-e '.[serve]'" in capsys.readouterr().err
+
+
+def test_where_a_key_comes_from(tmp_path, monkeypatch, capsys, as_users_run) -> None:
+    given: list[str | None] = []
+    server = importlib.import_module("liquidlm.serve.server")
+    monkeypatch.setattr(server, "serve", lambda *_, api_key, **__: given.append(api_key))
+    file = tmp_path / "key"
+    file.write_text("of a file\nand more\n")
+
+    def run(*args: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["liquidlm", "serve", *args])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        said = capsys.readouterr().err
+        return said if exit_.value.code in (0, None) else f"refused: {said}"
+
+    assert run() == "" and run("--api-key-file", str(file)) == ""
+    assert "list of processes: use --api-key-file" in run("--api-key", "argument")
+    assert "both given" in run("--api-key", "argument", "--api-key-file", str(file))
+    monkeypatch.setenv("LIQUIDLM_API_KEY", "environment")
+    assert run() == ""
+    for empty in ("", " "):
+        monkeypatch.setenv("LIQUIDLM_API_KEY", empty)
+        assert "$LIQUIDLM_API_KEY is empty" in run()
+    assert given == [None, "of a file", "argument", "environment"]

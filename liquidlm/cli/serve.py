@@ -1,6 +1,7 @@
 """`liquidlm serve`: a model behind an HTTP API and a page."""
 
 import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from ..errors import LiquidError, install
 from ..inference.defaults import WEIGHTS
 from ..pretrained import STORIES
+from .api_key import KEY_VARIABLE, read_key
 from .arguments import FOLDER_HELP, Weights
 
 Folder = Annotated[str, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
@@ -16,7 +18,12 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port
 Name = Annotated[str | None, typer.Option(help="Name of the model in requests. [default: the folder's name]")]
 ApiKey = Annotated[
     str | None,
-    typer.Option(envvar="LIQUIDLM_API_KEY", help="Require this bearer token.", show_envvar=True),
+    typer.Option(envvar=KEY_VARIABLE, help="Require this bearer token.", show_envvar=True),
+]
+ApiKeyFile = Annotated[Path | None, typer.Option(help="Read the bearer token from the first line of a file.")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(help="A further name by which clients call the server, such as that of a proxy."),
 ]
 Rows = Annotated[int, typer.Option(help="Number of texts written at the same time.")]
 Waiting = Annotated[int, typer.Option(help="Number of texts that can wait. Further requests are refused.")]
@@ -27,11 +34,14 @@ CacheMb = Annotated[int, typer.Option(help="Memory for the states of earlier pro
 
 
 def serve(
+    context: typer.Context,
     folder: Folder = STORIES,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     name: Name = None,
     api_key: ApiKey = None,
+    api_key_file: ApiKeyFile = None,
+    allow_host: AllowHost = None,
     rows: Rows = 32,
     waiting: Waiting = 256,
     seconds: Seconds = 600.0,
@@ -56,8 +66,9 @@ def serve(
     for option, value in positive.items():
         if not 0 < value < math.inf:
             raise LiquidError(f"--{option.replace('_', '-')} must be greater than 0, not {value}")
-    if api_key == "":
-        raise LiquidError("--api-key is empty: give a key, or leave it out")
+    if name is not None and not (name.strip() and name.isprintable()):
+        raise LiquidError("--name must have letters, and no line breaks")
+    key = read_key(context, api_key, api_key_file)
     if waiting < 1 or cache_mb < 0:
         raise LiquidError("--waiting must be at least 1 and --cache-mb at least 0")
     limits = Limits(
@@ -68,4 +79,13 @@ def serve(
         seconds=seconds,
         cache_bytes=cache_mb << 20,
     )
-    run(folder, host=host, port=port, name=name, api_key=api_key, limits=limits, weights=weights)
+    run(
+        folder,
+        host=host,
+        port=port,
+        name=name,
+        api_key=key,
+        limits=limits,
+        allow_hosts=allow_host or (),
+        weights=weights,
+    )

@@ -33,6 +33,11 @@ class Sampling:
         repetition_penalty: over 1 makes the last 1,024 tokens less likely (Keskar et al. 2019,
             arXiv:1909.05858); 1 is off.
         seed: of the random numbers; None takes a new one each time.
+        min_p: draw only from tokens with at least this share of the probability of the likeliest (Nguyen et
+            al. 2024, arXiv:2407.01082); 0 keeps all. It comes before top_k and top_p.
+        frequency_penalty: is subtracted from the logit of a token for each time that it was drawn.
+        presence_penalty: is subtracted from the logits of tokens that were drawn.
+        logit_bias: pairs (token, what is added to its logit).
 
     Raises:
         LiquidError: a value is out of range.
@@ -51,9 +56,16 @@ class Sampling:
     top_p: float = 0.95
     repetition_penalty: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self):
         for name, kind, fine, rule in (
+            ("min_p", Real, lambda x: 0 <= x <= 1, "a number in 0…1 (0 keeps all)"),
+            ("frequency_penalty", Real, lambda x: abs(x) < math.inf, "a finite number (0 is none)"),
+            ("presence_penalty", Real, lambda x: abs(x) < math.inf, "a finite number (0 is none)"),
             ("temperature", Real, lambda x: 0 <= x < math.inf, "a number of at least 0"),
             ("top_k", Integral, lambda x: x >= 0, "a whole number of at least 0 (0 keeps all)"),
             ("top_p", Real, lambda x: 0 < x <= 1, "a number greater than 0 and at most 1"),
@@ -74,8 +86,19 @@ class Sampling:
         """Whether the likeliest token is taken. At so low a temperature, logits would overflow in float32."""
         return self.temperature < COLDEST
 
+    @property
+    def shapes(self) -> bool:
+        """Whether logits change before temperature, top_k and top_p."""
+        penalty = self.repetition_penalty != 1 or self.counts
+        return penalty or bool(self.logit_bias) or self.min_p > 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether it matters how often a token was drawn."""
+        return self.frequency_penalty != 0 or self.presence_penalty != 0
+
     def processors(self) -> warpers.LogitsProcessorList:
-        """The logits processors of transformers for these settings, in its order."""
+        """The logits processors of transformers for temperature, top_k, top_p and the repetition penalty."""
         chosen = warpers.LogitsProcessorList()
         if self.repetition_penalty != 1:
             chosen.append(warpers.RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
@@ -136,6 +159,8 @@ class Sampler:
         if context is None:
             context = torch.zeros(len(logits), 0, dtype=torch.long, device=logits.device)
         self.context, self.ended = context[:, -PENALISED:], False
+        self.counts = torch.zeros_like(logits, dtype=torch.float32) if sampling.counts else None
+        self.bias = biases(sampling.logit_bias, logits)
         self.suppressed = torch.tensor(sorted(suppressed), dtype=torch.long, device=logits.device)
         self.stops = frozenset(stop)
         self.stopped = [False] * len(logits)
@@ -155,12 +180,21 @@ class Sampler:
             raise LiquidError("the model's output for this text is not finite")
         return tokens
 
-    def penalised(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
-        """The logits after the repetition penalty."""
-        if self.sampling.repetition_penalty == 1:
-            return logits
-        processor = warpers.RepetitionPenaltyLogitsProcessor(self.sampling.repetition_penalty)
-        return processor(self.context, logits)  # pyright: ignore[reportArgumentType]
+    def shaped(self, logits: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
+        """The logits after biases, penalties and min_p."""
+        how = self.sampling
+        if self.bias is not None:
+            logits = logits + self.bias
+        if how.repetition_penalty != 1:
+            processor = warpers.RepetitionPenaltyLogitsProcessor(how.repetition_penalty)
+            logits = processor(self.context, logits)  # pyright: ignore[reportArgumentType]
+        if self.counts is not None:
+            drawn = (self.counts > 0).to(self.counts)
+            logits = logits - (how.frequency_penalty * self.counts + how.presence_penalty * drawn)
+        if how.min_p > 0 and not how.greedy:
+            least = logits.amax(-1, keepdim=True) + how.temperature * math.log(how.min_p)
+            logits = logits.masked_fill(logits < least, -math.inf)
+        return logits
 
     def chance(self) -> Float64[Tensor, " b"]:
         """The next random number in [0, 1) of each row."""
@@ -175,8 +209,28 @@ class Sampler:
             found = zip(self.stopped, tokens.tolist(), strict=True)
             self.stopped = [before or token in self.stops for before, token in found]
         self.ended = self.left == 0 or all(self.stopped)
+        if self.counts is not None:
+            ones = self.counts.new_ones(len(tokens), 1)
+            self.counts.scatter_add_(1, tokens[:, None].clamp(min=0), ones)
         if self.sampling.repetition_penalty != 1:
             self.context = torch.cat([self.context, tokens[:, None]], 1)[:, -PENALISED:]
+
+
+def biases(given: Sequence[tuple[int, float]], logits: Float[Tensor, "b v"]) -> Float[Tensor, " v"] | None:
+    """What is added to the logit of each token; None for nothing.
+
+    Raises:
+        LiquidError: there is no such token.
+    """
+    if not given:
+        return None
+    tokens, values = zip(*given, strict=True)
+    if not 0 <= min(tokens) <= max(tokens) < logits.shape[1]:
+        wrong = next(token for token in tokens if not 0 <= token < logits.shape[1])
+        raise LiquidError(f"logit_bias: there is no token {wrong}: the largest id is {logits.shape[1] - 1}")
+    found = logits.new_zeros(logits.shape[1])
+    found[torch.tensor(tokens, device=logits.device)] = torch.tensor(values).to(found)
+    return found
 
 
 @torch.no_grad()
@@ -194,9 +248,9 @@ def draw(samplers: Sequence[Sampler], logits: Float[Tensor, "b v"]) -> Int[Tenso
         logits: of all rows, allowed ones only (`Sampler.allowed`).
     """
     sizes = [one.rows for one in samplers]
-    if any(one.sampling.repetition_penalty != 1 for one in samplers):
+    if any(one.sampling.shapes for one in samplers):
         each = zip(samplers, logits.split(sizes), strict=True)
-        logits = torch.cat([one.penalised(rows) for one, rows in each])
+        logits = torch.cat([one.shaped(rows) for one, rows in each])
     form = _by_kernel if takes(wide=[logits]) else _by_processors
     tokens = form(samplers, logits)
     for one, own in zip(samplers, tokens.split(sizes), strict=True):

@@ -9,16 +9,22 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ..model.language_model import LiquidLanguageModel
 from ..ops.native.step import Weights
 from ..text.tokenizer import LEDTokenizerWrapper
+from .bodies import BodyLimit
+from .checks import HeadAsGet, HostCheck, KeyCheck
 from .error_handlers import add_error_handlers
-from .limits import BodyLimit, KeyCheck, Limits
+from .limits import Limits
+from .parsing import schemas
 from .routes import ERRORS, add_completion_routes, add_model_routes, add_open_routes
+from .schema import ChatRequest, CompletionRequest, TextRequest
 from .serving import Serving
 from .writer import Writer
+
+OPEN = ("/", "/health", "/openapi.json")
+"""Paths that need no key."""
 
 
 def create_app(
@@ -40,8 +46,8 @@ def create_app(
         limits: of requests, memory and times; None takes the defaults.
         api_key: key that requests must send as a bearer token; None asks for none. The page and /health are
             open.
-        hosts: allowed values of the Host header. They keep other sites from calling a server on the same
-            machine through the user's browser.
+        hosts: that requests may name (`HostCheck`). They keep other sites from calling a server through a
+            user's browser.
         weights: their type while text is written (`LiquidStep`).
     """
     serving = Serving(model, tokenizer, name, limits or Limits())
@@ -72,10 +78,11 @@ def _key_description(api_key: str | None) -> list[Any]:
 
 def _add_checks(app: FastAPI, limits: Limits, api_key: str | None, hosts: Sequence[str]) -> None:
     """Check every request before a route sees it: the host first, then the key, then the body."""
-    app.add_middleware(BodyLimit, most=limits.body_bytes, seconds=limits.body_seconds)
+    app.add_middleware(BodyLimit, limits=limits)
     if api_key is not None:
-        app.add_middleware(KeyCheck, key=api_key, prefixes=("/v1/", "/liquid/"))
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+        app.add_middleware(KeyCheck, key=api_key, open_=OPEN)
+    app.add_middleware(HostCheck, hosts=hosts)
+    app.add_middleware(HeadAsGet)
 
 
 def _description(app: FastAPI) -> dict[str, Any]:
@@ -85,4 +92,5 @@ def _description(app: FastAPI) -> dict[str, Any]:
         for path in app.openapi_schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)
+        app.openapi_schema["components"]["schemas"] |= schemas(CompletionRequest, ChatRequest, TextRequest)
     return app.openapi_schema

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from ..errors import LiquidError
 from .answers import refusal
 from .engine import Busy
+from .parsing import what_is_wrong
 from .writer import Failed
 
 
@@ -16,9 +17,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        name = next((part for part in first["loc"][1:2] if isinstance(part, str)), None)
-        return refusal(400, f"{name or 'the body'}: {first['msg'].removeprefix('Value error, ')}", name)
+        message, field = what_is_wrong(error)
+        return refusal(400, message, field)
 
     @app.exception_handler(StarletteHTTPException)
     async def http_error(_: Request, error: StarletteHTTPException) -> Response:

@@ -10,8 +10,6 @@ from ..errors import LiquidError
 
 BACKLOG = 64
 """Connections that wait to be accepted, and connections accepted at once."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine for itself. Other machines cannot reach them."""
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 """Errors of an address of a kind that this machine does not have."""
 

@@ -1,12 +1,13 @@
 """The paths of the HTTP API: which request calls what."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from .page import page
+from .parsing import body_description, parsed
 from .schema import (
     ChatCompletion,
     ChatRequest,
@@ -19,8 +20,9 @@ from .schema import (
     TextRequest,
     TimeConstants,
 )
-from .serving import Serving, unless_left
+from .serving import Serving
 from .shapes import ChatShape, CompletionShape
+from .threads import unless_left
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
@@ -30,6 +32,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (404, "There is no such model."),
         (408, "The body of the request did not arrive in time."),
         (413, "The request is too large."),
+        (415, "The request is not JSON."),
         (429, "Too many requests are waiting."),
         (500, "The model failed."),
         (503, "The server is shutting down."),
@@ -40,22 +43,36 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def add_completion_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
     """OpenAI's completions and chat; `guarded` are the options of routes that need the API key."""
 
-    @app.post("/v1/completions", response_model=Completion, **guarded)
-    async def completions(asked: CompletionRequest, request: Request) -> Response:
+    values = serving.limits.values
+
+    @app.post(
+        "/v1/completions",
+        response_model=Completion,
+        openapi_extra=body_description(CompletionRequest),
+        **guarded,
+    )
+    async def completions(
+        asked: Annotated[CompletionRequest, Depends(parsed(CompletionRequest, values))], request: Request
+    ) -> Response:
         """Continue a prompt, or each of several prompts."""
         serving.check_model(asked.model)
-        choices = await serving.completion_choices(asked)
         shape = CompletionShape(serving.name, serving.tokenizer, asked.logprobs is not None)
-        return await serving.answer(asked, request, shape, choices)
+        return await serving.answer(asked, request, shape, serving.completion_choices(asked))
 
-    @app.post("/v1/chat/completions", response_model=ChatCompletion, **guarded)
-    async def chat(asked: ChatRequest, request: Request) -> Response:
+    @app.post(
+        "/v1/chat/completions",
+        response_model=ChatCompletion,
+        openapi_extra=body_description(ChatRequest),
+        **guarded,
+    )
+    async def chat(
+        asked: Annotated[ChatRequest, Depends(parsed(ChatRequest, values))], request: Request
+    ) -> Response:
         """Write the next message of a conversation. The model reads it as a transcript: lines that begin
         with `User: ` and `Assistant: `."""
         serving.check_model(asked.model)
-        choices = await serving.chat_choices(asked)
         shape = ChatShape(serving.name, serving.tokenizer, bool(asked.logprobs))
-        return await serving.answer(asked, request, shape, choices)
+        return await serving.answer(asked, request, shape, serving.chat_choices(asked))
 
 
 def add_model_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
@@ -72,8 +89,15 @@ def add_model_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) ->
         serving.check_model(model_id)
         return serving.card
 
-    @app.post("/liquid/time_constants", response_model=TimeConstants, **guarded)
-    async def time_constants(asked: TextRequest, request: Request) -> Any:
+    @app.post(
+        "/liquid/time_constants",
+        response_model=TimeConstants,
+        openapi_extra=body_description(TextRequest),
+        **guarded,
+    )
+    async def time_constants(
+        asked: Annotated[TextRequest, Depends(parsed(TextRequest, serving.limits.values))], request: Request
+    ) -> Any:
         """The time constants of the model's state after each token of a text."""
         found = await unless_left(request, serving.time_constants(asked.text))
         return Response(status_code=499) if found is None else found

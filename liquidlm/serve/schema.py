@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..errors import LiquidError
 from ..inference.sampling import Sampling
 from ..text.utf8 import encoded
 
@@ -11,21 +12,29 @@ MOST_IDS = 2**31 - 1
 MOST_EXACT = 2**53 - 1
 """The largest integer that every JSON reader represents exactly."""
 
+MOST_BIASES = 1024
+
 
 def _utf8(text: str) -> str:
     encoded(text, "the text")
     return text
 
 
+def _only_text(kind: Any) -> Any:
+    if isinstance(kind, str) and kind != "text":
+        raise ValueError(f"this model reads text, not parts of type {kind[:40]!r}: remove them")
+    return kind
+
+
 Str = Annotated[str, AfterValidator(_utf8)]
 # fail_fast: a list with a million wrong elements gives one error, not a million.
 Ids = Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1, fail_fast=True)]
 Prompts = Annotated[list[Str | Ids], Field(min_length=1, max_length=64, fail_fast=True)]
-Stop = Annotated[Str, Field(min_length=1, max_length=256)]
-
+Stop = Annotated[Str, Field(max_length=256)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "logit_bias": (),
     "tools": (),
     "tool_choice": ("none", "auto"),
     "functions": (),
@@ -35,22 +44,39 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
     "suffix": ("",),
+    "prompt_logprobs": (0,),
+    "use_beam_search": (False,),
+    "images": (),
+    **dict.fromkeys(
+        ("grammar", "json_schema", "structured_outputs", "guided_json", "guided_regex", "guided_choice"),
+        ("",),
+    ),
+    **dict.fromkeys(("guided_grammar", "format", "template", "system", "bad_words", "lora"), ("",)),
 }
-"""Options of OpenAI's API that this server does not support, each with the values that have no effect."""
+"""Options of other servers that change what is written and that this server does not support, each with the
+values that have no effect."""
 
 
 class Asked(BaseModel):
-    """Options of completions and of chat. `top_k` and `repetition_penalty` are additions to OpenAI's API."""
+    """Options of completions and of chat.
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    `top_k`, `min_p`, `repetition_penalty` and `ignore_eos` are additions to OpenAI's API. Fields that are not
+    known here are named in a header of the response.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     model: Str
     temperature: Annotated[float, Field(ge=0, le=10)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
-    top_k: Annotated[int, Field(ge=0, le=MOST_IDS)] | None = 0
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = 1.0
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=MOST_IDS)] | None = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = 0.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    frequency_penalty: Penalty | None = 0.0
+    presence_penalty: Penalty | None = 0.0
+    logit_bias: Annotated[dict[str, Bias], Field(max_length=MOST_BIASES)] | None = None
+    ignore_eos: bool | None = False
     n: Annotated[int, Field(ge=1, le=16)] | None = 1
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-MOST_EXACT, le=MOST_EXACT)] | None = None
@@ -58,13 +84,21 @@ class Asked(BaseModel):
     stream_options: "StreamOptions | None" = None
     user: Str | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unsupported(cls, given: Any) -> Any:
-        for name, harmless in UNSUPPORTED.items() if isinstance(given, dict) else ():
+    @model_validator(mode="after")
+    def _refuse_unsupported(self) -> "Asked":
+        given = self.model_extra or {}
+        for name, harmless in UNSUPPORTED.items():
             if given.get(name) not in (None, [], {}, *harmless):
                 raise ValueError(f"{name} is not supported here: remove it")
-        return given
+        if None not in (self.repetition_penalty, self.repeat_penalty):
+            raise ValueError("repeat_penalty is another name of repetition_penalty: give one of them")
+        return self
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of given fields that this server does not know."""
+        extra = self.model_extra or {}
+        return [name for name, value in extra.items() if value is not None and name not in UNSUPPORTED]
 
     @property
     def choices(self) -> int:
@@ -77,16 +111,29 @@ class Asked(BaseModel):
         temperature, top_p = self.temperature, self.top_p
         return Sampling(
             1.0 if temperature is None else temperature,
-            self.top_k or 0,
+            max(0, self.top_k or 0),  # −1 is none in other servers
             1.0 if top_p is None else top_p,
-            1.0 if self.repetition_penalty is None else self.repetition_penalty,
+            self.repetition_penalty or self.repeat_penalty or 1.0,
             None if self.seed == -1 else self.seed,  # as in other servers
+            min_p=self.min_p or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            logit_bias=self._biases,
         )
 
     @property
+    def _biases(self) -> tuple[tuple[int, float], ...]:
+        given = self.logit_bias or {}
+        for token in given:
+            if not (token.isascii() and token.isdigit() and len(token) < 10):
+                raise LiquidError(f"logit_bias: {token[:20]!r} is not the id of a token: give whole numbers")
+        return tuple(sorted((int(token), bias) for token, bias in given.items()))
+
+    @property
     def stops(self) -> list[str]:
-        """The stop strings."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        """The stop strings; an empty one is none."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [one for one in given if one]
 
 
 class StreamOptions(BaseModel):
@@ -114,7 +161,7 @@ class CompletionRequest(Asked):
 class Part(BaseModel):
     """A part of a message: text."""
 
-    type: Literal["text"]
+    type: Annotated[Literal["text"], BeforeValidator(_only_text)]
     text: Str
 
 
@@ -122,12 +169,13 @@ class Message(BaseModel):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Str | Annotated[list[Part], Field(max_length=4096, fail_fast=True)]
+    content: Str | Annotated[list[Part], Field(max_length=4096, fail_fast=True)] | None = None
 
     @property
     def text(self) -> str:
         """The message's text; parts are joined."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        given = self.content or ""
+        return given if isinstance(given, str) else "".join(part.text for part in given)
 
 
 class ChatRequest(Asked):

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from ..inference.saving import load_language_model
 from ..ops.native.step import Weights
 from ..runtime.precision import best_device
 from .app import create_app
+from .checks import own_hosts
 from .connection import ConnectionConfig, connection_limit
 from .limits import Limits
-from .listening import LOOPBACK, is_loopback, listen
+from .listening import is_loopback, listen
 
 
 def serve(
@@ -28,6 +30,7 @@ def serve(
     name: str | None,
     api_key: str | None,
     limits: Limits,
+    allow_hosts: Sequence[str] = (),
     weights: Weights = "float32",
 ) -> None:
     """Serve a model until SIGINT or SIGTERM. Completions then have `limits.shutdown_seconds` to end.
@@ -39,6 +42,7 @@ def serve(
         name: the model's name in requests; None takes the folder's.
         api_key: key that requests must send; None asks for none.
         limits: of requests, memory and times.
+        allow_hosts: further names by which requests may call the server.
         weights: their type while text is written (`LiquidStep`).
 
     Raises:
@@ -53,15 +57,13 @@ def serve(
             print(
                 f"anyone who can reach {host} can use this server: protect it with --api-key", file=sys.stderr
             )
-        # On a loopback address only its own names: other sites must not call it through a browser.
-        hosts = [*LOOPBACK, "[::1]"] if host in LOOPBACK else ["*"]
         app = create_app(
             model,
             tokenizer,
-            name or Path(folder).name,
+            name or Path(folder).resolve().name or "model",
             limits=limits,
             api_key=api_key,
-            hosts=hosts,
+            hosts=own_hosts(host, allow_hosts),
             weights=weights,
         )
         address = f"[{host}]" if ":" in host else host

@@ -3,11 +3,12 @@
 import asyncio
 import copy
 import json
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,30 +19,33 @@ from starlette.responses import Response
 from ..errors import LiquidError
 from ..inference.inspection import token_time_constants
 from ..inference.saving import mask_surplus
-from ..inference.timed_text import TimedLines, timed_prompt
+from ..inference.timed_text import TimedLines
 from ..model.language_model import LiquidLanguageModel
 from ..model.segments import SEGMENT
 from ..nn.state import LiquidCache
 from ..runtime.seeds import generator_seed
 from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import error_body
+from .bodies import SHARE
 from .completion_text import CompletionText, TextDelta
 from .engine import Busy
+from .ignored import IgnoredFields
 from .jobs import Job
 from .limits import Limits
+from .parsing import quoted
 from .prefixes import HashedPrompt
+from .prompts import PromptReader
 from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, TimeConstants
 from .shapes import Shape, usage
+from .threads import Left, in_thread, unless_left
+from .transcript import STOP, transcript
 from .writer import Choice, Failed, Writer
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-THREAD_CHARACTERS = 20_000
-"""Texts with more characters are tokenized in a thread, not in the event loop."""
 CHAT_TOKENS = 1024
 """The default limit of new tokens in a conversation."""
 MAX_TIME_CONSTANT_REQUESTS = 16
 """Requests for time constants at the same time. One runs, the others wait."""
-Result = TypeVar("Result")
 
 
 class Serving:
@@ -55,6 +59,8 @@ class Serving:
 
     Attributes:
         writer: writes jobs; set while the server runs.
+        prompts: makes prompts of texts and ids.
+        warnings: about fields that are not known here.
         card: describes the model.
     """
 
@@ -63,6 +69,8 @@ class Serving:
     def __init__(self, model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, name: str, limits: Limits):
         mask_surplus(model, tokenizer)
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
+        self.prompts = PromptReader(tokenizer, model.config.vocab_size, limits.prompt_tokens)
+        self.warnings = IgnoredFields()
         self._one_analysis, self._analysing = asyncio.Semaphore(1), 0
         states = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)
         self.card = ModelCard(
@@ -79,7 +87,7 @@ class Serving:
     def check_model(self, name: str) -> None:
         """Status 404 unless `name` is the name of this model."""
         if name != self.name:
-            raise HTTPException(404, f"there is no model {name!r} here: this server has {self.name!r}")
+            raise HTTPException(404, f"there is no model {quoted(name)} here: this server has {self.name!r}")
 
     # ---- requests become jobs
 
@@ -95,13 +103,15 @@ class Serving:
             raise LiquidError("after needs timestamps: set timestamps to true")
         given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
         prompts: list[Any] = [given] if given and isinstance(given[0], int) else given
+        self._check_count(len(prompts) * asked.choices)
+        asked.prompt = None  # its memory is not needed while the text is written
         choices = []
         for prompt in prompts:
             read, shown, lines = await self._prompt(prompt, asked)
             for number in range(asked.choices):
                 text = CompletionText(self.tokenizer, asked.stops, copy.copy(lines))
                 job = self._job(read, asked, asked.max_tokens or 16, asked.logprobs, number)
-                choices.append(Choice(job, text, shown if asked.echo else None))
+                choices.append(Choice(job, text, shown))
         return choices
 
     async def chat_choices(self, asked: ChatRequest) -> list[Choice]:
@@ -112,51 +122,40 @@ class Serving:
         """
         if asked.top_logprobs and not asked.logprobs:
             raise LiquidError("top_logprobs needs logprobs: set logprobs to true")
-        speakers = {"user": "User: ", "assistant": "Assistant: "}
-        lines = [f"{speakers.get(message.role, '')}{message.text}" for message in asked.messages]
-        prompt = HashedPrompt(await self._encode("\n".join([*lines, "Assistant:"])))
+        self._check_count(asked.choices)
+        text, lead = transcript(asked.messages)
+        asked.messages = []  # as above
+        prompt = await self.prompts.text(text)
         likeliest = (asked.top_logprobs or 0) if asked.logprobs else None
         most = asked.max_completion_tokens or asked.max_tokens or min(CHAT_TOKENS, self.limits.new_tokens)
         return [
             Choice(
                 self._job(prompt, asked, most, likeliest, number),
-                CompletionText(self.tokenizer, [*asked.stops, "\nUser:"], lead=" "),
+                CompletionText(self.tokenizer, [*asked.stops, STOP], lead=lead),
             )
             for number in range(asked.choices)
         ]
 
+    def _check_count(self, count: int) -> None:
+        most = self.limits.rows + self.limits.waiting
+        if count > most:
+            raise LiquidError(f"the request asks for {count} completions: ask for at most {most}")
+
     async def _prompt(
         self, prompt: str | list[int], asked: CompletionRequest
-    ) -> tuple[HashedPrompt, str, TimedLines | None]:
-        """The prompt's tokens, its text for `echo`, and the printer of times for the completion."""
+    ) -> tuple[HashedPrompt, str | None, TimedLines | None]:
+        """The prompt's tokens, its text if it is sent too, and the printer of times for the completion."""
         if asked.timestamps:
             if self.model.time_head is None:
                 raise LiquidError(f"{self.name} was trained without times: remove timestamps")
             if not isinstance(prompt, str):
                 raise LiquidError("a prompt with timestamps must be a string: send text instead of token ids")
-            timed = await asyncio.to_thread(timed_prompt, prompt, self.tokenizer, after=asked.after)
-            self._check_length(timed.ids.shape[1])
-            assert timed.times is not None
-            return HashedPrompt(timed.ids[0].numpy(), timed.times[0].numpy()), timed.shown, timed.lines
+            read, shown, lines = await self.prompts.timed(prompt, asked.after)
+            return read, shown if asked.echo else None, lines
         if isinstance(prompt, str):
-            return HashedPrompt(await self._encode(prompt)), prompt, None
-        ids = np.array([self.tokenizer.bos_token_id, *prompt], np.int64)
-        if ids.max() >= self.model.config.vocab_size:
-            raise LiquidError(
-                f"prompt: there is no token {ids.max()}: the largest id is {self.model.config.vocab_size - 1}"
-            )
-        self._check_length(len(ids))
-        return HashedPrompt(ids), self.tokenizer.decode(prompt), None
-
-    async def _encode(self, text: str) -> np.ndarray:
-        encode = self.tokenizer.encode
-        ids = encode(text) if len(text) < THREAD_CHARACTERS else await asyncio.to_thread(encode, text)
-        self._check_length(len(ids) + 1)
-        return np.concatenate([[self.tokenizer.bos_token_id], ids]).astype(np.int64)
-
-    def _check_length(self, length: int) -> None:
-        if length > self.limits.prompt_tokens:
-            raise LiquidError(f"the prompt has {length:,} tokens: send at most {self.limits.prompt_tokens:,}")
+            return await self.prompts.text(prompt), prompt if asked.echo else None, None
+        read = await self.prompts.ids(prompt)
+        return read, self.tokenizer.decode(prompt) if asked.echo else None, None
 
     def _job(self, prompt: HashedPrompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:
         if most > self.limits.new_tokens:
@@ -164,23 +163,35 @@ class Serving:
         how = asked.sampling
         if how.seed is not None:
             how = replace(how, seed=generator_seed(how.seed, number))
-        stop = [self.tokenizer.eos_token_id]
+        largest = self.tokenizer.vocab_size - 1
+        if how.logit_bias and (token := max(token for token, _ in how.logit_bias)) > largest:
+            raise LiquidError(f"logit_bias: there is no token {token}: the largest id is {largest}")
+        stop = [] if asked.ignore_eos else [self.tokenizer.eos_token_id]
         return Job(prompt, how, most, stop, likeliest, self.limits.seconds)
 
     # ---- updates become responses
 
-    async def answer(self, asked: Asked, request: Request, shape: Shape, choices: list[Choice]) -> Response:
+    async def answer(
+        self, asked: Asked, request: Request, shape: Shape, read: Awaitable[list[Choice]]
+    ) -> Response:
         """The response, streamed if the request asks for it.
+
+        Args:
+            asked: the request.
+            request: as it came.
+            shape: of the response.
+            read: the choices, once the prompts are tokenized.
 
         Raises:
             LiquidError: too many completions in one request.
             Busy: too many completions are waiting.
             Failed: the model failed.
         """
-        if len(choices) > self.limits.rows:
-            raise LiquidError(
-                f"the request asks for {len(choices)} completions: ask for at most {self.limits.rows}"
-            )
+        choices = await unless_left(request, read)
+        if choices is None:
+            return _gone()
+        request.scope[SHARE].release()
+        headers = self.warnings.header(asked.ignored)
         deltas = self.writer.write(choices)
         if asked.stream:
             # The first delta comes before the stream begins, so that an error still has its status.
@@ -189,11 +200,11 @@ class Serving:
                 return _gone()
             with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
             events = self._events(shape, choices, first, deltas, asked.choices if with_usage else None)
-            return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
+            return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS | headers)
         texts = await unless_left(request, _collected(deltas, len(choices)))
-        return (
-            _gone() if texts is None else JSONResponse(shape.complete(texts, usage(choices, asked.choices)))
-        )
+        if texts is None:
+            return _gone()
+        return JSONResponse(shape.complete(texts, usage(choices, asked.choices)), headers=headers)
 
     async def _events(
         self,
@@ -228,22 +239,22 @@ class Serving:
             LiquidError: the text is too long.
             Busy: too many such requests are waiting.
         """
-        ids = await self._encode(text)
+        ids = (await self.prompts.text(text)).ids
         if len(ids) > SEGMENT:
             raise LiquidError(f"the text has {len(ids) - 1:,} tokens: send at most {SEGMENT - 1:,}")
         if self._analysing >= MAX_TIME_CONSTANT_REQUESTS:
             raise Busy(f"{self._analysing} requests for time constants are waiting: try again later")
         self._analysing += 1
         try:
-            return await self._analyse(ids)
+            async with self._one_analysis:
+                return await in_thread(lambda gone: self._analyse(ids, gone))
         finally:
             self._analysing -= 1
 
-    async def _analyse(self, ids: np.ndarray) -> TimeConstants:
-        async with self._one_analysis:
-            found = await asyncio.to_thread(
-                token_time_constants, self.model, torch.from_numpy(ids)[None].to(self.model.device)
-            )
+    def _analyse(self, ids: np.ndarray, gone: threading.Event) -> TimeConstants:
+        if gone.is_set():
+            raise Left
+        found = token_time_constants(self.model, torch.from_numpy(ids)[None].to(self.model.device))
         return TimeConstants(
             tokens=[self.tokenizer.token_bytes(i).decode(errors="replace") for i in ids[1:]],
             layers=[f"block {i}" for i in range(len(found))],
@@ -268,23 +279,3 @@ async def _collected(
         async for i, delta in deltas:
             texts[i].append(delta)
     return texts
-
-
-async def unless_left(request: Request, work: Awaitable[Result]) -> Result | None:
-    """The result of `work`. If the client goes first, `work` is cancelled, and the result is None."""
-
-    async def left() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    async def done() -> Result:
-        return await work
-
-    working, leaving = asyncio.create_task(done()), asyncio.create_task(left())
-    try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)

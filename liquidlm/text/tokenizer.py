@@ -11,7 +11,7 @@ import builtins
 import itertools
 import operator
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import SupportsIndex
@@ -45,6 +45,8 @@ from .tokenizer_files import HELP, load_tokenizer
 from .tokenizer_training import train_bpe
 from .utf8 import text_bytes
 
+PART = 1 << 16
+"""Characters of a text in one of its parts, about."""
 # Brackets, runs of spaces, both Unicode forms of é, control characters, special tokens: what a lossy
 # pre-tokenizer would drop, change or claim.
 PROBE = f" \t \n\n a  Bc, é e\u0301 \x00\x1f\u00a0🙂[1]\r\n\u3000{' '.join(SPECIAL_TOKENS)}  "
@@ -209,6 +211,29 @@ class LEDTokenizerWrapper:
         every = list(itertools.chain(*cut))
         encodings = iter(self._tokenizer.encode_batch_fast(every, add_special_tokens=False))
         return [np.concatenate([np.array(next(encodings).ids, dtype=np.int32) for _ in own]) for own in cut]
+
+    def encode_parts(self, text: str, longest_word: int) -> Iterator[Int32[np.ndarray, " n"]]:
+        """The ids of one document in parts, as they are needed: `np.concatenate` of them is `encode`.
+
+        >>> [part.tolist() for part in LEDTokenizerWrapper.bytes().encode_parts("ab", 1000)]
+        [[101, 102]]
+
+        Args:
+            text: the document.
+            longest_word: the most characters without a place where a text may be cut. The memory grows with
+                them.
+
+        Raises:
+            LiquidError: `text` is not a text, has half of a surrogate pair, or a longer word.
+        """
+        cuts = self._can_cut and not self._is_bytes
+        for part in pieces(text, PART) if cuts else (text,):
+            if cuts and len(part) > longest_word + PART:
+                raise LiquidError(
+                    f"the text has over {longest_word:,} characters without a space or line break in which it"
+                    " can be cut: send a text with shorter words"
+                )
+            yield self.encode(part)
 
     def decode(self, ids: IdRow, skip_special_tokens: bool = True) -> str:
         """The text of one row of ids, with U+FFFD for bytes that are not UTF-8.

@@ -1,0 +1,94 @@
+"""Prompts of requests become tokens: off the event loop if they are long, and never more than the limit."""
+
+import threading
+
+import numpy as np
+from jaxtyping import Int64
+
+from ..errors import LiquidError
+from ..inference.timed_text import TimedLines, timed_prompt
+from ..text.tokenizer import LEDTokenizerWrapper
+from .prefixes import HashedPrompt
+from .threads import Left, in_thread
+
+LONG = 20_000
+"""Longer prompts, in characters or ids, are tokenized in a thread, not in the event loop."""
+LONGEST_WORD = 1 << 20
+"""Characters without a place where they can be cut: the memory to tokenize them grows with them."""
+
+
+class PromptReader:
+    """Makes prompts of texts and of ids.
+
+    Args:
+        tokenizer: of the model.
+        vocab_size: of the model.
+        most: the most tokens of a prompt.
+    """
+
+    def __init__(self, tokenizer: LEDTokenizerWrapper, vocab_size: int, most: int):
+        self.tokenizer, self.vocab_size, self.most = tokenizer, vocab_size, most
+
+    async def text(self, text: str) -> HashedPrompt:
+        """`<s>` and the tokens of a text.
+
+        Raises:
+            LiquidError: it is too long.
+        """
+        if len(text) <= LONG:
+            return self._of_text(text, threading.Event())
+        return await in_thread(lambda gone: self._of_text(text, gone))
+
+    async def ids(self, given: list[int]) -> HashedPrompt:
+        """`<s>` and these tokens.
+
+        Raises:
+            LiquidError: one of them does not exist, or there are too many.
+        """
+        if len(given) <= LONG:
+            return self._of_ids(given)
+        return await in_thread(lambda _: self._of_ids(given))
+
+    async def timed(self, text: str, after: float | None) -> tuple[HashedPrompt, str, TimedLines | None]:
+        """The prompt of a text whose lines begin with times, the text as it is printed, and what prints times
+        before the lines that follow.
+
+        Raises:
+            LiquidError: it is too long, or its times do not fit.
+        """
+
+        def read(gone: threading.Event) -> tuple[HashedPrompt, str, TimedLines | None]:
+            self._encoded(text, gone)
+            found = timed_prompt(text, self.tokenizer, after=after)
+            assert found.times is not None
+            self._check(found.ids.shape[1])
+            return HashedPrompt(found.ids[0].numpy(), found.times[0].numpy()), found.shown, found.lines
+
+        return await in_thread(read)
+
+    def _of_text(self, text: str, gone: threading.Event) -> HashedPrompt:
+        return HashedPrompt(self._encoded(text, gone))
+
+    def _encoded(self, text: str, gone: threading.Event) -> Int64[np.ndarray, " t"]:
+        """`<s>` and the tokens, piece by piece: a text that is too long is not tokenized to its end."""
+        found, length = [np.array([self.tokenizer.bos_token_id])], 1
+        for ids in self.tokenizer.encode_parts(text, LONGEST_WORD):
+            found.append(ids)
+            length += len(ids)
+            self._check(length)
+            if gone.is_set():
+                raise Left
+        return np.concatenate(found).astype(np.int64)
+
+    def _of_ids(self, given: list[int]) -> HashedPrompt:
+        self._check(len(given) + 1)
+        ids = np.array([self.tokenizer.bos_token_id, *given], np.int64)
+        if ids.max() >= self.vocab_size:
+            raise LiquidError(
+                f"prompt: there is no token {ids.max()}: the largest id is {self.vocab_size - 1}"
+            )
+        return HashedPrompt(ids)
+
+    def _check(self, length: int) -> None:
+        if length > self.most:
+            raise LiquidError(f"the prompt has over {self.most:,} tokens: send at most {self.most:,}")
