@@ -31,10 +31,11 @@ def tiny(**options) -> LiquidTextGenerationModel:
 
 
 @contextmanager
-def served(model=None, api_key=None, hosts=("*",), connection=None, **limits):
+def served(model=None, api_key=None, hosts=("*",), connection=None, states=None, **limits):
     """The port of a server in a thread; `connection` are limits of its connections."""
     given = Limits(**({"shutdown_seconds": 0.0} | limits))
-    app = create_app(model or tiny(), TOKENIZER, NAME, limits=given, api_key=api_key, hosts=hosts)
+    how = {"api_key": api_key, "hosts": hosts, "states": states}
+    app = create_app(model or tiny(), TOKENIZER, NAME, limits=given, **how)
     server = Server(app, given, **(connection or {}))
     sockets = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=(sockets,))

@@ -25,6 +25,7 @@ ENGLISH = [page for page in PAGES if page not in SPANISH and page not in LOGS]
 NOT_RUN = [
     ("many-processes.md", "needs several processes. `tests/test_sequence_parallel.py` starts them."),
     ("serving.md", "needs a running server."),
+    ("serving.md", "needs a running server."),
     ("tools.md", "downloads a data set. `tests/test_lm_eval.py` runs tasks of its own."),
     ("tools.md", "needs the exported folder. `tests/test_export.py` runs such a loop."),
 ]

@@ -30,6 +30,8 @@ Waiting = Annotated[int, typer.Option(help="Number of texts that can wait. Furth
 Seconds = Annotated[float, typer.Option(help="Time limit for a text in seconds, including the wait.")]
 PromptTokens = Annotated[int, typer.Option(help="Maximum length of a prompt, in tokens.")]
 NewTokens = Annotated[int, typer.Option(help="Maximum length of a written text, in tokens.")]
+States = Annotated[Path | None, typer.Option(help="Folder for states that clients keep by name.")]
+StatesMb = Annotated[int, typer.Option(help="Memory or disk for states that clients keep, in MiB.")]
 CacheMb = Annotated[int, typer.Option(help="Memory for the states of earlier prompts, in MiB.")]
 
 
@@ -48,6 +50,8 @@ def serve(
     prompt_tokens: PromptTokens = 1 << 20,
     new_tokens: NewTokens = 1 << 16,
     cache_mb: CacheMb = 256,
+    states: States = None,
+    states_mb: StatesMb = 256,
     weights: Weights = WEIGHTS,
 ) -> None:
     """Serve a model over HTTP, with an API like OpenAI's and a web page.
@@ -69,8 +73,8 @@ def serve(
     if name is not None and not (name.strip() and name.isprintable()):
         raise LiquidError("--name must have letters, and no line breaks")
     key = read_key(context, api_key, api_key_file)
-    if waiting < 1 or cache_mb < 0:
-        raise LiquidError("--waiting must be at least 1 and --cache-mb at least 0")
+    if waiting < 1 or min(cache_mb, states_mb) < 0:
+        raise LiquidError("--waiting must be at least 1, --cache-mb and --states-mb at least 0")
     limits = Limits(
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,
@@ -78,6 +82,7 @@ def serve(
         waiting=waiting,
         seconds=seconds,
         cache_bytes=cache_mb << 20,
+        states_bytes=states_mb << 20,
     )
     run(
         folder,
@@ -88,4 +93,5 @@ def serve(
         limits=limits,
         allow_hosts=allow_host or (),
         weights=weights,
+        states=states,
     )

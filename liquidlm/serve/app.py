@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 
+from ..inference.state_files import fingerprint, vocabulary
 from ..model.language_model import LiquidLanguageModel
 from ..ops.native.step import Weights
 from ..text.tokenizer import LEDTokenizerWrapper
@@ -17,12 +19,16 @@ from .bodies import BodyLimit
 from .checks import HeadAsGet, HostCheck, KeyCheck
 from .error_handlers import add_error_handlers
 from .limits import Limits
+from .named_states import StatesInFolder
 from .parsing import schemas
 from .routes import ERRORS, add_completion_routes, add_model_routes, add_open_routes
 from .schema import ChatRequest, CompletionRequest, TextRequest
 from .serving import Serving
+from .state_routes import add_state_routes
+from .state_schema import StateRequest
 from .writer import Writer
 
+BODIES = (CompletionRequest, ChatRequest, TextRequest, StateRequest)
 OPEN = ("/", "/health", "/openapi.json")
 """Paths that need no key."""
 
@@ -36,6 +42,7 @@ def create_app(
     api_key: str | None = None,
     hosts: Sequence[str] = ("*",),
     weights: Weights = "float32",
+    states: Path | None = None,
 ) -> FastAPI:
     """The ASGI application that serves one model.
 
@@ -49,8 +56,16 @@ def create_app(
         hosts: that requests may name (`HostCheck`). They keep other sites from calling a server through a
             user's browser.
         weights: their type while text is written (`LiquidStep`).
+        states: folder of the states that clients keep; None keeps them in memory.
+
+    Raises:
+        LiquidError: the folder of states cannot be made.
     """
-    serving = Serving(model, tokenizer, name, limits or Limits())
+    limits, store = limits or Limits(), None
+    if states is not None:
+        whose = f"{fingerprint(model)} {vocabulary(tokenizer)} {weights}"
+        store = StatesInFolder(states, whose, limits.states, limits.states_bytes)
+    serving = Serving(model, tokenizer, name, limits, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -63,6 +78,7 @@ def create_app(
     guarded: dict[str, Any] = {"dependencies": _key_description(api_key), "responses": ERRORS}
     add_completion_routes(app, serving, guarded)
     add_model_routes(app, serving, guarded)
+    add_state_routes(app, serving, guarded)
     add_open_routes(app, serving)
     add_error_handlers(app)
     _add_checks(app, serving.limits, api_key, hosts)
@@ -92,5 +108,5 @@ def _description(app: FastAPI) -> dict[str, Any]:
         for path in app.openapi_schema["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)
-        app.openapi_schema["components"]["schemas"] |= schemas(CompletionRequest, ChatRequest, TextRequest)
+        app.openapi_schema["components"]["schemas"] |= schemas(*BODIES)
     return app.openapi_schema

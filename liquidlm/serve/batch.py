@@ -33,7 +33,7 @@ class Row:
     """
 
     def __init__(self, job: Job, logits: Float[Tensor, "1 v"], suppressed: Collection[int] = ()):
-        context = torch.from_numpy(job.prompt.ids)[None].to(logits.device)
+        context = torch.from_numpy(job.prompt.tail)[None].to(logits.device)
         self.job = job
         self.sampler = Sampler(job.sampling, job.max_new_tokens, logits, context, job.stop, suppressed)
         self.token, self.gap = 0, 1.0

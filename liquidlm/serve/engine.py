@@ -198,8 +198,12 @@ class Engine:
         """Draw the first token of every job of a prompt that is read."""
         for number, job in enumerate(prefill.jobs):
             try:
+                read = PromptRead(job.prompt.length if number else job.prompt.before + prefill.cached)
+                self._report(job, read)
+                if job.reads_only:
+                    self._report(job, prefill.snapshot.owned(), Finished("stop"))
+                    continue
                 row = Row(job, prefill.logits, suppressed(self.model))
-                self._report(job, PromptRead(len(job.prompt.ids) if number else prefill.cached))
                 last = [float(prefill.state.last_time[0])]
                 if not self._draw([row], prefill.logits, prefill.features, last):
                     self._batch.join(row, prefill.state)

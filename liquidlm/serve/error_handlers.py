@@ -8,6 +8,7 @@ from starlette.responses import Response
 from ..errors import LiquidError
 from .answers import refusal
 from .engine import Busy
+from .named_states import NoSuchState, StateExists
 from .parsing import what_is_wrong
 from .writer import Failed
 
@@ -27,6 +28,14 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(LiquidError)
     async def user_error(_: Request, error: LiquidError) -> Response:
         return refusal(400, str(error))
+
+    @app.exception_handler(NoSuchState)
+    async def no_such_state(_: Request, error: NoSuchState) -> Response:
+        return refusal(404, str(error), "state")
+
+    @app.exception_handler(StateExists)
+    async def state_exists(_: Request, error: StateExists) -> Response:
+        return refusal(409, str(error), "name")
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> Response:

@@ -49,8 +49,8 @@ class Finished:
     why: str = ""
 
 
-JobUpdate = PromptRead | Token | Finished
-"""What the engine reports about a job: the prompt is read, then tokens, then the end."""
+JobUpdate = PromptRead | Token | Snapshot | Finished
+"""What the engine reports about a job: the prompt is read, then tokens or the state, then the end."""
 
 
 @dataclass(eq=False)
@@ -64,6 +64,7 @@ class Job:
         stop: ids of tokens that end the completion.
         likeliest: how many of the likeliest tokens to report with each token; None reports no probabilities.
         seconds: time limit, from `Engine.submit` on.
+        reads_only: report the state after the prompt, and write nothing.
         cancelled: whether the client has gone.
         deadline: end of the time limit, on the clock of `time.monotonic`.
         read: the state after the prompt, if it was read for another job of the request.
@@ -75,6 +76,7 @@ class Job:
     stop: Sequence[int] = ()
     likeliest: int | None = None
     seconds: float = float("inf")
+    reads_only: bool = False
     cancelled: bool = False
     deadline: float = field(init=False, default=float("inf"))
     read: Snapshot | None = field(init=False, default=None)

@@ -18,6 +18,8 @@ class Limits:
         waiting: further completions that may wait.
         seconds: time for a completion, waiting included.
         cache_bytes: memory of the prefix cache.
+        states: states that clients keep by name.
+        states_bytes: memory or disk for them.
         shutdown_seconds: time that completions have to end when the server stops.
     """
 
@@ -31,4 +33,6 @@ class Limits:
     waiting: int = 256
     seconds: float = 600.0
     cache_bytes: int = 256 << 20
+    states: int = 1000
+    states_bytes: int = 256 << 20
     shutdown_seconds: float = 10.0

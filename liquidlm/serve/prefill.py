@@ -40,6 +40,9 @@ class Prefill:
         self._logits: Tensor | None = None
         self.features: Tensor | None = None
         self._step, self._given = step, job.read
+        if self.prompt.base is not None:
+            before = self.prompt.base.snapshot
+            self._go_on_from(before._replace(length=0))
 
     def takes(self, job: Job) -> bool:
         """Whether a job has this prompt. Without a cache only jobs of one request share it: else the time of
@@ -86,6 +89,7 @@ class Prefill:
     def _go_on_from(self, found: Snapshot) -> None:
         self._given = None
         self.cached += found.length - self._done
-        self.state, self._done = LiquidCache.of_states(found.states, found.length), found.length
+        self.state = LiquidCache.of_states(found.states, self.prompt.before + found.length)
+        self._done = found.length
         if found.length == len(self.prompt.ids):
             self._logits, self.features = found.logits, found.features

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
+from ..inference.sampling import PENALISED
 from ..nn.state import CellState
 
 BLOCK = 512
@@ -49,20 +50,62 @@ Key = tuple[bytes, bytes]
 """Of the beginning of a prompt: SHA-256 of its whole blocks, and the bytes of the tokens after them."""
 
 
+class Base(NamedTuple):
+    """What was read before a prompt.
+
+    Attributes:
+        snapshot: the state after it, with logits; its length counts all tokens.
+        identity: SHA-256 of all tokens.
+        tail: the last tokens, for the repetition penalty.
+    """
+
+    snapshot: Snapshot
+    identity: bytes
+    tail: Int64[np.ndarray, " n"]
+
+
 class HashedPrompt:
     """Tokens of a prompt, their times if it has them, and hashes of its prefixes.
 
     Attributes:
         ids: the tokens.
         times: of the tokens; None without times.
+        base: what was read before the prompt; None for a prompt that begins with `<s>`.
         digests: SHA-256 of the first 0, BLOCK, 2 BLOCK, … tokens with their times.
     """
 
-    def __init__(self, ids: Int64[np.ndarray, " t"], times: Num[np.ndarray, " t"] | None = None):
-        self.times = None if times is None else np.asarray(times, np.float64)
+    def __init__(
+        self,
+        ids: Int64[np.ndarray, " t"],
+        times: Num[np.ndarray, " t"] | None = None,
+        base: Base | None = None,
+    ):
+        self.times, self.base = None if times is None else np.asarray(times, np.float64), base
         self._digest = hashlib.sha256(b"" if times is None else b"times")
+        self._digest.update(b"" if base is None else base.identity)
         self.ids, self.digests = ids, [self._digest.digest()]
         self._hash_blocks()
+
+    @property
+    def before(self) -> int:
+        """Number of tokens before the prompt."""
+        return 0 if self.base is None else self.base.snapshot.length
+
+    @property
+    def length(self) -> int:
+        """Number of all tokens."""
+        return self.before + len(self.ids)
+
+    @property
+    def tail(self) -> Int64[np.ndarray, " n"]:
+        """The last tokens, as many as the repetition penalty counts."""
+        every = self.ids if self.base is None else np.concatenate([self.base.tail, self.ids])
+        return every[-PENALISED:]
+
+    @property
+    def identity(self) -> bytes:
+        """SHA-256 of all tokens."""
+        return hashlib.sha256(b"".join(self.key(len(self.ids)))).digest()
 
     def _hash_blocks(self) -> None:
         """Hash the whole blocks that are not hashed yet."""

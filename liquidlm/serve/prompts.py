@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from ..errors import LiquidError
 from ..inference.timed_text import TimedLines, timed_prompt
 from ..text.tokenizer import LEDTokenizerWrapper
-from .prefixes import HashedPrompt
+from .prefixes import Base, HashedPrompt
 from .threads import Left, in_thread
 
 LONG = 20_000
@@ -29,25 +29,25 @@ class PromptReader:
     def __init__(self, tokenizer: LEDTokenizerWrapper, vocab_size: int, most: int):
         self.tokenizer, self.vocab_size, self.most = tokenizer, vocab_size, most
 
-    async def text(self, text: str) -> HashedPrompt:
-        """`<s>` and the tokens of a text.
+    async def text(self, text: str, base: Base | None = None) -> HashedPrompt:
+        """The tokens of a text, after what was read before, or after `<s>`.
 
         Raises:
             LiquidError: it is too long.
         """
         if len(text) <= LONG:
-            return self._of_text(text, threading.Event())
-        return await in_thread(lambda gone: self._of_text(text, gone))
+            return self._of_text(text, base, threading.Event())
+        return await in_thread(lambda gone: self._of_text(text, base, gone))
 
-    async def ids(self, given: list[int]) -> HashedPrompt:
-        """`<s>` and these tokens.
+    async def ids(self, given: list[int], base: Base | None = None) -> HashedPrompt:
+        """These tokens, after what was read before, or after `<s>`.
 
         Raises:
             LiquidError: one of them does not exist, or there are too many.
         """
         if len(given) <= LONG:
-            return self._of_ids(given)
-        return await in_thread(lambda _: self._of_ids(given))
+            return self._of_ids(given, base)
+        return await in_thread(lambda _: self._of_ids(given, base))
 
     async def timed(self, text: str, after: float | None) -> tuple[HashedPrompt, str, TimedLines | None]:
         """The prompt of a text whose lines begin with times, the text as it is printed, and what prints times
@@ -58,7 +58,7 @@ class PromptReader:
         """
 
         def read(gone: threading.Event) -> tuple[HashedPrompt, str, TimedLines | None]:
-            self._encoded(text, gone)
+            self._encoded(text, self._start, gone)
             found = timed_prompt(text, self.tokenizer, after=after)
             assert found.times is not None
             self._check(found.ids.shape[1])
@@ -66,12 +66,16 @@ class PromptReader:
 
         return await in_thread(read)
 
-    def _of_text(self, text: str, gone: threading.Event) -> HashedPrompt:
-        return HashedPrompt(self._encoded(text, gone))
+    @property
+    def _start(self) -> list[int]:
+        return [self.tokenizer.bos_token_id]
 
-    def _encoded(self, text: str, gone: threading.Event) -> Int64[np.ndarray, " t"]:
-        """`<s>` and the tokens, piece by piece: a text that is too long is not tokenized to its end."""
-        found, length = [np.array([self.tokenizer.bos_token_id])], 1
+    def _of_text(self, text: str, base: Base | None, gone: threading.Event) -> HashedPrompt:
+        return HashedPrompt(self._encoded(text, [] if base else self._start, gone), base=base)
+
+    def _encoded(self, text: str, start: list[int], gone: threading.Event) -> Int64[np.ndarray, " t"]:
+        """The tokens after `start`, piece by piece: a text that is too long is not tokenized to its end."""
+        found, length = [np.array(start, np.int64)], len(start)
         for ids in self.tokenizer.encode_parts(text, LONGEST_WORD):
             found.append(ids)
             length += len(ids)
@@ -80,14 +84,13 @@ class PromptReader:
                 raise Left
         return np.concatenate(found).astype(np.int64)
 
-    def _of_ids(self, given: list[int]) -> HashedPrompt:
-        self._check(len(given) + 1)
-        ids = np.array([self.tokenizer.bos_token_id, *given], np.int64)
-        if ids.max() >= self.vocab_size:
-            raise LiquidError(
-                f"prompt: there is no token {ids.max()}: the largest id is {self.vocab_size - 1}"
-            )
-        return HashedPrompt(ids)
+    def _of_ids(self, given: list[int], base: Base | None) -> HashedPrompt:
+        start = [] if base else self._start
+        self._check(len(start) + len(given))
+        ids = np.array([*start, *given], np.int64)
+        if (largest := ids.max(initial=0)) >= self.vocab_size:
+            raise LiquidError(f"prompt: there is no token {largest}: the largest id is {self.vocab_size - 1}")
+        return HashedPrompt(ids, base=base)
 
     def _check(self, length: int) -> None:
         if length > self.most:

@@ -29,8 +29,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, description in (
         (400, "The request is not valid."),
         (401, "The API key is missing or wrong."),
-        (404, "There is no such model."),
+        (404, "There is no such model or state."),
         (408, "The body of the request did not arrive in time."),
+        (409, "There is a state of this name, or no room for another."),
         (413, "The request is too large."),
         (415, "The request is not JSON."),
         (429, "Too many requests are waiting."),

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..errors import LiquidError
 from ..inference.sampling import Sampling
 from ..text.utf8 import encoded
 
@@ -30,8 +29,10 @@ Str = Annotated[str, AfterValidator(_utf8)]
 # fail_fast: a list with a million wrong elements gives one error, not a million.
 Ids = Annotated[list[Annotated[int, Field(ge=0, le=MOST_IDS)]], Field(min_length=1, fail_fast=True)]
 Prompts = Annotated[list[Str | Ids], Field(min_length=1, max_length=64, fail_fast=True)]
+StateName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Stop = Annotated[Str, Field(max_length=256)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+TokenId = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -60,6 +61,7 @@ values that have no effect."""
 class Asked(BaseModel):
     """Options of completions and of chat.
 
+    `state` is the name of a kept state: the prompt, or the conversation, goes on from there.
     `top_k`, `min_p`, `repetition_penalty` and `ignore_eos` are additions to OpenAI's API. Fields that are not
     known here are named in a header of the response.
     """
@@ -75,9 +77,10 @@ class Asked(BaseModel):
     repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     frequency_penalty: Penalty | None = 0.0
     presence_penalty: Penalty | None = 0.0
-    logit_bias: Annotated[dict[str, Bias], Field(max_length=MOST_BIASES)] | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=MOST_BIASES)] | None = None
     ignore_eos: bool | None = False
     n: Annotated[int, Field(ge=1, le=16)] | None = 1
+    state: StateName | None = None
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-MOST_EXACT, le=MOST_EXACT)] | None = None
     stream: bool | None = False
@@ -90,15 +93,15 @@ class Asked(BaseModel):
         for name, harmless in UNSUPPORTED.items():
             if given.get(name) not in (None, [], {}, *harmless):
                 raise ValueError(f"{name} is not supported here: remove it")
-        if None not in (self.repetition_penalty, self.repeat_penalty):
-            raise ValueError("repeat_penalty is another name of repetition_penalty: give one of them")
         return self
 
     @property
     def ignored(self) -> list[str]:
         """Names of given fields that this server does not know."""
         extra = self.model_extra or {}
-        return [name for name, value in extra.items() if value is not None and name not in UNSUPPORTED]
+        names = [name for name, value in extra.items() if value is not None and name not in UNSUPPORTED]
+        both = None not in (self.repetition_penalty, self.repeat_penalty)
+        return [*names, "repeat_penalty"] if both else names
 
     @property
     def choices(self) -> int:
@@ -118,16 +121,8 @@ class Asked(BaseModel):
             min_p=self.min_p or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,
-            logit_bias=self._biases,
+            logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
         )
-
-    @property
-    def _biases(self) -> tuple[tuple[int, float], ...]:
-        given = self.logit_bias or {}
-        for token in given:
-            if not (token.isascii() and token.isdigit() and len(token) < 10):
-                raise LiquidError(f"logit_bias: {token[:20]!r} is not the id of a token: give whole numbers")
-        return tuple(sorted((int(token), bias) for token, bias in given.items()))
 
     @property
     def stops(self) -> list[str]:

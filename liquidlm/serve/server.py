@@ -32,6 +32,7 @@ def serve(
     limits: Limits,
     allow_hosts: Sequence[str] = (),
     weights: Weights = "float32",
+    states: Path | None = None,
 ) -> None:
     """Serve a model until SIGINT or SIGTERM. Completions then have `limits.shutdown_seconds` to end.
 
@@ -44,6 +45,7 @@ def serve(
         limits: of requests, memory and times.
         allow_hosts: further names by which requests may call the server.
         weights: their type while text is written (`LiquidStep`).
+        states: folder of the states that clients keep; None keeps them in memory.
 
     Raises:
         LiquidError: the folder has no model, or the address is in use or not of this machine.
@@ -65,6 +67,7 @@ def serve(
             api_key=api_key,
             hosts=own_hosts(host, allow_hosts),
             weights=weights,
+            states=states,
         )
         address = f"[{host}]" if ":" in host else host
         print(

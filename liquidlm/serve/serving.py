@@ -32,8 +32,9 @@ from .engine import Busy
 from .ignored import IgnoredFields
 from .jobs import Job
 from .limits import Limits
+from .named_states import StatesInMemory, StateStore
 from .parsing import quoted
-from .prefixes import HashedPrompt
+from .prefixes import Base, HashedPrompt
 from .prompts import PromptReader
 from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, TimeConstants
 from .shapes import Shape, usage
@@ -56,6 +57,7 @@ class Serving:
         tokenizer: the model's tokenizer.
         name: the model's name in requests.
         limits: of requests.
+        states: that clients keep; None keeps them in memory.
 
     Attributes:
         writer: writes jobs; set while the server runs.
@@ -66,20 +68,28 @@ class Serving:
 
     writer: Writer
 
-    def __init__(self, model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, name: str, limits: Limits):
+    def __init__(
+        self,
+        model: LiquidLanguageModel,
+        tokenizer: LEDTokenizerWrapper,
+        name: str,
+        limits: Limits,
+        states: StateStore | None = None,
+    ):
         mask_surplus(model, tokenizer)
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
         self.prompts = PromptReader(tokenizer, model.config.vocab_size, limits.prompt_tokens)
+        self.states = states or StatesInMemory(limits.states, limits.states_bytes)
         self.warnings = IgnoredFields()
         self._one_analysis, self._analysing = asyncio.Semaphore(1), 0
-        states = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)
+        fresh = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)
         self.card = ModelCard(
             id=name,
             created=int(time.time()),
             parameters=sum(p.numel() for p in model.parameters()),
             vocab_size=model.config.vocab_size,
-            layers=len(states),
-            state_bytes=LiquidCache.of_states(states, 0).nbytes,
+            layers=len(fresh),
+            state_bytes=LiquidCache.of_states(fresh, 0).nbytes,
             time_scale=model.config.time_scale,
             says_when=model.time_head is not None,
         )
@@ -101,13 +111,16 @@ class Serving:
             raise LiquidError("echo with logprobs is not supported: remove one of them")
         if asked.after is not None and not asked.timestamps:
             raise LiquidError("after needs timestamps: set timestamps to true")
+        if asked.timestamps and asked.state is not None:
+            raise LiquidError("timestamps do not go with state: remove one of them")
+        base = await self.base(asked.state)
         given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
         prompts: list[Any] = [given] if given and isinstance(given[0], int) else given
         self._check_count(len(prompts) * asked.choices)
         asked.prompt = None  # its memory is not needed while the text is written
         choices = []
         for prompt in prompts:
-            read, shown, lines = await self._prompt(prompt, asked)
+            read, shown, lines = await self._prompt(prompt, asked, base)
             for number in range(asked.choices):
                 text = CompletionText(self.tokenizer, asked.stops, copy.copy(lines))
                 job = self._job(read, asked, asked.max_tokens or 16, asked.logprobs, number)
@@ -123,9 +136,10 @@ class Serving:
         if asked.top_logprobs and not asked.logprobs:
             raise LiquidError("top_logprobs needs logprobs: set logprobs to true")
         self._check_count(asked.choices)
+        base = await self.base(asked.state)
         text, lead = transcript(asked.messages)
         asked.messages = []  # as above
-        prompt = await self.prompts.text(text)
+        prompt = await self.prompts.text(text if base is None else f"\n{text}", base)
         likeliest = (asked.top_logprobs or 0) if asked.logprobs else None
         most = asked.max_completion_tokens or asked.max_tokens or min(CHAT_TOKENS, self.limits.new_tokens)
         return [
@@ -141,8 +155,16 @@ class Serving:
         if count > most:
             raise LiquidError(f"the request asks for {count} completions: ask for at most {most}")
 
+    async def base(self, name: str | None) -> Base | None:
+        """The kept state of this name; None for none.
+
+        Raises:
+            LiquidError: there is no such state, or it is not of this model.
+        """
+        return None if name is None else (await asyncio.to_thread(self.states.get, name)).base
+
     async def _prompt(
-        self, prompt: str | list[int], asked: CompletionRequest
+        self, prompt: str | list[int], asked: CompletionRequest, base: Base | None
     ) -> tuple[HashedPrompt, str | None, TimedLines | None]:
         """The prompt's tokens, its text if it is sent too, and the printer of times for the completion."""
         if asked.timestamps:
@@ -153,8 +175,8 @@ class Serving:
             read, shown, lines = await self.prompts.timed(prompt, asked.after)
             return read, shown if asked.echo else None, lines
         if isinstance(prompt, str):
-            return await self.prompts.text(prompt), prompt if asked.echo else None, None
-        read = await self.prompts.ids(prompt)
+            return await self.prompts.text(prompt, base), prompt if asked.echo else None, None
+        read = await self.prompts.ids(prompt, base)
         return read, self.tokenizer.decode(prompt) if asked.echo else None, None
 
     def _job(self, prompt: HashedPrompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:

@@ -150,7 +150,7 @@ def usage(choices: Sequence[Choice], per_prompt: int) -> Json:
     """Numbers of tokens read and written. Each prompt counts once for its `per_prompt` choices."""
     firsts = choices[::per_prompt]
     read, written = (
-        sum(len(one.job.prompt.ids) for one in firsts),
+        sum(one.job.prompt.length for one in firsts),
         sum(choice.text.tokens for choice in choices),
     )
     return {

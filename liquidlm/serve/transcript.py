@@ -45,6 +45,11 @@ def transcript(messages: Sequence[Message]) -> Transcript:
     return Transcript("\n".join([*lines, SPEAKERS["assistant"].rstrip()]), " ")
 
 
+def turns(messages: Sequence[Message]) -> str:
+    """The turns of a conversation alone, after which another may follow."""
+    return "\n".join(map(_line, messages))
+
+
 def _line(message: Message) -> str:
     speaker = SPEAKERS.get(message.role)
     return message.text if speaker is None else speaker + FORGED.sub(r"\1 ", message.text)

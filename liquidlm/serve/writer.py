@@ -11,6 +11,7 @@ from .completion_text import CompletionText, TextDelta
 from .engine import Busy, Engine
 from .jobs import Finished, Job, JobUpdate, PromptRead, Token
 from .limits import Limits
+from .prefixes import Snapshot
 
 
 @dataclass(eq=False)
@@ -107,9 +108,39 @@ class Writer:
             for job in number:
                 self._forget(job)
 
+    async def read(self, job: Job) -> Snapshot:
+        """The state after the prompt of a job that reads only; its length counts the tokens of the prompt.
+
+        Raises:
+            Busy, Failed: as above.
+        """
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._listeners[job] = queue
+        found: Snapshot | None = None
+        try:
+            self.engine.submit(job)
+            while True:
+                for update in (await queue.get())[1]:
+                    if isinstance(update, Snapshot):
+                        found = update
+                    elif isinstance(update, Finished):
+                        _check(update)
+                        assert found is not None
+                        return found
+        finally:
+            self._forget(job)
+
     def _forget(self, job: Job) -> None:
         self.engine.cancel(job)
         del self._listeners[job]
+
+
+def _check(end: Finished) -> None:
+    """Raise the error of an end that is one."""
+    if end.reason == "failed":
+        raise Failed(end.why)
+    if end.reason == "unbegun":
+        raise Busy(f"{end.why} before the first token: try again later", 503)
 
 
 def _delta(choice: Choice, updates: Sequence[JobUpdate]) -> TextDelta | None:
@@ -120,11 +151,8 @@ def _delta(choice: Choice, updates: Sequence[JobUpdate]) -> TextDelta | None:
             choice.cached = update.cached_tokens
         elif isinstance(update, Token):
             found.append(choice.text.push(update))
-        elif update.reason == "failed":
-            raise Failed(update.why)
-        elif update.reason == "unbegun":
-            raise Busy(f"{update.why} before the first token: try again later", 503)
-        else:
+        elif isinstance(update, Finished):
+            _check(update)
             found.append(choice.text.end(Finished(update.reason)))
         if found and found[-1].end is not None:
             break
