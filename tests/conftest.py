@@ -13,6 +13,14 @@ settings.register_profile("liquidlm", derandomize=True, deadline=None)
 settings.load_profile("liquidlm")
 
 
+LONG = ("notebooks", "processes", "wheel", "traced", "kills", "docs", "train", "export", "benchmarks")
+"""Files with tests of many seconds. They begin early: at the end, one process would wait for another."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -32,6 +32,22 @@ def run(*command: object, **environment: str) -> str:
     return done.stdout
 
 
+USE = """
+import runpy, sys
+for words in (["info", "--json"], None, ["generate", "Once", "--max-new-tokens", "3"]):
+    if words is None:
+        import liquidlm
+        print(liquidlm.__file__)
+        continue
+    sys.argv = ["liquidlm", *words]
+    try:
+        runpy.run_module("liquidlm", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code, words
+"""
+"""One process imports the package once: what `info` says, where the package is, and what it writes."""
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("source")
@@ -55,13 +71,9 @@ def install(tmp_path):
         (Path(site) / "others.pth").write_text(str(Path(torch.__file__).parents[1]))
         options = ("--no-deps", "--no-index", "--no-build-isolation", "--no-compile")
         run(python, "-m", "pip", "install", "--prefix", tmp_path / "fresh", *options, package, **inside)
-        facts = json.loads(run(python, "-m", "liquidlm", "info", "--json", **inside))
-        said = "import liquidlm; print(liquidlm.__file__)"
-        assert Path(site) in Path(run(python, "-c", said, **inside).strip()).parents
-        facts["written"] = run(
-            python, "-m", "liquidlm", "generate", "Once", "--max-new-tokens", "3", **inside
-        )
-        return facts
+        facts, place, written = run(python, "-c", USE, **inside).splitlines()
+        assert Path(site) in Path(place).parents
+        return json.loads(facts) | {"written": written}
 
     return installed
 
