@@ -200,6 +200,23 @@ def test_two_servers_of_one_folder_see_each_other_s_states(tmp_path) -> None:
         assert sum(pool.map(race, [one, two] * 4)) == 1
 
 
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LiquidError, match="cannot be made"):
+        StatesInFolder(tmp_path / "file", "this", 9, 1 << 20)
+    with served(states=tmp_path / "states") as port:
+        monkeypatch.setattr("liquidlm.serve.named_states.save_file", _full)
+        status, found = ask(port, "/liquid/states", {"name": "a", "prompt": "b"})
+        assert status == 500 and "No space left" in found["error"]["message"]
+        assert list((tmp_path / "states").glob("*.safetensors")) == []  # the name is free again
+        monkeypatch.undo()
+        keep(port, "a", prompt="b")
+
+
+def _full(*_) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_states_outlive_the_server(tmp_path) -> None:
     model = tiny()
     with served(model, states=tmp_path) as port:

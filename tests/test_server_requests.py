@@ -67,9 +67,18 @@ def test_large_bodies_wait_for_each_other_and_small_ones_do_not(port) -> None:
         assert waits.result()[0] == 200 and found == [200] * 3
 
 
+def test_bodies_that_hardly_arrive_do_not_keep_others_waiting(port, monkeypatch) -> None:
+    monkeypatch.setattr("liquidlm.serve.bodies.GRACE", 0.1)
+    large = ASKED | {"prompt": "x y " * 20_000, "max_tokens": 1}
+    with raw(port, ASKED, length=(1 << 20) - 9) as slow:  # the whole budget, for a minute
+        time.sleep(0.05)
+        assert ask(port, "/v1/completions", large)[0] == 200
+        assert b"408" in slow.recv(4096)
+
+
 def test_a_budget_is_never_exceeded_and_given_back_once() -> None:
     async def run() -> None:
-        budget, most = BodyBudget(10), 0
+        budget, most = BodyBudget(10, 1.0), 0
 
         async def use(size: int) -> None:
             nonlocal most

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from ..errors import LiquidError
 from .answers import refusal
 from .engine import Busy
-from .named_states import NoSuchState, StateExists
+from .named_states import NoSuchState, NotKept, StateExists
 from .parsing import what_is_wrong
 from .writer import Failed
 
@@ -36,6 +36,10 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(StateExists)
     async def state_exists(_: Request, error: StateExists) -> Response:
         return refusal(409, str(error), "name")
+
+    @app.exception_handler(NotKept)
+    async def not_kept(_: Request, error: NotKept) -> Response:
+        return refusal(500, f"the state is not kept: {error}")
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> Response:

@@ -35,6 +35,10 @@ class StateExists(LiquidError):
     """A state of this name exists, or there is no room for another."""
 
 
+class NotKept(Exception):
+    """The server cannot write a state."""
+
+
 @dataclass(frozen=True)
 class NamedState:
     """A kept state.
@@ -90,6 +94,7 @@ class StateStore(ABC):
 
         Raises:
             StateExists: there is one of this name, or no room.
+            NotKept: it cannot be written.
         """
         with self._lock:
             others = {each.name: each.nbytes for each in self.facts()}
@@ -190,8 +195,13 @@ class StatesInFolder(StateStore):
 
     def _write(self, state: NamedState, over: bool) -> None:
         path = self._path(state.name)
-        with _reserved(path, over):
-            _save(path, state, self.model)
+        try:
+            with _reserved(path, over):
+                _save(path, state, self.model)
+        except StateExists:
+            raise
+        except LiquidError as error:  # no mistake of the client
+            raise NotKept(str(error)) from error
 
     def remove(self, name: str) -> None:
         """As in `StateStore`."""
@@ -239,7 +249,7 @@ def _reserved(path: Path, over: bool) -> Iterator[None]:
         yield
         return
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except FileExistsError:
         raise StateExists(f"there is a file {path} already: choose another name") from None
     except OSError as error:
