@@ -34,12 +34,16 @@ from liquidlm.training.trainer import ROLL_BACK, EarlyStopping, Trainer
 from tests import warm
 
 
-def test_a_run_learns_and_leaves_a_model_that_loads(text: Path, tmp_path: Path, drawn) -> None:
+def test_a_run_learns_and_leaves_a_model_that_loads(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn
+) -> None:
+    monkeypatch.setattr(training, "EVALUATIONS", 5)  # a curve is drawn at each
     out = tmp_path / "run"
     result = train(settings(text, steps=60, dropout=0.0, lr=0.04), out)
     assert result is not None and result.bits_per_byte < 1  # uniform over 261 tokens: 8.03
     curve = read_curve(out / "curve.jsonl")
     tried = [entry["valid_bits_per_byte"] for entry in curve if "valid_bits_per_byte" in entry]
+    print(tried)
     assert len(tried) == training.EVALUATIONS and tried[-1] < 0.6 * tried[0]
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
     verify(out)
