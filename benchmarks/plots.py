@@ -245,6 +245,18 @@ def surprise(figures: Figures) -> Figure:
     return figure
 
 
+def hdfs(figures: Figures) -> Figure:
+    """Best F1 on sessions of HDFS, a bar per method."""
+    found = figures["models"]["test"]
+    names = sorted(found, key=lambda name: found[name]["f1"])
+    figure, (axis,) = canvas(8, 3.2)
+    colours = ["C0" if name == "liquidlm" else "C7" for name in names]
+    bars = axis.barh(names, [found[name]["f1"] for name in names], color=colours)
+    axis.bar_label(bars, [f"{found[name]['f1']:.3f}" for name in names], padding=3)
+    axis.set(xlabel="best F1 (1: perfect)", xlim=(0, 1.1), title="unusual sessions of HDFS")
+    return figure
+
+
 def serving(figures: Figures) -> Figure:
     """Speed of the server by texts at a time, and its memory by requests."""
     figure, (speed, memory) = canvas(10, 4, 2)
@@ -288,6 +300,7 @@ PLOTS: dict[str, Callable[[Figures], Figure]] = {
         recall,
         apollo,
         surprise,
+        hdfs,
         serving,
         embedding_share,
         gemm_share,

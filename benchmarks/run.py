@@ -29,6 +29,7 @@ BENCHMARKS = {
     "marks": "marks",
     "serving": "serving",
     "surprise": "surprise",
+    "hdfs": "hdfs",
 }
 """Name ▶ module of this package, whose `main(argv)` is called."""
 
