@@ -2,7 +2,7 @@
 
     python -m benchmarks.hdfs [--seeds 0 1 2]
 
-HDFS (Xu et al. 2009): 4,854 normal and 16,837 abnormal sessions, each the ids of its events in order. The
+HDFS (Xu et al. 2009): 4,855 normal and 16,838 abnormal sessions, each the ids of its events in order. The
 normal ones are shuffled with seed 0; the first 2,000 train, the others are tested beside the abnormal ones.
 In precision and F1 normal sessions are weighed so that 2.95 % of all are abnormal, as in the whole data set.
 
