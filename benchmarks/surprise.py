@@ -14,6 +14,9 @@ stands between them, digits masked, or over characters), summed, per symbol or t
 without a word for the gap before the line. And 3-grams that are told by hand what ours must find: the time
 since the last line that began with the same word.
 
+"Learned online": a new model that learns the second log as it reads it (`watch --learn`), and has seen no
+other.
+
 Lines per second and memory are those of `liquidlm watch`, one thread, after so many megabytes of one log;
 also with a tiny model of random weights, which reads more of it.
 """
@@ -43,10 +46,15 @@ from benchmarks.machine import add_results
 from benchmarks.plots import redraw
 from benchmarks.service_log import KINDS, Entry, service_log
 from liquidlm import LiquidTextGenerationModel
+from liquidlm.inference.defaults import FRESH_RATE
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.surprise import Line, SurpriseReader
 from liquidlm.runtime.folders import write_folder
+from liquidlm.text.reading import ReadingOptions
+from liquidlm.training.fresh import fresh_model
+from liquidlm.training.learning_reader import LearningReader
 from liquidlm.training.loop import train
+from liquidlm.training.online import OnlineLearner
 from liquidlm.training.settings import TrainSettings
 
 NAME = "surprise"
@@ -55,6 +63,7 @@ OFTEN = 100
 """A field seen so many times in training is a word of its own, whatever its digits."""
 RATE = 0.02
 """Share of lines that are anomalies."""
+PARTS = ("ours", "online", "baselines", "watch")
 Scores = Float[np.ndarray, " lines"]
 Log = list[Entry]
 
@@ -99,6 +108,14 @@ def learn(folder: Path, steps: int) -> None:
 def ours(run: Path, log: Log) -> list[Line]:
     reader = SurpriseReader(*load_model(run))
     data = written(log)
+    return [line for at in range(0, len(data), 8192) for line in reader.push(data[at : at + 8192])]
+
+
+def online(log: Log) -> list[Line]:
+    """Read by a model that begins with the log, and learns each line once."""
+    data = written(log)
+    model, tokenizer = fresh_model(data[:8192], ReadingOptions())
+    reader = LearningReader(tokenizer, OnlineLearner(model, FRESH_RATE))
     return [line for at in range(0, len(data), 8192) for line in reader.push(data[at : at + 8192])]
 
 
@@ -338,23 +355,37 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("runs") / NAME, help="for the log and the model; it is kept"
     )
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="what is computed; the rest stays as it is"
+    )
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
     learn(given.folder, given.steps)
     run = given.folder / "run"
     clean = service_log(TRAIN_LINES, 0)
     choose, test = service_log(CHOOSE_LINES, 1, RATE), service_log(TEST_LINES, 2, RATE)
-    lines = ours(run, test)
-    found: dict[str, dict[str, Any]] = {"ours": areas(np.array([line.score for line in lines]), test)}
-    found["ours, bits alone"] = areas(np.array([line.bits for line in lines]), test)
-    for name, forms in baselines(clean, choose, test).items():
-        best = max(forms, key=lambda form: areas(form.choose, choose)["all"])
-        found[name] = {**areas(best.test, test), "form": best.name}
+    found: dict[str, dict[str, Any]] = {}
+    if "ours" in given.parts:
+        lines = ours(run, test)
+        found["ours"] = areas(np.array([line.score for line in lines]), test)
+        found["ours, bits alone"] = areas(np.array([line.bits for line in lines]), test)
+        add_results(NAME, "marks", "ours", marked(lines, test))
+    if "online" in given.parts:
+        lines = online(test)
+        found["learned online"] = areas(np.array([line.score for line in lines]), test)
+        half = len(lines) // 2
+        late = areas(np.array([line.score for line in lines[half:]]), test[half:])
+        found["learned online, second half"] = late
+    if "baselines" in given.parts:
+        for name, forms in baselines(clean, choose, test).items():
+            best = max(forms, key=lambda form: areas(form.choose, choose)["all"])
+            found[name] = {**areas(best.test, test), "form": best.name}
     for name, figures in found.items():
         add_results(NAME, "areas", name, figures)
-    add_results(NAME, "marks", "ours", marked(lines, test))
     print(table(found))
     redraw(NAME)
+    if "watch" not in given.parts:
+        return
     for name, model, sizes in (
         ("ours", run, given.megabytes),
         ("tiny", tiny(given.folder), given.tiny_megabytes),

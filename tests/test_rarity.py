@@ -87,6 +87,31 @@ def test_what_should_have_come_is_said_once() -> None:
     assert rhythms.come("beat", 2003.0) < 0.01 and rhythms.as_dict()["rhythms"][0][0] != ANY
 
 
+@pytest.mark.parametrize("begin", [0.0, 1_767_225_600.0])
+def test_a_beat_is_known_although_one_in_six_is_left_out_or_early(begin: float) -> None:
+    """Also by the clock of the world: a deadline there is not late by seconds."""
+    draw, rhythms, time = random.Random(3), Rhythms(), begin
+    for beat in range(100):
+        time += {5: 20.0, 11: 4.0}.get(beat % 12, 10.0) + draw.gauss(0, 0.05)
+        while rhythms.overdue(time) is not None:
+            pass
+        rhythms.come("beat", time)
+    assert rhythms.overdue(time + 10.05) is None
+    late = rhythms.overdue(time + 10.4)
+    assert late is not None and late.kind == "beat" and late.chance < 1e-3
+    assert rhythms.come("beat", time + 9.0) < 1e-3
+
+
+def test_gaps_without_a_beat_are_judged_by_those_that_were() -> None:
+    draw, rhythms, time = random.Random(3), Rhythms(), 0.0
+    for _ in range(200):
+        time += draw.expovariate(0.1)
+        rhythms.overdue(time)
+        rhythms.come("request", time)
+    assert 0.01 < rhythms.come("request", time + 1.0) < 0.3
+    assert rhythms.overdue(time + 25.0) is None and rhythms.overdue(time + 200.0) is not None
+
+
 def test_memory_is_bounded() -> None:
     rarity = Rarity()
     for at in range(3000):

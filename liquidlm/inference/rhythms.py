@@ -14,6 +14,8 @@ KINDS = 512
 """Kinds that are kept; the one not seen for longest is forgotten."""
 OVERDUE = 0.02
 """A kind is overdue when so few of its gaps are so long."""
+TINY = 1e-12
+"""No gap has a smaller chance."""
 RARER, LEAST = 8.0, 1e-9
 """A kind that is overdue is looked at again when its chance is so many times smaller, but not under LEAST."""
 ODD = 0.005
@@ -22,6 +24,10 @@ MOMENT = 1e-3
 """Seconds that are added to a gap, so that its logarithm is finite."""
 LEAST_SPREAD = 0.004
 """The least spread of gaps, as a share of the gap."""
+BEAT = 0.05
+"""A kind has a beat if the middle half of its gaps differs by less than this share."""
+HALF = 1.349
+"""The width of the middle half of a normal distribution, in standard deviations."""
 ANY = ""
 """The kind that is any line."""
 
@@ -50,6 +56,36 @@ class _Rhythm:
     def __init__(self, last: float, gaps: Iterable[float] = (), odd: bool = False):
         self.last, self.gaps, self.odd = last, Tail(WINDOW, LEAST_SPREAD, gaps), odd
         self.waits = False
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation of a beat, from the middle half of the gaps; None without a beat.
+
+        Gaps far from the beat, such as those in which one was left out, do not change it.
+        """
+        if len(self.gaps) < FEW:
+            return None
+        width = self.gaps.quantile(0.75) - self.gaps.quantile(0.25)
+        return max(width / HALF, LEAST_SPREAD) if width < BEAT else None
+
+    def above(self, gap: float) -> float:
+        """P(x ≥ gap); on a beat with median m and spread σ it is ½ exp(−√2 (gap − m)/σ) beyond m."""
+        return self.gaps.above(gap) if self.spread is None else self._beyond_beat(gap - self.gaps.median)
+
+    def below(self, gap: float) -> float:
+        """P(x ≤ gap); see `above`."""
+        return self.gaps.below(gap) if self.spread is None else self._beyond_beat(self.gaps.median - gap)
+
+    def beyond(self, chance: float) -> float:
+        """The gap v > m with P(x ≥ v) = chance; infinite with few gaps."""
+        spread = self.spread
+        if spread is None:
+            return self.gaps.beyond(chance)
+        return self.gaps.median - spread * math.log(2 * chance) / math.sqrt(2)
+
+    def _beyond_beat(self, distance: float) -> float:
+        scaled = math.sqrt(2) * distance / (self.spread or LEAST_SPREAD)
+        return 0.5 * math.exp(-scaled) if scaled > 0 else 1 - 0.5 * math.exp(scaled)
 
 
 def _log(gap: float) -> float:
@@ -88,7 +124,7 @@ class Rhythms:
                 continue
             rhythm.waits = False
             gap = _log(time - rhythm.last)
-            chance = rhythm.gaps.above(gap)
+            chance = max(rhythm.above(gap), TINY)
             if chance > OVERDUE:  # has come since the deadline was set
                 self._expect(kind)
                 continue
@@ -107,8 +143,8 @@ class Rhythms:
             return 1.0
         self._kinds.move_to_end(kind)
         gap = _log(time - rhythm.last)
-        chance = rhythm.gaps.below(gap)
-        odd = len(rhythm.gaps) >= FEW and min(chance, rhythm.gaps.above(gap)) < ODD
+        chance = max(rhythm.below(gap), TINY)
+        odd = len(rhythm.gaps) >= FEW and min(rhythm.gaps.below(gap), rhythm.gaps.above(gap)) < ODD
         if not odd or rhythm.odd:  # one alone does not become usual; two in a row are a new rhythm
             rhythm.gaps.add(gap)
         rhythm.odd = odd
@@ -119,7 +155,9 @@ class Rhythms:
     def _expect(self, kind: str, chance: float = OVERDUE) -> None:
         """Look at the kind when so few of its gaps are so long."""
         rhythm = self._kinds[kind]
-        if not rhythm.waits and chance > LEAST and math.isfinite(late := rhythm.gaps.beyond(chance)):
+        if not rhythm.waits and chance > LEAST and math.isfinite(late := rhythm.beyond(chance)):
             rhythm.waits = True
-            deadline = rhythm.last + math.exp(min(late, 700.0)) - MOMENT
-            heapq.heappush(self._deadlines, (deadline + 1e-9 * abs(deadline), kind))
+            gap = math.exp(min(late, 700.0)) - MOMENT
+            deadline = rhythm.last + gap
+            rounding = 1e-6 + 1e-9 * gap + 4 * math.ulp(deadline)  # the chance must be smaller there
+            heapq.heappush(self._deadlines, (deadline + rounding, kind))

@@ -49,7 +49,11 @@ class Tail:
     @property
     def median(self) -> float:
         """The middle value; there must be one."""
-        return self._sorted[len(self._sorted) // 2]
+        return self.quantile(0.5)
+
+    def quantile(self, share: float) -> float:
+        """The value with this share of the values below it; there must be one."""
+        return self._sorted[int(len(self._sorted) * share)]
 
     def add(self, value: float) -> None:
         """Count a value; the oldest is forgotten when there are `size`."""
