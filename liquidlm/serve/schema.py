@@ -34,6 +34,9 @@ Stop = Annotated[Str, Field(max_length=256)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+Biases = Annotated[
+    dict[TokenId, Bias], Field(max_length=MOST_BIASES, json_schema_extra={"additionalProperties": False})
+]
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": (),
@@ -77,7 +80,7 @@ class Asked(BaseModel):
     repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     frequency_penalty: Penalty | None = 0.0
     presence_penalty: Penalty | None = 0.0
-    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=MOST_BIASES)] | None = None
+    logit_bias: Biases | None = None
     ignore_eos: bool | None = False
     n: Annotated[int, Field(ge=1, le=16)] | None = 1
     state: StateName | None = None
