@@ -341,3 +341,21 @@ def test_state_and_text_do_not_depend_on_how_the_prompt_is_cut(model: Path) -> N
     states = [network.new_state(), network.new_state()]
     logits = [read(network, ids, state, chunk=size) for state, size in zip(states, (64, 5000), strict=True)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--rate", "0.1"], "--rate needs --adapt"), (["--adapt", "--weights", "int8"], "leave --weights int8")],
+)
+def test_options_of_eval_that_do_not_fit_together(words, said, run, tmp_path):
+    (tmp_path / "text.txt").write_text("once upon a time", encoding="utf-8")
+    refused = run("eval", "stories", str(tmp_path / "text.txt"), *words)
+    assert refused.code == 2 and said in refused.err and refused.err.count("\n") == 1
+
+
+def test_eval_with_adapt_says_so_and_leaves_the_folder_as_it_was(run, model, tmp_path):
+    (tmp_path / "text.txt").write_text("once upon a time, " * 80, encoding="utf-8")
+    before = (model / "model.safetensors").read_bytes()
+    found = run("eval", str(model), str(tmp_path / "text.txt"), "--adapt", "--rate", "0.01")
+    assert found.code == 0 and "learning on while it reads" in found.out.splitlines()[0]
+    assert (model / "model.safetensors").read_bytes() == before

@@ -107,7 +107,11 @@ def test_a_run_by_the_clock_ends_and_writes_tensorboard(text: Path, tmp_path: Pa
 
 def test_a_resumed_run_by_the_clock_has_used_its_time(text: Path, tmp_path: Path, monkeypatch) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: 0.1 * next(ticks)))
+    monkeypatch.setattr(
+        training,
+        "time",
+        SimpleNamespace(perf_counter=lambda: 0.1 * next(ticks), process_time=time.process_time),
+    )
     train(settings(text, None, minutes=0.05), tmp_path)
     before = read_curve(tmp_path / "curve.jsonl")[-1]["seconds"]
     resume(tmp_path, minutes=0.1)

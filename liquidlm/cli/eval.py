@@ -1,7 +1,7 @@
 """`liquidlm eval`: evaluate a model on a text."""
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -19,6 +19,15 @@ Timestamps = Annotated[
         help="The text has times, as for `train`. [default: as the model was trained]",
     ),
 ]
+Adapt = Annotated[
+    bool,
+    typer.Option(
+        "--adapt",
+        help="The model goes on learning: each block of 512 tokens is judged first, then learned. The folder"
+        " does not change.",
+    ),
+]
+Rate = Annotated[float | None, typer.Option(help="With --adapt: the peak learning rate. [default: 0.0001]")]
 Chunk = Annotated[int, typer.Option(help="Tokens per pass. It changes the memory, not the result.")]
 
 
@@ -30,6 +39,8 @@ def evaluate(
     as_json: AsJson = False,
     chunk: Chunk = 4096,
     weights: Weights = "float32",
+    adapt: Adapt = False,
+    rate: Rate = None,
     time_format: reading.TimeFormat = None,
     time_zone: reading.TimeZone = None,
     year: reading.Year = None,
@@ -46,14 +57,20 @@ def evaluate(
     """
     if chunk < 1:
         raise LiquidError(f"--chunk must be at least 1, not {chunk}")
+    if rate is not None and not adapt:
+        raise LiquidError("--rate needs --adapt: add it, or leave --rate out")
+    if adapt and weights != "float32":
+        raise LiquidError(f"--adapt learns in float32: leave --weights {weights} out")
     from ..inference.reading_file import kept_reading
 
     options = reading.reading_options(context, kept_reading(folder))
-    figures = _figures(folder, paths, chunk, timestamps, weights, options)
+    how = Reader(chunk, weights, adapt, rate)
+    figures = _figures(folder, paths, timestamps, how, options)
     if as_json:
         print(json.dumps(figures))
         return
-    print(f"{figures['bits_per_byte']:.4f} bits per byte over {figures['bytes']:,} bytes")
+    learning = ", learning on while it reads" if adapt else ""
+    print(f"{figures['bits_per_byte']:.4f} bits per byte over {figures['bytes']:,} bytes{learning}")
     print(
         f"{figures['nats_per_token']:.4f} nats per token, perplexity {figures['perplexity']:,.2f} per token"
     )
@@ -65,17 +82,22 @@ def evaluate(
     print(f"{figures['state_bytes']:,} bytes of state")
 
 
+class Reader(NamedTuple):
+    """How the text is read: tokens per pass, type of the weights, and whether and how fast they learn."""
+
+    chunk: int
+    weights: Literal["float32", "bf16", "int8"]
+    adapt: bool
+    rate: float | None
+
+
 def _figures(
-    folder: str,
-    paths: list[str],
-    chunk: int,
-    timestamps: bool | None,
-    weights: Literal["float32", "bf16", "int8"],
-    options: ReadingOptions,
+    folder: str, paths: list[str], timestamps: bool | None, how: Reader, options: ReadingOptions
 ) -> dict[str, int | float]:
     """The figures of a model on a text; `timestamps` None uses its times if the model has a time head."""
     from rich.console import Console
 
+    from ..inference.defaults import ADAPT_RATE
     from ..inference.evaluate import evaluate
     from ..inference.saving import load_language_model
     from ..inference.timed_text import check_times
@@ -103,13 +125,16 @@ def _figures(
     corpus = tokenize_documents(documents, tokenizer)
     total = corpus.tokens.size
     with Console(stderr=True, highlight=False).status(f"reading {total:,} tokens") as status:
-        result = evaluate(
-            model,
-            corpus,
-            eos_token_id=tokenizer.eos_token_id,
-            chunk=chunk,
-            bf16=bf16_is_faster(model.device),
-            step=LiquidStep(model, weights=weights) if model.device.type == "cpu" else None,
-            progress=lambda done: status.update(f"read {done:,} of {total:,} tokens"),
-        )
+        given: dict[str, Any] = {
+            "eos_token_id": tokenizer.eos_token_id,
+            "progress": lambda done: status.update(f"read {done:,} of {total:,} tokens"),
+        }
+        if how.adapt:
+            from ..training.adaptation import evaluate_learning
+
+            result = evaluate_learning(model, corpus, rate=how.rate or ADAPT_RATE, **given)
+        else:
+            step = LiquidStep(model, weights=how.weights) if model.device.type == "cpu" else None
+            bf16 = bf16_is_faster(model.device)
+            result = evaluate(model, corpus, chunk=how.chunk, bf16=bf16, step=step, **given)
     return {**result.summary(), "peak_memory_bytes": peak_memory()}

@@ -123,8 +123,8 @@ def evaluate(
         (34, True)
     """
     with evaluating(model):
-        form = _ByModel(model, bf16) if step is None else _ByStep(step)
-        begin, total = time.perf_counter(), _Pass(form, corpus, eos_token_id)
+        form = ByModel(model, bf16) if step is None else ByStep(step)
+        begin, total = time.perf_counter(), Pass(form, corpus, eos_token_id)
         for first in range(0, corpus.tokens.size, chunk):
             total.read(first, chunk)
             if progress is not None:
@@ -132,10 +132,10 @@ def evaluate(
         return total.evaluation(time.perf_counter() - begin)
 
 
-class _Pass:
+class Pass:
     """One pass over a corpus: the sums so far."""
 
-    def __init__(self, form: "_ByModel | _ByStep", corpus: TokenCorpus, eos_token_id: int):
+    def __init__(self, form: "ByModel | ByStep", corpus: TokenCorpus, eos_token_id: int):
         self.form, self.corpus, self.eos_token_id = form, corpus, eos_token_id
         self.nats, self.time_nats, self.tokens = 0.0, 0.0, 0
 
@@ -168,7 +168,7 @@ class _Pass:
         )
 
 
-class _ByModel:
+class ByModel:
     """Reads by the model itself."""
 
     def __init__(self, model: LiquidLanguageModel, bf16: bool):
@@ -209,7 +209,7 @@ class _ByModel:
         return output.loss.item() - of_gaps, of_gaps + gaps * math.log(self.model.config.time_scale)
 
 
-class _ByStep:
+class ByStep:
     """Reads by a `LiquidStep`, document by document."""
 
     def __init__(self, step: LiquidStep):
@@ -224,7 +224,7 @@ class _ByStep:
         counted: Bool[np.ndarray, " n"],
         times: Num[np.ndarray, " n_plus_1"] | None,
     ) -> tuple[float, float]:
-        """As `_ByModel.read`."""
+        """As `ByModel.read`."""
         nats = time_nats = 0.0
         cuts = [0, *(np.flatnonzero(begins[1:-1]) + 1), len(ids) - 1]
         for first, end in itertools.pairwise(cuts):
