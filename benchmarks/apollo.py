@@ -38,8 +38,8 @@ from liquidlm.text.token_corpus import TokenCorpus
 from liquidlm.text.tokenization import tokenize_documents
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 from liquidlm.text.weighting import WeightedCorpus, cut_into_spans
+from liquidlm.training.clock import COMPONENTS, clock
 from liquidlm.training.optim import clip_gradients, liquid_optimisers
-from liquidlm.training.trainer import COMPONENTS, clock
 
 NAME = "apollo"
 SIZES: dict[str, Any] = {"hidden_size": 128, "embedding_dim": 128, "latent_dim": 64, "num_hidden_layers": 3}
