@@ -239,9 +239,9 @@ def surprise(figures: Figures) -> Figure:
         axis.bar(np.arange(len(kinds)) + width * number, heights, width, label=label(name))
     axis.axhline(0.5, color="black", linewidth=0.5)
     axis.set_xticks(np.arange(len(kinds)) + 0.4 - width / 2, kinds, fontsize=8)
-    axis.set(ylabel="area under the ROC curve (1: perfect, 0.5: chance)", ylim=(0, 1.15))
+    axis.set(ylabel="area under the ROC curve (1: perfect, 0.5: chance)", ylim=(0, 1.25))
     axis.set_title("planted anomalies in the log of a service")
-    axis.legend(fontsize=8, loc="upper center", ncols=len(found))
+    axis.legend(fontsize=8, loc="upper center", ncols=4)
     return figure
 
 

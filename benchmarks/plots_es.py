@@ -71,9 +71,10 @@ LABELS = {
     "area under the ROC curve (1: perfect, 0.5: chance)": "área bajo la curva ROC (1: perfecto, 0,5: azar)",
     "planted anomalies in the log of a service": "anomalías añadidas al registro de un servicio",
     "bits alone": "solo los bits",
-    "learned online": "aprendido al leer",
     "3-grams": "3-gramas",
     "clocks by hand": "relojes a mano",
+    "learned online": "aprende mientras lee",
+    "second half": "segunda mitad",
 }
 """Label ▶ the same in Spanish."""
 PATTERNS = (
