@@ -7,27 +7,14 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import randomise
-from hypothesis import given
-from hypothesis import strategies as st
+from engines import ids, tiny
 
-from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.generate import read_output, write, write_timed
 from liquidlm.inference.sampling import Sampling
 from liquidlm.model.folded import FoldedEmbedding
-from liquidlm.serve.completion_text import CompletionText
 from liquidlm.serve.engine import Busy, Engine
 from liquidlm.serve.jobs import Finished, Job, PromptRead, Token
-from liquidlm.serve.prefixes import BLOCK, HashedPrompt, PrefixCache, Snapshot
-
-TOKENIZER = LEDTokenizerWrapper.bytes()
-
-
-def tiny(**options) -> LiquidTextGenerationModel:
-    torch.manual_seed(0)
-    sizes = {"embedding_dim": 8, "latent_dim": 4, "hidden_size": 16, "num_hidden_layers": 3, "ngram_rows": 40}
-    config = LiquidConfig(vocab_size=TOKENIZER.vocab_size, **(sizes | options))
-    return randomise(LiquidTextGenerationModel(config), scale=0.1).eval()
+from liquidlm.serve.prefixes import BLOCK, HashedPrompt
 
 
 class Desk:
@@ -55,11 +42,6 @@ class Desk:
                 if job in events:
                     events[job].append(event)
         return [events[job] for job in jobs]
-
-
-def ids(length: int, seed: int = 0) -> np.ndarray:
-    drawn = np.random.default_rng(seed).integers(4, 260, length - 1)
-    return np.concatenate([[TOKENIZER.bos_token_id], drawn]).astype(np.int64)
 
 
 def job(
@@ -290,72 +272,6 @@ def test_a_cancelled_text_makes_room_at_once_for_another_that_waits() -> None:
         assert all(isinstance(events[-1], Finished) for events in desk.until(third, fourth))
 
 
-# ---- what is kept of prompts
-
-
-def snapshot(length: int) -> Snapshot:
-    state = tiny().initial_states(1, torch.float32, torch.device("cpu"))
-    return Snapshot(length, state)
-
-
-def test_snapshots_not_used_for_longest_go_first() -> None:
-    size = snapshot(1).nbytes
-    cache, prompts = PrefixCache(3 * size), [HashedPrompt(ids(BLOCK + 1, i)) for i in range(5)]
-    for prompt in prompts[:3]:
-        cache.keep(prompt, snapshot(BLOCK))
-    assert cache.longest(prompts[0]) is not None  # and so is used again
-    for prompt in prompts[3:]:
-        cache.keep(prompt, snapshot(BLOCK))
-    assert [cache.longest(prompt) is not None for prompt in prompts] == [True, False, False, True, True]
-    assert len(cache) == 3 and cache.nbytes == 3 * size
-    nothing = PrefixCache(size - 1)
-    nothing.keep(prompts[0], snapshot(BLOCK))
-    assert len(nothing) == nothing.nbytes == 0
-
-
-def test_what_is_kept_is_a_copy_that_keeps_nothing_else_alive() -> None:
-    whole = snapshot(BLOCK)
-    wide = [state.map(lambda part: torch.cat([part, part])) for state in whole.states]
-    views = Snapshot(BLOCK, [state.map(lambda part: part[:1]) for state in wide], torch.zeros(3, 9)[:1])
-    cache, prompt = PrefixCache(1 << 20), HashedPrompt(ids(BLOCK + 1))
-    cache.keep(prompt, views)
-    kept = cache.longest(prompt)
-    assert kept is not None and kept.logits is not None
-    parts = [part for state in kept.states for part in state if part is not None] + [kept.logits]
-    assert all(part.untyped_storage().nbytes() == part.numel() * part.element_size() for part in parts)
-
-
-def test_of_a_long_prompt_not_every_piece_is_kept() -> None:
-    prompt = HashedPrompt(ids(1000 * BLOCK + 7))
-    kept = [n for n in [*range(BLOCK, 1000 * BLOCK + 1, BLOCK), 9, 1000 * BLOCK + 7] if prompt.is_kept(n)]
-    assert 50 < len(kept) < 70 and kept[-2:] == [1000 * BLOCK, 1000 * BLOCK + 7]
-    assert all(n % BLOCK == 0 for n in kept[:-1])
-
-
-def test_a_longer_prompt_has_the_keys_of_one_read_at_once() -> None:
-    whole = ids(2 * BLOCK + 9)
-    for cut in (1, BLOCK - 1, BLOCK, BLOCK + 5):
-        first, at_once = HashedPrompt(whole[:cut]), HashedPrompt(whole)
-        longer = first.extended(whole[cut:].tolist())
-        assert all(longer.key(n) == at_once.key(n) for n in (1, BLOCK, 2 * BLOCK, len(whole)))
-        assert len(first.ids) == cut and first.key(cut) == at_once.key(cut)
-
-
-def test_of_one_beginning_the_state_with_logits_is_kept() -> None:
-    cache, prompt = PrefixCache(1 << 20), HashedPrompt(ids(40))
-    cache.keep(prompt, snapshot(40))
-    assert cache.longest(prompt) is None  # nothing says what comes next
-    cache.keep(prompt, snapshot(40)._replace(logits=torch.zeros(1, 9)))
-    cache.keep(prompt, snapshot(40))
-    found = cache.longest(prompt)
-    assert found is not None and found.logits is not None and len(cache) == 1
-    assert cache.nbytes == found.nbytes + len(prompt.key(40)[1])
-    by_blocks = PrefixCache(1 << 20, anywhere=False)
-    by_blocks.keep(prompt, found)
-    assert by_blocks.longest(prompt) is not None
-    assert by_blocks.longest(prompt.extended([5])) is None and cache.longest(prompt.extended([5])) is not None
-
-
 # ---- what is read once
 
 
@@ -422,44 +338,3 @@ def test_a_prompt_whose_reading_fails_has_an_end(broken, monkeypatch) -> None:
             found = desk.run(*(job(ids(9, i), 3) for i in range(3)))
             assert [events[-1].reason for events in found] == ["failed"] * 3
         assert len(tokens(desk.run(job(ids(9), 3, stop=()))[0])) == 3
-
-
-# ---- stop strings
-
-PIECES = st.lists(
-    st.sampled_from([b"a", b"b", b"ab", "é".encode()[:1], "é".encode()[1:], b"\n"]), max_size=12
-)
-
-
-@given(PIECES, st.lists(st.text("abé\n", min_size=1, max_size=4), max_size=3))
-def test_stop_strings(pieces: list[bytes], stops: list[str]) -> None:
-    """What is sent is the text up to the first stop, and never more on the way."""
-    text, sent, stopped, kept = CompletionText(TOKENIZER, stops), "", False, []
-    written = [4 + byte for piece in pieces for byte in piece]
-    for token in written:
-        piece = text.push(Token(token))
-        sent += piece.text
-        kept += piece.tokens
-        if piece.end is not None:
-            stopped = True
-            break
-    if not stopped:
-        ending = text.end(Finished("length"))
-        sent, stopped = sent + ending.text, ending.end == Finished("stop")
-        kept += ending.tokens
-    whole = TOKENIZER.decode(written)
-    # Stops are looked for as characters come: the first to be complete counts.
-    ends = [(at + len(stop), at) for stop in stops if (at := whole.find(stop)) >= 0]
-    first = min(ends)[0] if ends else None
-    expected = whole if first is None else whole[: min(at for end, at in ends if end == first)]
-    assert sent == expected and stopped == bool(ends)
-    # An event has each token with the text that it begins, in order, and no token after the text.
-    assert [token.id for token, _ in kept] == written[: len(kept)]
-    assert all(at < len(sent) for _, at in kept) if stopped else len(kept) == len(written)
-
-
-def test_of_two_stops_at_once_the_first_in_the_text_ends_it() -> None:
-    for stops in (["c", "bc"], ["bc", "c"]):
-        text = CompletionText(TOKENIZER, stops)
-        pieces = [text.push(Token(4 + byte)) for byte in b"abc"]
-        assert "".join(piece.text for piece in pieces) == "a" and pieces[-1].end == Finished("stop")
