@@ -10,6 +10,7 @@ from api_requests import ASKED
 from serving import NAME, ask, served, tiny
 
 from liquidlm import LiquidError
+from liquidlm.serve import named_states
 from liquidlm.serve.named_states import (
     NamedState,
     NoSuchState,
@@ -205,7 +206,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch) -> None:
     with pytest.raises(LiquidError, match="cannot be made"):
         StatesInFolder(tmp_path / "file", "this", 9, 1 << 20)
     with served(states=tmp_path / "states") as port:
-        monkeypatch.setattr("liquidlm.serve.named_states.save_file", _full)
+        monkeypatch.setattr(named_states, "save_file", _full)
         status, found = ask(port, "/liquid/states", {"name": "a", "prompt": "b"})
         assert status == 500 and "No space left" in found["error"]["message"]
         assert list((tmp_path / "states").glob("*.safetensors")) == []  # the name is free again

@@ -15,6 +15,7 @@ from serving import NAME, TOKENIZER, ask, idle, served, tiny
 from tokenizers_for_tests import make
 
 from liquidlm import LEDTokenizerWrapper, LiquidError
+from liquidlm.serve import bodies
 from liquidlm.serve.bodies import BodyBudget
 from liquidlm.serve.ignored import IgnoredFields
 from liquidlm.serve.prompts import PromptReader
@@ -68,7 +69,7 @@ def test_large_bodies_wait_for_each_other_and_small_ones_do_not(port) -> None:
 
 
 def test_bodies_that_hardly_arrive_do_not_keep_others_waiting(port, monkeypatch) -> None:
-    monkeypatch.setattr("liquidlm.serve.bodies.GRACE", 0.1)
+    monkeypatch.setattr(bodies, "GRACE", 0.1)
     large = ASKED | {"prompt": "x y " * 20_000, "max_tokens": 1}
     with raw(port, ASKED, length=(1 << 20) - 9) as slow:  # the whole budget, for a minute
         time.sleep(0.05)

@@ -267,7 +267,7 @@ def test_a_baseline_is_learned_first(watch: Callable, tmp_path: Path) -> None:
         "--learn", "--learn-rate", RATE, "--json", "--baseline", tmp_path / "normal.log", stdin=LOG
     )
     after = [json.loads(line)["bits"] for line in out.splitlines()]
-    _, out, _ = watch(*learn, stdin=LOG)
+    _, out, _ = watch("--learn", "--learn-rate", RATE, "--json", stdin=LOG)
     without = [json.loads(line)["bits"] for line in out.splitlines()]
     assert sum(after[:20]) < 0.9 * sum(without[:20]) and "60 lines of" in err
 

@@ -251,7 +251,9 @@ def _reserved(path: Path, over: bool) -> Iterator[None]:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except FileExistsError:
-        raise StateExists(f"there is a state {path.name.removesuffix(SUFFIX)!r} already: choose another name") from None
+        raise StateExists(
+            f"there is a state {path.name.removesuffix(SUFFIX)!r} already: choose another name"
+        ) from None
     except OSError as error:
         raise LiquidError(f"the state cannot be kept in {path}: {error}") from error
     try:

@@ -25,6 +25,8 @@ def introduce(trainer: Trainer, report: Report | SilentReport) -> None:
         report.say(f"Fine-tuning {trainer.settings.source}: its weights and tokenizer, a new optimiser.")
         if trainer.model.config.time_components and not trainer.settings.timestamps:
             report.say("note: the model can learn times, but this text is read without them (--timestamps)")
+    if trainer.done >= 1:
+        report.say(f"This run is finished. To train longer: {longer_command(trainer)}")
     for note in trainer.texts.notes:
         report.say(f"note: {note}")
 
