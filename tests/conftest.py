@@ -1,6 +1,7 @@
 """Fixtures and settings of all tests."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import jaxtyping
@@ -43,6 +44,31 @@ def as_users_run():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# ---- for the tests of `watch`
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, as_users_run):
+    """`liquidlm watch` in this process, on a file as standard input: exit code, output, errors."""
+
+    from liquidlm.cli import main as cli  # after the hooks of the types
+
+    def command(*words: object, stdin: bytes) -> tuple[int, str, str]:
+        (tmp_path / "stdin").write_bytes(stdin)
+        capsys.readouterr()
+        with (tmp_path / "stdin").open() as source, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", source)
+            patch.setattr(sys, "argv", ["liquidlm", "watch", *map(str, words)])
+            try:
+                cli.main()
+                code = 0
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return command
 
 
 # ---- for the tests of training

@@ -230,6 +230,8 @@ BAD_TRAIN = {
     "not JSON": (["bad.jsonl"], "bad.jsonl"),
     "negative width": (["good.txt", "--hidden-size", "-4"], "hidden_size must be at least 1"),
     "negative steps": (["good.txt", "--steps", "-1"], "steps must be greater than 0"),
+    "no rows": (["good.txt", "--batch", "0"], "--batch must be greater than 0"),
+    "weights of 0": (["good.txt", "--weight", "0"], "--weight must not be 0 for all paths"),
     "small vocabulary": (["good.txt", "--tokenizer", "bpe:7"], "too small"),
     "no number of merges": (["good.txt", "--tokenizer", "bpe:many"], "after bpe:"),
     "unknown size": (["good.txt", "--size", "giant"], "unknown size"),
@@ -343,9 +345,34 @@ def test_state_and_text_do_not_depend_on_how_the_prompt_is_cut(model: Path) -> N
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)
 
 
+def test_a_resumed_run_names_options_too(run, model) -> None:
+    refused = run("train", "--resume", "--out", model, "--minutes", "-1")
+    assert refused.code == 2 and refused.err.startswith("error: --minutes must be greater than 0")
+
+
+def test_a_missing_out_is_named(run) -> None:
+    refused = run("train", "any.txt")
+    assert refused.code == 2 and "--out" in refused.err and "missing" in refused.err
+
+
+def test_a_prompt_that_is_the_name_of_a_file_gets_a_note(run, model, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "año.txt").write_bytes("El año empieza.".encode("latin-1"))
+    words = ("generate", model, "--max-new-tokens", "1")
+    found = run(*words, "año.txt")
+    assert found.code == 0 and "note: the prompt is the name of a file; --file año.txt" in found.err
+    assert "--encoding" in run(*words, "--file", "año.txt").err
+    assert run(*words, "--file", "año.txt", "--encoding", "latin-1").out.startswith("El año empieza.")
+    assert "--encoding needs --file" in run(*words, "El", "--encoding", "latin-1").err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--rate", "0.1"], "--rate needs --adapt"), (["--adapt", "--weights", "int8"], "leave --weights int8")],
+    [
+        (["--rate", "0.1"], "--rate needs --adapt"),
+        (["--adapt", "--rate", "0"], "must be between 0 and 1"),
+        (["--adapt", "--weights", "int8"], "leave --weights int8"),
+    ],
 )
 def test_options_of_eval_that_do_not_fit_together(words, said, run, tmp_path):
     (tmp_path / "text.txt").write_text("once upon a time", encoding="utf-8")

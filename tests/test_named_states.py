@@ -186,7 +186,7 @@ def test_two_servers_of_one_folder_see_each_other_s_states(tmp_path) -> None:
     with pytest.raises(StateExists):
         other.add(made("a"))  # it would overwrite what is not its own
     (tmp_path / "bad.safetensors").write_bytes(b"not a state")
-    with pytest.raises(LiquidError, match="not a readable state"):
+    with pytest.raises(LiquidError, match="not readable"):
         one.get("bad")
     assert [each.name for each in one.facts()] == ["a"]
     with ThreadPoolExecutor(8) as pool:

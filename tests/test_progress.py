@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from training import settings
 
-from liquidlm.training.advice import NextStep, advice, next_step, why_training_is_higher
+from liquidlm.training import progress
+from liquidlm.training.advice import NextStep, advice, busy, next_step, why_training_is_higher
 from liquidlm.training.loop import train
 from liquidlm.training.progress import read_curve
 from liquidlm.training.throughput import WINDOW, Throughput
@@ -72,3 +73,21 @@ def test_a_run_tells_how_far_it_is_in_one_unit(
     assert f"Next: train longer. The text was read {passes[-1]:.1f} times." in printed
     assert f"--resume --out {tmp_path / 'run'} --steps 80" in printed
     assert "note: the training loss may be above the held-out loss: it is an average" in printed
+
+
+def test_a_run_that_had_little_of_the_processor_says_so() -> None:
+    note = busy(100.0, 20.0)
+    assert note is not None and "0.2 of a core" in note
+    assert busy(100.0, 60.0) is None and busy(1.0, 0.0) is None
+
+
+def test_work_that_takes_long_is_named_where_there_is_no_terminal(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+    with progress.progress_bar("learning the tokenizer", None) as advance:
+        advance(1)
+        advance(1)
+    assert capsys.readouterr().err == "learning the tokenizer …\n"
+    monkeypatch.setattr(progress, "PATIENCE", 60.0)
+    with progress.progress_bar("learning the tokenizer", None) as advance:
+        advance(1)
+    assert capsys.readouterr().err == ""

@@ -37,7 +37,7 @@ from liquidlm.training.settings import TrainSettings
         ({"paths": "abc"}, "paths must be a list"),
         ({"paths": ["a", 3]}, r"paths\[1\] must be text"),
         ({"weights": [1]}, "weights must have one number for each path: 1 for 0 paths"),
-        ({"paths": ["a"], "weights": [0]}, "must not all be 0"),
+        ({"paths": ["a"], "weights": [0]}, "must not be 0 for all paths"),
         ({"paths": ["a"], "weights": [math.nan]}, r"weights\[0\] must be finite"),
         ({"step": 3}, "step is not a setting .did you mean steps"),
         ({"tokenizer": "bpe4000"}, "did you mean bpe:4000"),

@@ -15,7 +15,6 @@ import torch
 from logs import SIZES, reader, tiny
 
 from liquidlm import LEDTokenizerWrapper
-from liquidlm.cli import main as cli
 from liquidlm.cli.watch_lines import printer
 from liquidlm.inference.log_lines import MAX_CHARACTERS, LinePart, LogPosition
 from liquidlm.inference.saving import load_model, save_model
@@ -48,26 +47,6 @@ def test_training_takes_the_clock_from_the_text(trained: Path) -> None:
     """Lines every 10 s: the unit, thirty of it for the memories, and its steps of a second."""
     config = load_model(trained)[0].config
     assert (config.time_scale, config.memory_scale, config.time_resolution) == (10.0, 300.0, 1.0)
-
-
-@pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, as_users_run):
-    """`liquidlm watch` in this process, on a file as standard input: exit code, output, errors."""
-
-    def command(*words: object, stdin: bytes) -> tuple[int, str, str]:
-        (tmp_path / "stdin").write_bytes(stdin)
-        capsys.readouterr()
-        with (tmp_path / "stdin").open() as source, monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", source)
-            patch.setattr(sys, "argv", ["liquidlm", "watch", *map(str, words)])
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return command
 
 
 def test_what_was_planted_is_marked(watch, trained: Path) -> None:

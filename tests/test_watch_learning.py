@@ -11,7 +11,6 @@ import torch
 from logs import tiny
 
 from liquidlm import LEDTokenizerWrapper, LiquidError
-from liquidlm.cli import main as cli
 from liquidlm.cli.standard_input import Pieces
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.surprise import SurpriseReader
@@ -182,26 +181,6 @@ def test_rates_and_budgets_out_of_range(rate: float, budget: float) -> None:
 
 
 # ---- the command
-
-
-@pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, as_users_run):
-    """`liquidlm watch` in this process, on a file as standard input: exit code, output, errors."""
-
-    def command(*words: object, stdin: bytes) -> tuple[int, str, str]:
-        (tmp_path / "stdin").write_bytes(stdin)
-        capsys.readouterr()
-        with (tmp_path / "stdin").open() as source, monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", source)
-            patch.setattr(sys, "argv", ["liquidlm", "watch", *map(str, words)])
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return command
 
 
 @pytest.fixture

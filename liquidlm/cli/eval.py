@@ -125,6 +125,7 @@ def _figures(
     corpus = tokenize_documents(documents, tokenizer)
     total = corpus.tokens.size
     with Console(stderr=True, highlight=False).status(f"reading {total:,} tokens") as status:
+        rate = None
         given: dict[str, Any] = {
             "eos_token_id": tokenizer.eos_token_id,
             "progress": lambda done: status.update(f"read {done:,} of {total:,} tokens"),
@@ -132,9 +133,11 @@ def _figures(
         if how.adapt:
             from ..training.adaptation import evaluate_learning
 
-            result = evaluate_learning(model, corpus, rate=how.rate or ADAPT_RATE, **given)
+            rate = ADAPT_RATE if how.rate is None else how.rate
+            result = evaluate_learning(model, corpus, rate=rate, **given)
         else:
             step = LiquidStep(model, weights=how.weights) if model.device.type == "cpu" else None
             bf16 = bf16_is_faster(model.device)
             result = evaluate(model, corpus, chunk=how.chunk, bf16=bf16, step=step, **given)
-    return {**result.summary(), "peak_memory_bytes": peak_memory()}
+    learning: dict[str, int | float] = {} if rate is None else {"learning_rate": rate}
+    return {**result.summary(), **learning, "peak_memory_bytes": peak_memory()}

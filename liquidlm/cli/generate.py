@@ -8,6 +8,8 @@ import typer
 from ..errors import LiquidError
 from ..inference.defaults import WEIGHTS
 from ..text.clocks import LARGEST_TIME
+from ..text.reading import ReadingOptions
+from . import reading_options as reading
 from .arguments import FOLDER_HELP, Weights
 from .prompt import model_and_prompt, read_prompt
 
@@ -74,6 +76,8 @@ def generate(
     timestamps: Timestamps = False,
     after: After = None,
     weights: Weights = WEIGHTS,
+    encoding: reading.Encoding = None,
+    errors: reading.Errors = None,
     verbose: Verbose = False,
 ) -> None:
     """Continue a prompt, and print the text token by token.
@@ -101,6 +105,7 @@ def generate(
     if samples < 1:
         raise LiquidError(f"--samples must be at least 1, not {samples}")
     _check_after(after, timestamps)
+    options = _reading(file, encoding, errors)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     name, prompt = model_and_prompt(folder, prompt)
     path = find_folder(name)
@@ -111,10 +116,19 @@ def generate(
         _check_session(samples, after)
         signal = run_session(open_writer(*how), **states)
     else:
-        text = read_prompt(prompt, file, needed=load_state is None)
+        text = read_prompt(prompt, file, load_state is None, options)
         signal = generate_text(open_writer(*how), text, samples=samples, after=after, **states)
     if signal:
         raise typer.Exit(128 + signal)
+
+
+def _reading(file: Path | None, encoding: str | None, errors: str | None) -> ReadingOptions:
+    """How the file of the prompt is read."""
+    given = {"encoding": encoding, "errors": errors}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and file is None:
+        raise LiquidError(f"--{min(given)} needs --file: it says how that file is read")
+    return ReadingOptions.of(**given)
 
 
 def _check_session(samples: int, after: float | None) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..pretrained import STORIES, shipped_models
-from ..text.utf8 import OR_OPTIONS, marked_encoding
+from ..text.reading import ReadingOptions
+from ..text.utf8 import marked_encoding
 from .standard_input import read_all, read_pipe
 
 WAIT = 1.0
@@ -29,11 +30,14 @@ def _is_model(word: str) -> bool:
     return looks_like_path or word in shipped_models() or os.path.isdir(word)
 
 
-def read_prompt(prompt: str | None, file: Path | None, needed: bool) -> str:
+def read_prompt(
+    prompt: str | None, file: Path | None, needed: bool, options: ReadingOptions | None = None
+) -> str:
     """The prompt: first what is piped to standard input, then the argument or the text of `file`.
 
     The argument begins a new line after the pipe's text. With an argument, a file, or a state to continue
-    from (not `needed`), an open pipe has WAIT seconds to bring its first bytes. A terminal is not read.
+    from (not `needed`), an open pipe has WAIT seconds to bring its first bytes. A terminal is not read. The
+    `options` say how `file` is read.
 
     Raises:
         LiquidError: an argument and a file, or bytes that are not UTF-8.
@@ -44,7 +48,7 @@ def read_prompt(prompt: str | None, file: Path | None, needed: bool) -> str:
         return _decoded(read_all())
     if prompt is not None and Path(prompt).suffix and os.path.isfile(prompt):
         print(f"note: the prompt is the name of a file; --file {prompt} reads it", file=sys.stderr)
-    given = _text_of(file) if file is not None else None if prompt is None else _as_typed(prompt)
+    given = _text_of(file, options) if file is not None else None if prompt is None else _as_typed(prompt)
     piped = "" if sys.stdin.isatty() else _piped(needed and given is None)
     if piped and given and not piped.endswith("\n"):
         piped += "\n"
@@ -58,13 +62,10 @@ def _piped(needed: bool) -> str:
     return _decoded(data or b"")
 
 
-def _text_of(file: Path) -> str:
+def _text_of(file: Path, options: ReadingOptions | None) -> str:
     from ..text.corpus import read_documents
 
-    try:
-        return "\n".join(document.text for document in read_documents([file]))
-    except LiquidError as error:  # the options are those of commands that read a text
-        raise LiquidError(str(error).removesuffix(f", or give{OR_OPTIONS}")) from error
+    return "\n".join(document.text for document in read_documents([file], options=options))
 
 
 def _decoded(data: bytes) -> str:

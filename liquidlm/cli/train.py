@@ -1,15 +1,14 @@
 """`liquidlm train`: new runs, resumed runs, and dry runs."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
 from ..errors import LiquidError
 from . import reading_options as reading
 from . import train_options as options
-
-if TYPE_CHECKING:
-    from ..training.settings import TrainSettings
 
 SIZES = {
     "hidden_size": "hidden_size",
@@ -85,9 +84,12 @@ def _start(context: typer.Context) -> None:
     from ..runtime.precision import chosen_device
     from ..training import loop
     from ..training.dry_run import dry_run
+    from ..training.settings import TrainSettings
 
     given = context.params
-    settings, device = _checked(_settings(context)), chosen_device(given["device"])
+    with _naming_options():
+        settings = TrainSettings(**_settings(context))
+    device = chosen_device(given["device"])
     if given["dry_run"]:
         dry_run(settings, device)
     else:
@@ -105,7 +107,8 @@ def _resume(context: typer.Context) -> None:
             raise LiquidError(f"--resume continues with the settings of the run: leave {_option(name)} out")
     values = {name: given[name] for name in changes}
     values["tensorboard"] = values["tensorboard"] or None  # the option can only switch it on
-    loop.resume(given["out"], chosen_device(given["device"]), **values)
+    with _naming_options():
+        loop.resume(given["out"], chosen_device(given["device"]), **values)
 
 
 def _settings(context: typer.Context) -> dict[str, Any]:
@@ -131,15 +134,18 @@ def _settings(context: typer.Context) -> dict[str, Any]:
     return settings
 
 
-def _checked(settings: dict[str, Any]) -> "TrainSettings":
-    """The settings; an error names options, and not settings."""
-    from ..training.settings import TrainSettings
+@contextmanager
+def _naming_options() -> Iterator[None]:
+    """An error that begins with the name of a setting begins with its option."""
+    from ..training.settings import SETTINGS
 
     try:
-        return TrainSettings(**settings)
+        yield
     except LiquidError as error:
         name, space, rest = str(error).partition(" ")
-        raise LiquidError(_option(name) + space + rest if name in settings else str(error)) from error
+        if name not in SETTINGS:
+            raise
+        raise LiquidError(_option(name) + space + rest) from error
 
 
 def _on_command_line(context: typer.Context, name: str) -> bool:

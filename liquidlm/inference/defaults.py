@@ -9,4 +9,4 @@ WEIGHTS: Literal["float32", "bf16", "int8"] = "int8"
 FRESH_RATE, TRAINED_RATE = 0.02, 0.005
 """Peak learning rates of `watch --learn`: of a new model, and of one that was trained."""
 ADAPT_RATE = 0.0001
-"""Peak learning rate of `eval --adapt`. The bundled model loses by ten times as much."""
+"""Peak learning rate of `eval --adapt`. At ten times this rate the bundled model gets worse."""

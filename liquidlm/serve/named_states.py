@@ -215,7 +215,7 @@ class StatesInFolder(StateStore):
         """As in `StateStore`; of this model only."""
         found = []
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            name = path.name.removesuffix(SUFFIX)
+            name = _name(path)
             if (mark := self._mark(name)) is None:
                 continue
             known = self._known.get(name)
@@ -240,6 +240,11 @@ class StatesInFolder(StateStore):
         except FileNotFoundError:
             return None
         return (found.st_mtime_ns, found.st_size, found.st_ino) if found.st_size else None
+
+
+def _name(path: Path) -> str:
+    """The name of a file's state: messages go to clients, who need not know the server's folders."""
+    return path.name.removesuffix(SUFFIX)
 
 
 @contextmanager
@@ -290,10 +295,11 @@ def _header(path: Path, model: str) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise LiquidError(f"{path} is not a readable state of a server: delete it") from error
+        raise LiquidError(f"the state {_name(path)!r} is not readable: delete it") from error
     if header.get("model") != model:
         raise LiquidError(
-            f"{path} is the state of another model, or of other --weights: keep it anew, or delete it"
+            f"the state {_name(path)!r} is of another model, or of other --weights: keep it again, or"
+            " delete it"
         )
     return header
 
@@ -310,7 +316,7 @@ def _load(path: Path, name: str, model: str) -> NamedState:
         base = Base(snapshot, bytes.fromhex(str(header["identity"])), tail)
         return NamedState(name, base, int(header["created"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise LiquidError(f"{path} is not a readable state of a server: delete it") from error
+        raise LiquidError(f"the state {_name(path)!r} is not readable: delete it") from error
 
 
 def renamed(state: NamedState, name: str) -> NamedState:

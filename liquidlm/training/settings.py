@@ -130,7 +130,7 @@ class TrainSettings:
                 f"weights must have one number for each path: {len(self.weights)} for {len(self.paths)} paths"
             )
         if self.weights and not any(self.weights):
-            raise LiquidError("weights must not all be 0: give at least one path a weight above 0")
+            raise LiquidError("weights must not be 0 for all paths: give at least one path a weight above 0")
         if self.size not in SIZES:
             raise LiquidError(f"unknown size {self.size!r}; choose one of {', '.join(SIZES)}")
         bpe_size(self.tokenizer)
