@@ -31,11 +31,13 @@ def tiny(**options) -> LiquidTextGenerationModel:
 
 
 @contextmanager
-def served(model=None, api_key=None, hosts=("*",), connection=None, states=None, **limits):
+def served(
+    model=None, api_key=None, hosts=("*",), connection=None, states=None, tokenizer=TOKENIZER, **limits
+):
     """The port of a server in a thread; `connection` are limits of its connections."""
     given = Limits(**({"shutdown_seconds": 0.0} | limits))
     how = {"api_key": api_key, "hosts": hosts, "states": states}
-    app = create_app(model or tiny(), TOKENIZER, NAME, limits=given, **how)
+    app = create_app(model or tiny(), tokenizer, NAME, limits=given, **how)
     server = Server(app, given, **(connection or {}))
     sockets = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=(sockets,))

@@ -282,9 +282,9 @@ class Counted:
         self.read, self._of_step = 0, engine._step.read_events
         engine._step.read_events = self._count  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _count(self, tokens, *more):
+    def _count(self, tokens, *more, **how):
         self.read += tokens.shape[1]
-        return self._of_step(tokens, *more)
+        return self._of_step(tokens, *more, **how)
 
 
 @pytest.mark.parametrize(("rows", "cache"), [(8, 1 << 20), (8, 0), (2, 0), (3, 1 << 20)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import randomise
+from serving import NAME, served
 
 from liquidlm.inference.evaluate import evaluate
 from liquidlm.model.config import LiquidConfig
@@ -55,10 +56,25 @@ def tokenizer() -> LEDTokenizerWrapper:
     return LEDTokenizerWrapper.train(TEXTS * 5, 300)
 
 
-def results(name: str, task: str, rows: list[dict], folder: Path, model, tokenizer, **options) -> dict:
+def in_process(model, tokenizer, **options):
+    """The model for lm-eval."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(pretrained=model, tokenizer=tokenizer.backend, max_length=512, batch_size=2, **options)
+
+
+def of_server(port: int, tokenizer, folder: Path):
+    """The same, behind a server."""
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+
+    tokenizer.save_pretrained(folder)
+    address = f"http://127.0.0.1:{port}/v1/completions"
+    return LocalCompletionsAPI(model=NAME, base_url=address, tokenizer=str(folder), batch_size=2)
+
+
+def results(name: str, task: str, rows: list[dict], folder: Path, tested) -> dict:
     """What lm-eval finds on a task made of these rows."""
     from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     data = folder / "data.jsonl"
@@ -67,7 +83,6 @@ def results(name: str, task: str, rows: list[dict], folder: Path, model, tokeniz
     source["dataset_kwargs"] = {"data_files": {"test": str(data)}}
     lines = [f"{key}: {json.dumps(value)}" for key, value in source.items()]
     (folder / f"{name}.yaml").write_text("\n".join([task, *lines]))
-    tested = HFLM(pretrained=model, tokenizer=tokenizer.backend, max_length=512, batch_size=2, **options)
     tasks = TaskManager(include_path=str(folder), include_defaults=False)
     return simple_evaluate(
         model=tested, tasks=[name], task_manager=tasks, bootstrap_iters=0, log_samples=True
@@ -81,10 +96,21 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
-def test_bits_per_byte_are_ours(model, tokenizer, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def port(model, tokenizer):
+    with served(model, tokenizer=tokenizer) as port:
+        yield port
+
+
+@pytest.mark.parametrize("where", ["here", "server"])
+def test_bits_per_byte_are_ours(model, tokenizer, port, where, tmp_path: Path) -> None:
     """A perplexity task begins every text with <s> itself, so that the tokenizer must not."""
     rows = [{"text": text} for text in TEXTS]
-    found = results("local_perplexity", PERPLEXITY, rows, tmp_path, model, tokenizer, add_bos_token=False)
+    here = where == "here"
+    tested = (
+        in_process(model, tokenizer, add_bos_token=False) if here else of_server(port, tokenizer, tmp_path)
+    )
+    found = results("local_perplexity", PERPLEXITY, rows, tmp_path, tested)
     theirs = found["results"]["local_perplexity"]["bits_per_byte,none"]
     corpus = tokenize_documents([Document(text, str(i)) for i, text in enumerate(TEXTS)], tokenizer)
     ours = evaluate(model, corpus, eos_token_id=tokenizer.eos_token_id).bits_per_byte
@@ -92,8 +118,10 @@ def test_bits_per_byte_are_ours(model, tokenizer, tmp_path: Path) -> None:
     assert ours > 1 and theirs == pytest.approx(ours, rel=1e-5)
 
 
-def test_choices_are_weighed_by_their_probability(model, tokenizer, tmp_path: Path) -> None:
-    found = results("local_choice", CHOICE, QUESTIONS, tmp_path, model, tokenizer)
+@pytest.mark.parametrize("where", ["here", "server"])
+def test_choices_are_weighed_by_their_probability(model, tokenizer, port, where, tmp_path: Path) -> None:
+    tested = in_process(model, tokenizer) if where == "here" else of_server(port, tokenizer, tmp_path)
+    found = results("local_choice", CHOICE, QUESTIONS, tmp_path, tested)
     right = 0
     for sample in sorted(found["samples"]["local_choice"], key=lambda sample: sample["doc_id"]):
         row = QUESTIONS[sample["doc_id"]]

@@ -190,7 +190,7 @@ def test_nothing_said_is_openai_s_default(client) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"max_tokens": 10**6}, "at most 65,536"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
@@ -198,7 +198,6 @@ def test_nothing_said_is_openai_s_default(client) -> None:
         ({"n": 17}, "n: "),
         ({"stop": ["x"] * 17}, "stop"),
         ({"logprobs": 21}, "logprobs"),
-        ({"logprobs": 1, "echo": True}, "echo with logprobs"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [261]}, "there is no token 261"),
         ({"prompt": [-1]}, "prompt"),
@@ -351,7 +350,7 @@ def test_whatever_is_asked_is_answered_as_described(port, mode) -> None:
     """Requests that fit the OpenAPI description, and some that do not quite."""
     description = schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
     operations = [found.ok() for found in description.get_all_operations()]
-    assert len(operations) == 10
+    assert len(operations) == 12
     for operation in operations:
 
         @given(operation.as_strategy(generation_mode=mode))
@@ -360,7 +359,7 @@ def test_whatever_is_asked_is_answered_as_described(port, mode) -> None:
             response = case.call(timeout=60)
             # 413, a body over the server's limit, is a refusal too; schemathesis does not count it as one.
             refused = [negative_data_rejection] if response.status_code == 413 else []
-            if case.path == "/liquid/states":  # which ids there are depends on the model
+            if case.path in ("/liquid/states", "/detokenize"):  # which ids there are depends on the model
                 refused.append(positive_data_acceptance)
             case.validate_response(response, excluded_checks=refused)
 

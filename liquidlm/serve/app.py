@@ -26,9 +26,11 @@ from .schema import ChatRequest, CompletionRequest, TextRequest
 from .serving import Serving
 from .state_routes import add_state_routes
 from .state_schema import StateRequest
+from .token_routes import add_token_routes
+from .token_schema import DetokenizeRequest, TokenizeRequest
 from .writer import Writer
 
-BODIES = (CompletionRequest, ChatRequest, TextRequest, StateRequest)
+BODIES = (CompletionRequest, ChatRequest, TextRequest, StateRequest, TokenizeRequest, DetokenizeRequest)
 OPEN = ("/", "/health", "/openapi.json")
 """Paths that need no key."""
 
@@ -79,6 +81,7 @@ def create_app(
     add_completion_routes(app, serving, guarded)
     add_model_routes(app, serving, guarded)
     add_state_routes(app, serving, guarded)
+    add_token_routes(app, serving, guarded)
     add_open_routes(app, serving)
     add_error_handlers(app)
     _add_checks(app, serving.limits, api_key, hosts)

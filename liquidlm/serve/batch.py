@@ -12,8 +12,9 @@ from ..inference.sampling import Sampler, draw
 from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
-from .jobs import Job, Token
+from .jobs import Job
 from .prefixes import Snapshot
+from .tokens import Token
 
 MARK = 64
 """States within a completion are this many tokens apart. A stop string may end it some tokens before the end

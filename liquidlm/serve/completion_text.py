@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from ..inference.timed_text import TimedLines
 from ..text.tokenizer import LEDTokenizerWrapper
-from .jobs import Finished, Token
+from .jobs import Finished
+from .tokens import Token
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class CompletionText:
         stop: strings that end the completion. They are not part of it.
         lines: writes times before lines; None for text without times.
         lead: is removed from the beginning of the completion.
+        offset: characters before the completion, from which the places of its tokens are counted.
+        shows_end: whether the token that ended the completion is listed too. It has no text.
 
     Attributes:
         tokens: number of tokens so far.
@@ -50,11 +53,13 @@ class CompletionText:
         stop: Sequence[str],
         lines: TimedLines | None = None,
         lead: str = "",
+        offset: int = 0,
+        shows_end: bool = False,
     ):
-        self.tokens, self._lead = 0, lead
+        self.tokens, self._lead, self._shows_end = 0, lead, shows_end
         self._decoder, self._stop, self._lines = tokenizer.stream(), tuple(stop), lines
-        self._held, self._length = "", 0
-        """Text that is not sent yet, and the length of the completion with it."""
+        self._held, self._length = "", offset
+        """Text that is not sent yet, and the length of all text with it."""
         self._kept: list[tuple[Token, int]] = []
         """Tokens that begin in text that is not sent yet."""
 
@@ -71,7 +76,7 @@ class CompletionText:
 
     def end(self, ended: Finished) -> TextDelta:
         """The text that was held back, with the end."""
-        if ended.reason == "stop":  # the end-of-document token has no text
+        if ended.reason == "stop" and not self._shows_end:  # the end-of-document token has no text
             self._kept = self._kept[:-1]
         delta = self._sent(self._decoder.flush())
         if delta.end is not None:

@@ -21,9 +21,10 @@ from ..model.language_model import LiquidLanguageModel
 from ..model.step import LiquidStep
 from ..ops.native.step import Weights
 from .batch import Batch, Row, draw_tokens
-from .jobs import Finished, Job, JobUpdate, PromptRead, Token
+from .jobs import Finished, Job, JobUpdate, PromptRead
 from .prefill import Prefill
 from .prefixes import PrefixCache
+from .tokens import Token
 
 INTERVAL = 0.02
 """Tokens of this many seconds are delivered together: a delivery costs more than a row of a step."""
@@ -203,6 +204,11 @@ class Engine:
                 if job.reads_only:
                     self._report(job, prefill.snapshot.owned(), Finished("stop"))
                     continue
+                if job.prompt_likeliest is not None and prefill.scores is not None:
+                    self._report(job, prefill.scores)
+                if not job.max_new_tokens:
+                    self._report(job, Finished("length"))
+                    continue
                 row = Row(job, prefill.logits, suppressed(self.model))
                 last = [float(prefill.state.last_time[0])]
                 if not self._draw([row], prefill.logits, prefill.features, last):
@@ -212,7 +218,7 @@ class Engine:
         with self._changed:  # jobs of the same request that found no free row
             for job in self._queue:
                 if job.prompt is prefill.prompt:
-                    job.read = prefill.snapshot
+                    job.read, job.scores = prefill.snapshot, prefill.scores
 
     def _write(self) -> None:
         """Write one token of every row."""

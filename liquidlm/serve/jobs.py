@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from ..inference.sampling import Sampling
 from .prefixes import HashedPrompt, Snapshot
+from .prompt_scores import PromptScores
+from .tokens import Token
 
 
 @dataclass(frozen=True)
@@ -16,23 +18,6 @@ class PromptRead:
     """
 
     cached_tokens: int
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token was drawn.
-
-    Attributes:
-        id: of the token.
-        logprob: ln of its probability, before temperature, top-k and top-p; None if not asked for.
-        likeliest: (id, ln p) of the likeliest tokens, as many as were asked for.
-        time: of the token; None in a text without times.
-    """
-
-    id: int
-    logprob: float | None = None
-    likeliest: tuple[tuple[int, float], ...] = ()
-    time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,8 +34,9 @@ class Finished:
     why: str = ""
 
 
-JobUpdate = PromptRead | Token | Snapshot | Finished
-"""What the engine reports about a job: the prompt is read, then tokens or the state, then the end."""
+JobUpdate = PromptRead | PromptScores | Token | Snapshot | Finished
+"""What the engine reports about a job: the prompt is read, its probabilities, then tokens or the state, then
+the end."""
 
 
 @dataclass(eq=False)
@@ -60,14 +46,16 @@ class Job:
     Attributes:
         prompt: tokens to read first.
         sampling: how tokens are drawn.
-        max_new_tokens: the largest number of tokens to draw.
+        max_new_tokens: the largest number of tokens to draw; 0 only reads the prompt.
         stop: ids of tokens that end the completion.
         likeliest: how many of the likeliest tokens to report with each token; None reports no probabilities.
+        prompt_likeliest: the same for the tokens of the prompt, which is then read without the prefix cache.
         seconds: time limit, from `Engine.submit` on.
         reads_only: report the state after the prompt, and write nothing.
         cancelled: whether the client has gone.
         deadline: end of the time limit, on the clock of `time.monotonic`.
-        read: the state after the prompt, if it was read for another job of the request.
+        read, scores: the state after the prompt and the probabilities of its tokens, if it was read for
+            another job of the request.
     """
 
     prompt: HashedPrompt
@@ -76,7 +64,9 @@ class Job:
     stop: Sequence[int] = ()
     likeliest: int | None = None
     seconds: float = float("inf")
+    prompt_likeliest: int | None = None
     reads_only: bool = False
     cancelled: bool = False
     deadline: float = field(init=False, default=float("inf"))
     read: Snapshot | None = field(init=False, default=None)
+    scores: PromptScores | None = field(init=False, default=None)

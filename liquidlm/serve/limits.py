@@ -14,6 +14,7 @@ class Limits:
         values: numbers and other values in a body.
         prompt_tokens: tokens of a prompt.
         new_tokens: tokens of a completion.
+        scores: probabilities of the tokens of prompts in one response.
         rows: completions written at the same time, and completions of one request.
         waiting: further completions that may wait.
         seconds: time for a completion, waiting included.
@@ -29,6 +30,7 @@ class Limits:
     values: int = 1 << 20
     prompt_tokens: int = 1 << 20
     new_tokens: int = 1 << 16
+    scores: int = 1 << 18
     rows: int = 32
     waiting: int = 256
     seconds: float = 600.0

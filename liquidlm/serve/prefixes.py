@@ -71,6 +71,7 @@ class HashedPrompt:
         ids: the tokens.
         times: of the tokens; None without times.
         base: what was read before the prompt; None for a prompt that begins with `<s>`.
+        added: how many tokens the server put before those of the request: `<s>`, or none.
         digests: SHA-256 of the first 0, BLOCK, 2 BLOCK, … tokens with their times.
     """
 
@@ -79,7 +80,9 @@ class HashedPrompt:
         ids: Int64[np.ndarray, " t"],
         times: Num[np.ndarray, " t"] | None = None,
         base: Base | None = None,
+        added: int = 0,
     ):
+        self.added = added
         self.times, self.base = None if times is None else np.asarray(times, np.float64), base
         self._digest = hashlib.sha256(b"" if times is None else b"times")
         self._digest.update(b"" if base is None else base.identity)

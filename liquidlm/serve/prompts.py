@@ -40,7 +40,7 @@ class PromptReader:
         return await in_thread(lambda gone: self._of_text(text, base, gone))
 
     async def ids(self, given: list[int], base: Base | None = None) -> HashedPrompt:
-        """These tokens, after what was read before, or after `<s>`.
+        """These tokens, after what was read before, or after `<s>`; one that they begin with is enough.
 
         Raises:
             LiquidError: one of them does not exist, or there are too many.
@@ -62,7 +62,8 @@ class PromptReader:
             found = timed_prompt(text, self.tokenizer, after=after)
             assert found.times is not None
             self._check(found.ids.shape[1])
-            return HashedPrompt(found.ids[0].numpy(), found.times[0].numpy()), found.shown, found.lines
+            prompt = HashedPrompt(found.ids[0].numpy(), found.times[0].numpy(), added=1)
+            return prompt, found.shown, found.lines
 
         return await in_thread(read)
 
@@ -71,7 +72,8 @@ class PromptReader:
         return [self.tokenizer.bos_token_id]
 
     def _of_text(self, text: str, base: Base | None, gone: threading.Event) -> HashedPrompt:
-        return HashedPrompt(self._encoded(text, [] if base else self._start, gone), base=base)
+        start = [] if base else self._start
+        return HashedPrompt(self._encoded(text, start, gone), base=base, added=len(start))
 
     def _encoded(self, text: str, start: list[int], gone: threading.Event) -> Int64[np.ndarray, " t"]:
         """The tokens after `start`, piece by piece: a text that is too long is not tokenized to its end."""
@@ -85,12 +87,12 @@ class PromptReader:
         return np.concatenate(found).astype(np.int64)
 
     def _of_ids(self, given: list[int], base: Base | None) -> HashedPrompt:
-        start = [] if base else self._start
+        start = [] if base or given[:1] == self._start else self._start
         self._check(len(start) + len(given))
         ids = np.array([*start, *given], np.int64)
         if (largest := ids.max(initial=0)) >= self.vocab_size:
             raise LiquidError(f"prompt: there is no token {largest}: the largest id is {self.vocab_size - 1}")
-        return HashedPrompt(ids, base=base)
+        return HashedPrompt(ids, base=base, added=len(start))
 
     def _check(self, length: int) -> None:
         if length > self.most:

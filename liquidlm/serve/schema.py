@@ -145,15 +145,21 @@ class CompletionRequest(Asked):
 
     Additions to OpenAI's API for a model trained with times: `timestamps` writes a time before every line,
     and the lines of the prompt may begin with times; `after` is the number of seconds between the prompt and
-    the completion.
+    the completion. `echo` with `logprobs` gives the probabilities of the prompt's tokens too; `max_tokens` 0
+    gives them alone.
     """
 
     prompt: Str | Ids | Prompts | None = ""
-    max_tokens: Annotated[int, Field(ge=1, le=MOST_IDS)] | None = 16
+    max_tokens: Annotated[int, Field(ge=0, le=MOST_IDS)] | None = 16
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = False
     timestamps: bool | None = False
     after: Annotated[float, Field(ge=0, le=1e15)] | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether the probabilities of the prompt's tokens are asked for."""
+        return bool(self.echo) and self.logprobs is not None
 
 
 class Part(BaseModel):
@@ -208,11 +214,12 @@ class Usage(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """Log-probabilities of a completion's tokens, and their offsets in characters."""
+    """Log-probabilities of a completion's tokens, and their offsets in characters. A token with nothing
+    before it has none."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

@@ -28,6 +28,7 @@ from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import error_body
 from .bodies import SHARE
 from .completion_text import CompletionText, TextDelta
+from .echo import Echo
 from .engine import Busy
 from .ignored import IgnoredFields
 from .jobs import Job
@@ -107,8 +108,6 @@ class Serving:
         Raises:
             LiquidError: the options do not fit together, or the model; or a prompt is too long.
         """
-        if asked.echo and asked.logprobs is not None:
-            raise LiquidError("echo with logprobs is not supported: remove one of them")
         if asked.after is not None and not asked.timestamps:
             raise LiquidError("after needs timestamps: set timestamps to true")
         if asked.timestamps and asked.state is not None:
@@ -118,14 +117,27 @@ class Serving:
         prompts: list[Any] = [given] if given and isinstance(given[0], int) else given
         self._check_count(len(prompts) * asked.choices)
         asked.prompt = None  # its memory is not needed while the text is written
-        choices = []
+        most = 16 if asked.max_tokens is None else asked.max_tokens
+        choices, scores = [], 0
         for prompt in prompts:
             read, shown, lines = await self._prompt(prompt, asked, base)
+            echo = Echo(shown, self.tokenizer) if asked.echo else None
+            scores += asked.choices * len(read.ids) * (1 + (asked.logprobs or 0)) if asked.scored else 0
+            self._check_scores(scores)
+            how = {"offset": len(shown), "shows_end": True} if asked.scored else {}
             for number in range(asked.choices):
-                text = CompletionText(self.tokenizer, asked.stops, copy.copy(lines))
-                job = self._job(read, asked, asked.max_tokens or 16, asked.logprobs, number)
-                choices.append(Choice(job, text, shown))
+                text = CompletionText(self.tokenizer, asked.stops, copy.copy(lines), **how)
+                job = self._job(read, asked, most, asked.logprobs, number)
+                job.prompt_likeliest = asked.logprobs if asked.scored else None
+                choices.append(Choice(job, text, echo))
         return choices
+
+    def _check_scores(self, count: int) -> None:
+        if count > self.limits.scores:
+            raise LiquidError(
+                f"echo with logprobs asks for over {self.limits.scores:,} probabilities of prompts (1 +"
+                " logprobs for each token): send shorter prompts, or fewer in one request"
+            )
 
     async def chat_choices(self, asked: ChatRequest) -> list[Choice]:
         """`n` continuations of a conversation. Each ends where the user's next message would begin.
@@ -165,19 +177,18 @@ class Serving:
 
     async def _prompt(
         self, prompt: str | list[int], asked: CompletionRequest, base: Base | None
-    ) -> tuple[HashedPrompt, str | None, TimedLines | None]:
+    ) -> tuple[HashedPrompt, str, TimedLines | None]:
         """The prompt's tokens, its text if it is sent too, and the printer of times for the completion."""
         if asked.timestamps:
             if self.model.time_head is None:
                 raise LiquidError(f"{self.name} was trained without times: remove timestamps")
             if not isinstance(prompt, str):
                 raise LiquidError("a prompt with timestamps must be a string: send text instead of token ids")
-            read, shown, lines = await self.prompts.timed(prompt, asked.after)
-            return read, shown if asked.echo else None, lines
+            return await self.prompts.timed(prompt, asked.after)
         if isinstance(prompt, str):
-            return await self.prompts.text(prompt, base), prompt if asked.echo else None, None
+            return await self.prompts.text(prompt, base), prompt, None
         read = await self.prompts.ids(prompt, base)
-        return read, self.tokenizer.decode(prompt) if asked.echo else None, None
+        return read, self.tokenizer.decode(prompt) if asked.echo else "", None
 
     def _job(self, prompt: HashedPrompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:
         if most > self.limits.new_tokens:
@@ -226,7 +237,10 @@ class Serving:
         texts = await unless_left(request, _collected(deltas, len(choices)))
         if texts is None:
             return _gone()
-        return JSONResponse(shape.complete(texts, usage(choices, asked.choices)), headers=headers)
+        # In a thread: with the probabilities of long prompts it takes a while.
+        return await asyncio.to_thread(
+            lambda: JSONResponse(shape.complete(texts, usage(choices, asked.choices)), headers=headers)
+        )
 
     async def _events(
         self,
@@ -241,7 +255,7 @@ class Serving:
             for i in range(len(choices)):
                 if (opening := shape.opening(i)) is not None:
                     yield _event(shape.chunk([opening]))
-            yield _event(shape.chunk([shape.part(*first)]))
+            yield await asyncio.to_thread(lambda: _event(shape.chunk([shape.part(*first)])))
             async for i, delta in deltas:
                 yield _event(shape.chunk([shape.part(i, delta)]))
             if usage_per_prompt is not None:

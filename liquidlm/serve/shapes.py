@@ -87,7 +87,10 @@ class CompletionShape(Shape):
             "token_logprobs": [token.logprob for token, _ in tokens],
             # Several tokens may be shown alike (parts of characters): the likeliest of them is kept.
             "top_logprobs": [
-                {self.shown(i): value for i, value in reversed(token.likeliest)} for token, _ in tokens
+                None
+                if token.logprob is None
+                else {self.shown(i): value for i, value in reversed(token.likeliest)}
+                for token, _ in tokens
             ],
             "text_offset": [at for _, at in tokens],
         }

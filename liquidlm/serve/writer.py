@@ -8,10 +8,13 @@ from typing import Any
 from ..model.language_model import LiquidLanguageModel
 from ..ops.native.step import Weights
 from .completion_text import CompletionText, TextDelta
+from .echo import Echo
 from .engine import Busy, Engine
-from .jobs import Finished, Job, JobUpdate, PromptRead, Token
+from .jobs import Finished, Job, JobUpdate, PromptRead
 from .limits import Limits
 from .prefixes import Snapshot
+from .prompt_scores import PromptScores
+from .tokens import Token
 
 
 @dataclass(eq=False)
@@ -21,13 +24,13 @@ class Choice:
     Attributes:
         job: what the engine writes.
         text: decodes the tokens.
-        echo: text to send first, the prompt; None to send none.
+        echo: the prompt, to be sent first; None to send none.
         cached: tokens of the prompt that came from the prefix cache, once the prompt is read.
     """
 
     job: Job
     text: CompletionText
-    echo: str | None = None
+    echo: Echo | None = None
     cached: int = 0
 
 
@@ -91,12 +94,15 @@ class Writer:
         try:
             self.engine.submit(*number)
             for i, choice in enumerate(choices):
-                if choice.echo is not None:
-                    yield i, TextDelta(choice.echo)
+                if choice.echo is not None and choice.job.prompt_likeliest is None:
+                    yield i, TextDelta(choice.echo.text)
             while number:
                 job, updates = await queue.get()
                 if (i := number.get(job)) is None:
                     continue  # reported before it was cancelled
+                for scores in updates:
+                    if isinstance(scores, PromptScores) and (echo := choices[i].echo) is not None:
+                        yield i, await asyncio.to_thread(echo.scored, job.prompt, scores)
                 delta = _delta(choices[i], updates)
                 if delta is None:
                     continue
