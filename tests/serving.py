@@ -14,6 +14,8 @@ from liquidlm import LEDTokenizerWrapper, LiquidConfig, LiquidTextGenerationMode
 from liquidlm.serve.app import create_app
 from liquidlm.serve.limits import Limits
 from liquidlm.serve.listening import listen
+from liquidlm.serve.model_source import model_sources
+from liquidlm.serve.models import Models
 from liquidlm.serve.server import Server
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
@@ -34,11 +36,14 @@ def tiny(**options) -> LiquidTextGenerationModel:
 def served(
     model=None, api_key=None, hosts=("*",), connection=None, states=None, tokenizer=TOKENIZER, **limits
 ):
-    """The port of a server in a thread; `connection` are limits of its connections."""
+    """The port of a server in a thread, of one model or of several by their names; `connection` are limits
+    of its connections."""
     given = Limits(**({"shutdown_seconds": 0.0} | limits))
-    how = {"api_key": api_key, "hosts": hosts, "states": states}
-    app = create_app(model or tiny(), tokenizer, NAME, limits=given, **how)
-    server = Server(app, given, **(connection or {}))
+    every = model if isinstance(model, dict) else {NAME: model or tiny()}
+    sources = model_sources([*every], [*every], given, states=states)
+    loaded = [source.serving(one, tokenizer) for source, one in zip(sources, every.values(), strict=True)]
+    models = Models(loaded, given)
+    server = Server(create_app(models, api_key=api_key, hosts=hosts), **(connection or {}))
     sockets = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()

@@ -18,9 +18,10 @@ from liquidlm.inference.generate import read_output, write, write_timed
 from liquidlm.inference.sampling import COLDEST, Sampler, Sampling, draw
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.runtime.seeds import generator_seed
-from liquidlm.serve.app import create_app
 from liquidlm.serve.batch import Row, draw_tokens
 from liquidlm.serve.jobs import Job
+from liquidlm.serve.limits import Limits
+from liquidlm.serve.model_source import ModelSource
 from liquidlm.serve.prefixes import HashedPrompt
 
 TOKENIZER = LEDTokenizerWrapper.bytes()
@@ -73,7 +74,7 @@ def test_the_server_does_and_tells_of_no_other_probabilities(folder):
 
     model = LiquidTextGenerationModel.from_pretrained(folder)
     model.generation_config.suppress_tokens = [104]
-    create_app(model, TOKENIZER, "a model")
+    ModelSource("", "a model", Limits()).serving(model, TOKENIZER)
     assert suppressed(model) == [104, *range(KNOWN, KNOWN + SURPLUS)]
     logits = torch.zeros(1, KNOWN + SURPLUS)
     logits[:, KNOWN:] = 50.0
@@ -90,7 +91,7 @@ def test_the_server_does_and_tells_of_no_other_probabilities(folder):
 
 def test_a_model_without_surplus_is_left_alone():
     model = LiquidTextGenerationModel(KNOWN, 12, 8, 16, num_hidden_layers=1)
-    create_app(model, TOKENIZER, "a model")
+    ModelSource("", "a model", Limits()).serving(model, TOKENIZER)
     assert not model.generation_config.suppress_tokens
 
 

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from api_requests import ASKED, ENDLESS, raw
-from serving import TOKENIZER, ask, idle, served, tiny
+from serving import TOKENIZER, ask, idle, load, served, tiny
 
 from liquidlm.cli import main as cli
 from liquidlm.inference.saving import save_model
@@ -67,12 +68,14 @@ def test_a_model_that_breaks() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
 def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_path) -> None:
+    """And the model can be replaced before, without a word lost."""
     save_model(tmp_path, tiny(), TOKENIZER)
     # For the test the texts that are being written get half a second, not ten.
     script = (
-        "import sys; from liquidlm.serve.server import Limits, serve;"
-        " given = {'name': None, 'api_key': None, 'limits': Limits(shutdown_seconds=0.5)};"
-        " serve(sys.argv[1], host='127.0.0.1', port=0, **given)"
+        "import sys; from liquidlm.serve.model_source import model_sources;"
+        " from liquidlm.serve.server import Limits, serve;"
+        " limits = Limits(shutdown_seconds=0.5);"
+        " serve(model_sources([sys.argv[1]], [], limits), limits, host='127.0.0.1', port=0)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.PIPE, text=True
@@ -87,6 +90,7 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         asked = ENDLESS | {"model": tmp_path.name, "stream": True}
         connection = raw(port, asked)
         assert b"200 OK" in connection.recv(4096)
+        replace_model(process, port, tmp_path)
         process.send_signal(sent)
         text = b""
         while part := connection.recv(1 << 16):
@@ -98,6 +102,28 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         process.kill()
         process.stderr.close()
         process.wait()
+
+
+def replace_model(process: subprocess.Popen[str], port: int, folder: Path) -> None:
+    """SIGHUP with another model in the folder, and with a broken one."""
+
+    def said() -> str:
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        return process.stderr.readline()
+
+    kept = {"name": "kept", "prompt": "a"}
+    assert ask(port, "/liquid/states", kept)[0] == 201
+    assert said() == f"{folder.name} is reloaded\n"  # nothing has changed: the state is still there
+    assert ask(port, "/liquid/states/kept")[0] == 200
+    save_model(folder, tiny(num_hidden_layers=3), TOKENIZER)
+    assert "1 kept states are of the old ones" in said()
+    assert ask(port, "/v1/models")[1]["data"][0]["layers"] == 3
+    assert ask(port, "/v1/completions", ASKED | {"model": folder.name})[0] == 200
+    assert ask(port, "/liquid/states/kept")[0] == 404 and load(port)["running"] == 1
+    (folder / "config.json").write_text("{")
+    assert "is not reloaded, the old one goes on" in said()
+    assert ask(port, "/v1/completions", ASKED | {"model": folder.name})[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -113,6 +139,8 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         (["--api-key", "a b\n"], "no header can have"),
         (["--api-key-file", "no-such-file"], "cannot be read"),
         (["--name", " "], "--name"),
+        (["--name", "a", "--name", "b"], "2 names are given for 1 models"),
+        (["x/novel", "y/novel"], "two models have the name 'novel'"),
     ],
 )
 def test_mistakes_on_the_command_line(args, says, monkeypatch, capsys, as_users_run) -> None:

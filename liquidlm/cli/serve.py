@@ -12,10 +12,16 @@ from ..pretrained import STORIES
 from .api_key import KEY_VARIABLE, read_key
 from .arguments import FOLDER_HELP, Weights
 
-Folder = Annotated[str, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
+Folders = Annotated[list[str] | None, typer.Argument(metavar="[DIR]...", help=FOLDER_HELP)]
 Host = Annotated[str, typer.Option(help="Address to listen on. The default accepts this machine only.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
-Name = Annotated[str | None, typer.Option(help="Name of the model in requests. [default: the folder's name]")]
+Name = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Name of the model in requests, once for each model. [default: the folder's name]",
+        show_default=False,
+    ),
+]
 ApiKey = Annotated[
     str | None,
     typer.Option(envvar=KEY_VARIABLE, help="Require this bearer token.", show_envvar=True),
@@ -37,7 +43,7 @@ CacheMb = Annotated[int, typer.Option(help="Memory for the states of earlier pro
 
 def serve(
     context: typer.Context,
-    folder: Folder = STORIES,
+    folders: Folders = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     name: Name = None,
@@ -54,15 +60,17 @@ def serve(
     states_mb: StatesMb = 256,
     weights: Weights = WEIGHTS,
 ) -> None:
-    """Serve a model over HTTP, with an API like OpenAI's and a web page.
+    """Serve models over HTTP, with an API like OpenAI's and a web page.
 
     The API is at /v1/completions, /v1/chat/completions, /v1/models and /health. The page is at /. The server
     writes many texts at the same time. If a prompt starts like an earlier one, that part is not read again.
+    SIGHUP reads the models again.
 
         liquidlm serve runs/novel --port 8000
     """
     try:
         from ..serve.limits import Limits
+        from ..serve.model_source import model_sources
         from ..serve.server import serve as run
     except ImportError as error:
         raise LiquidError(f"serving needs more packages ({error}); {install('serve')}") from error
@@ -70,7 +78,7 @@ def serve(
     for option, value in positive.items():
         if not 0 < value < math.inf:
             raise LiquidError(f"--{option.replace('_', '-')} must be greater than 0, not {value}")
-    if name is not None and not (name.strip() and name.isprintable()):
+    if not all(one.strip() and one.isprintable() for one in name or ()):
         raise LiquidError("--name must have letters, and no line breaks")
     key = read_key(context, api_key, api_key_file)
     if waiting < 1 or min(cache_mb, states_mb) < 0:
@@ -84,14 +92,5 @@ def serve(
         cache_bytes=cache_mb << 20,
         states_bytes=states_mb << 20,
     )
-    run(
-        folder,
-        host=host,
-        port=port,
-        name=name,
-        api_key=key,
-        limits=limits,
-        allow_hosts=allow_host or (),
-        weights=weights,
-        states=states,
-    )
+    sources = model_sources(folders or [STORIES], name or [], limits, weights, states)
+    run(sources, limits, host=host, port=port, api_key=key, allow_hosts=allow_host or ())

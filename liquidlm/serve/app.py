@@ -1,34 +1,26 @@
-"""The HTTP server of one model: OpenAI's completions and chat, and what a liquid model adds to them."""
+"""The HTTP server of some models: OpenAI's completions and chat, and what a liquid model adds to them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 
-from ..inference.state_files import fingerprint, vocabulary
-from ..model.language_model import LiquidLanguageModel
-from ..ops.native.step import Weights
-from ..text.tokenizer import LEDTokenizerWrapper
 from .bodies import BodyLimit
 from .checks import HeadAsGet, HostCheck, KeyCheck
 from .error_handlers import add_error_handlers
 from .limits import Limits
-from .named_states import StatesInFolder
+from .models import Models
 from .parsing import schemas
 from .routes import ERRORS, add_completion_routes, add_model_routes, add_open_routes
 from .schema import ChatRequest, CompletionRequest, TextRequest
-from .serving import Serving
 from .state_routes import add_state_routes
 from .state_schema import StateRequest
 from .token_routes import add_token_routes
 from .token_schema import DetokenizeRequest, TokenizeRequest
-from .writer import Writer
 
 BODIES = (CompletionRequest, ChatRequest, TextRequest, StateRequest, TokenizeRequest, DetokenizeRequest)
 OPEN = ("/", "/health", "/openapi.json")
@@ -36,55 +28,37 @@ OPEN = ("/", "/health", "/openapi.json")
 
 
 def create_app(
-    model: LiquidLanguageModel,
-    tokenizer: LEDTokenizerWrapper,
-    name: str,
+    models: Models,
     *,
-    limits: Limits | None = None,
     api_key: str | None = None,
     hosts: Sequence[str] = ("*",),
-    weights: Weights = "float32",
-    states: Path | None = None,
 ) -> FastAPI:
-    """The ASGI application that serves one model.
+    """The ASGI application that serves models.
 
     Args:
-        model: in evaluation mode.
-        tokenizer: the model's tokenizer.
-        name: the model's name in requests.
-        limits: of requests, memory and times; None takes the defaults.
+        models: with the limits of the server.
         api_key: key that requests must send as a bearer token; None asks for none. The page and /health are
             open.
         hosts: that requests may name (`HostCheck`). They keep other sites from calling a server through a
             user's browser.
-        weights: their type while text is written (`LiquidStep`).
-        states: folder of the states that clients keep; None keeps them in memory.
-
-    Raises:
-        LiquidError: the folder of states cannot be made.
     """
-    limits, store = limits or Limits(), None
-    if states is not None:
-        whose = f"{fingerprint(model)} {vocabulary(tokenizer)} {weights}"
-        store = StatesInFolder(states, whose, limits.states, limits.states_bytes)
-    serving = Serving(model, tokenizer, name, limits, store)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        serving.writer = Writer(model, serving.limits, weights)
+        models.start()
         yield
-        await asyncio.to_thread(serving.writer.engine.close)
+        await models.close()
 
     app = FastAPI(title="liquidlm", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.serving = serving
+    app.state.models = models
     guarded: dict[str, Any] = {"dependencies": _key_description(api_key), "responses": ERRORS}
-    add_completion_routes(app, serving, guarded)
-    add_model_routes(app, serving, guarded)
-    add_state_routes(app, serving, guarded)
-    add_token_routes(app, serving, guarded)
-    add_open_routes(app, serving)
+    add_completion_routes(app, models, guarded)
+    add_model_routes(app, models, guarded)
+    add_state_routes(app, models, guarded)
+    add_token_routes(app, models, guarded)
+    add_open_routes(app, models)
     add_error_handlers(app)
-    _add_checks(app, serving.limits, api_key, hosts)
+    _add_checks(app, models.limits, api_key, hosts)
     app.openapi = lambda: _description(app)
     return app
 

@@ -104,6 +104,11 @@ class Engine:
             if job in self._queue:
                 self._queue.remove(job)
 
+    @property
+    def working(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def load(self) -> dict[str, int]:
         """Numbers of running and waiting jobs, and the size of the prefix cache."""
         return {

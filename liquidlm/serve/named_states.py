@@ -75,10 +75,11 @@ class StateStore(ABC):
     Args:
         most: number of states.
         most_bytes: memory or disk for all of them.
+        model: says whose the states are (weights, their type, tokenizer).
     """
 
-    def __init__(self, most: int, most_bytes: int):
-        self.most, self.most_bytes = most, most_bytes
+    def __init__(self, most: int, most_bytes: int, model: str = ""):
+        self.most, self.most_bytes, self.model = most, most_bytes, model
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -129,8 +130,8 @@ class StateStore(ABC):
 class StatesInMemory(StateStore):
     """States that end with the server."""
 
-    def __init__(self, most: int, most_bytes: int):
-        super().__init__(most, most_bytes)
+    def __init__(self, most: int, most_bytes: int, model: str = ""):
+        super().__init__(most, most_bytes, model)
         self._states: dict[str, NamedState] = {}
 
     def get(self, name: str) -> NamedState:
@@ -173,8 +174,8 @@ class StatesInFolder(StateStore):
     """
 
     def __init__(self, folder: Path, model: str, most: int, most_bytes: int):
-        super().__init__(most, most_bytes)
-        self.folder, self.model = folder, model
+        super().__init__(most, most_bytes, model)
+        self.folder = folder
         self._read: dict[str, tuple[tuple[int, ...], NamedState]] = {}
         self._known: dict[str, tuple[tuple[int, ...], StateFacts]] = {}
         try:

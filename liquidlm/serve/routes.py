@@ -6,6 +6,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
+from .models import Models
 from .page import page
 from .parsing import body_description, parsed
 from .schema import (
@@ -20,7 +21,6 @@ from .schema import (
     TextRequest,
     TimeConstants,
 )
-from .serving import Serving
 from .shapes import ChatShape, CompletionShape
 from .threads import unless_left
 
@@ -41,10 +41,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_completion_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
+def add_completion_routes(app: FastAPI, models: Models, guarded: dict[str, Any]) -> None:
     """OpenAI's completions and chat; `guarded` are the options of routes that need the API key."""
 
-    values = serving.limits.values
+    values = models.limits.values
 
     @app.post(
         "/v1/completions",
@@ -56,9 +56,9 @@ def add_completion_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any
         asked: Annotated[CompletionRequest, Depends(parsed(CompletionRequest, values))], request: Request
     ) -> Response:
         """Continue a prompt, or each of several prompts."""
-        serving.check_model(asked.model)
-        shape = CompletionShape(serving.name, serving.tokenizer, asked.logprobs is not None)
-        return await serving.answer(asked, request, shape, serving.completion_choices(asked))
+        with models.using(asked.model) as serving:
+            shape = CompletionShape(serving.name, serving.tokenizer, asked.logprobs is not None)
+            return await serving.answer(asked, request, shape, serving.completion_choices(asked))
 
     @app.post(
         "/v1/chat/completions",
@@ -71,24 +71,23 @@ def add_completion_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any
     ) -> Response:
         """Write the next message of a conversation. The model reads it as a transcript: lines that begin
         with `User: ` and `Assistant: `."""
-        serving.check_model(asked.model)
-        shape = ChatShape(serving.name, serving.tokenizer, bool(asked.logprobs))
-        return await serving.answer(asked, request, shape, serving.chat_choices(asked))
+        with models.using(asked.model) as serving:
+            shape = ChatShape(serving.name, serving.tokenizer, bool(asked.logprobs))
+            return await serving.answer(asked, request, shape, serving.chat_choices(asked))
 
 
-def add_model_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
-    """What the model is, and its time constants; `guarded` as in `add_completion_routes`."""
+def add_model_routes(app: FastAPI, models: Models, guarded: dict[str, Any]) -> None:
+    """What the models are, and their time constants; `guarded` as in `add_completion_routes`."""
 
     @app.get("/v1/models", response_model=ModelList, **guarded)
-    async def models() -> ModelList:
-        """The models of this server: one."""
-        return ModelList(data=[serving.card])
+    async def model_list() -> ModelList:
+        """The models of this server."""
+        return ModelList(data=[serving.card for serving in models])
 
     @app.get("/v1/models/{model_id:path}", response_model=ModelCard, **guarded)
     async def model_card(model_id: str) -> ModelCard:
-        """The model's sizes."""
-        serving.check_model(model_id)
-        return serving.card
+        """A model's sizes and limits."""
+        return models.of(model_id).card
 
     @app.post(
         "/liquid/time_constants",
@@ -97,20 +96,20 @@ def add_model_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) ->
         **guarded,
     )
     async def time_constants(
-        asked: Annotated[TextRequest, Depends(parsed(TextRequest, serving.limits.values))], request: Request
+        asked: Annotated[TextRequest, Depends(parsed(TextRequest, models.limits.values))], request: Request
     ) -> Any:
         """The time constants of the model's state after each token of a text."""
-        found = await unless_left(request, serving.time_constants(asked.text))
+        found = await unless_left(request, models.of(asked.model).time_constants(asked.text))
         return Response(status_code=499) if found is None else found
 
 
-def add_open_routes(app: FastAPI, serving: Serving) -> None:
+def add_open_routes(app: FastAPI, models: Models) -> None:
     """The page and the health check, which need no API key."""
 
     @app.get("/health", response_model=Health)
     async def health() -> Health:
         """How busy the server is."""
-        return Health.model_validate(serving.writer.engine.load())
+        return Health.model_validate(models.load())
 
     @app.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:

@@ -193,8 +193,9 @@ class ChatRequest(Asked):
 
 
 class TextRequest(BaseModel):
-    """A text to compute time constants for."""
+    """A text to compute time constants for, by a model; None is the first one."""
 
+    model: Str | None = None
     text: Annotated[Str, Field(min_length=1, max_length=20_000)]
 
 
@@ -280,6 +281,8 @@ class ModelCard(BaseModel):
         state_bytes: size of the state of one text, independent of its length.
         time_scale: the typical gap between tokens, in the unit of the times.
         says_when: whether the model has a time head, which predicts the time of the next token.
+        max_prompt_tokens, max_tokens: the most tokens of a prompt and of a written text.
+        max_model_len: both together, as in vLLM.
     """
 
     id: str
@@ -292,6 +295,9 @@ class ModelCard(BaseModel):
     state_bytes: int
     time_scale: float
     says_when: bool
+    max_prompt_tokens: int
+    max_tokens: int
+    max_model_len: int
 
 
 class ModelList(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastapi import HTTPException, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.responses import Response
 
@@ -23,6 +23,7 @@ from ..inference.timed_text import TimedLines
 from ..model.language_model import LiquidLanguageModel
 from ..model.segments import SEGMENT
 from ..nn.state import LiquidCache
+from ..ops.native.step import Weights
 from ..runtime.seeds import generator_seed
 from ..text.tokenizer import LEDTokenizerWrapper
 from .answers import error_body
@@ -33,8 +34,7 @@ from .engine import Busy
 from .ignored import IgnoredFields
 from .jobs import Job
 from .limits import Limits
-from .named_states import StatesInMemory, StateStore
-from .parsing import quoted
+from .named_states import StateStore
 from .prefixes import Base, HashedPrompt
 from .prompts import PromptReader
 from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, TimeConstants
@@ -58,10 +58,12 @@ class Serving:
         tokenizer: the model's tokenizer.
         name: the model's name in requests.
         limits: of requests.
-        states: that clients keep; None keeps them in memory.
+        states: that clients keep.
+        weights: their type while text is written (`LiquidStep`).
 
     Attributes:
-        writer: writes jobs; set while the server runs.
+        writer: writes jobs; set by `start`.
+        users: requests that may still give it work.
         prompts: makes prompts of texts and ids.
         warnings: about fields that are not known here.
         card: describes the model.
@@ -75,13 +77,15 @@ class Serving:
         tokenizer: LEDTokenizerWrapper,
         name: str,
         limits: Limits,
-        states: StateStore | None = None,
+        states: StateStore,
+        weights: Weights = "float32",
     ):
         mask_surplus(model, tokenizer)
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
         self.prompts = PromptReader(tokenizer, model.config.vocab_size, limits.prompt_tokens)
-        self.states = states or StatesInMemory(limits.states, limits.states_bytes)
-        self.warnings = IgnoredFields()
+        self.states = states
+        self.warnings, self.users = IgnoredFields(), 0
+        self._weights: Weights = weights
         self._one_analysis, self._analysing = asyncio.Semaphore(1), 0
         fresh = model.initial_states(1, torch.promote_types(model.dtype, torch.float32), model.device)
         self.card = ModelCard(
@@ -93,12 +97,14 @@ class Serving:
             state_bytes=LiquidCache.of_states(fresh, 0).nbytes,
             time_scale=model.config.time_scale,
             says_when=model.time_head is not None,
+            max_prompt_tokens=limits.prompt_tokens,
+            max_tokens=limits.new_tokens,
+            max_model_len=limits.prompt_tokens + limits.new_tokens,
         )
 
-    def check_model(self, name: str) -> None:
-        """Status 404 unless `name` is the name of this model."""
-        if name != self.name:
-            raise HTTPException(404, f"there is no model {quoted(name)} here: this server has {self.name!r}")
+    def start(self) -> None:
+        """Begin to take work, in the event loop that calls this."""
+        self.writer = Writer(self.model, self.limits, self._weights)
 
     # ---- requests become jobs
 

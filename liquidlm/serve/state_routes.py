@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from ..inference.sampling import Sampling
 from .bodies import SHARE
 from .jobs import Job
+from .models import Models
 from .named_states import NamedState, facts_of, renamed
 from .parsing import body_description, parsed
 from .prefixes import Base, HashedPrompt
@@ -20,8 +21,9 @@ from .threads import unless_left
 from .transcript import turns
 
 
-def add_state_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
+def add_state_routes(app: FastAPI, models: Models, guarded: dict[str, Any]) -> None:
     """Routes of states; `guarded` are the options of routes that need the API key."""
+    values = models.limits.values
 
     @app.post(
         "/liquid/states",
@@ -31,31 +33,32 @@ def add_state_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) ->
         **guarded,
     )
     async def keep(
-        asked: Annotated[StateRequest, Depends(parsed(StateRequest, serving.limits.values))], request: Request
+        asked: Annotated[StateRequest, Depends(parsed(StateRequest, values))], request: Request
     ) -> Response:
         """Keep the state after a prompt or a conversation, or a copy of another state."""
-        state = await unless_left(request, _new_state(serving, asked, request))
-        if state is None:
-            return Response(status_code=499)
-        await asyncio.to_thread(serving.states.add, state, asked.replace)
+        with models.using(asked.model) as serving:
+            state = await unless_left(request, _new_state(serving, asked, request))
+            if state is None:
+                return Response(status_code=499)
+            await asyncio.to_thread(serving.states.add, state, asked.replace)
         return JSONResponse(StateCard.of(facts_of(state)).model_dump(), 201)
 
     @app.get("/liquid/states", response_model=StateList, **guarded)
-    async def listed() -> StateList:
-        """The kept states."""
-        store = serving.states
+    async def listed(model: str | None = None) -> StateList:
+        """The kept states of a model."""
+        store = models.of(model).states
         found = [StateCard.of(facts) for facts in await asyncio.to_thread(store.facts)]
         return StateList(data=found, most_states=store.most, most_bytes=store.most_bytes)
 
     @app.get("/liquid/states/{name}", response_model=StateCard, **guarded)
-    async def one(name: StateName) -> StateCard:
-        """A kept state."""
-        return StateCard.of(facts_of(await asyncio.to_thread(serving.states.get, name)))
+    async def one(name: StateName, model: str | None = None) -> StateCard:
+        """A kept state of a model."""
+        return StateCard.of(facts_of(await asyncio.to_thread(models.of(model).states.get, name)))
 
     @app.delete("/liquid/states/{name}", response_model=StateDeleted, **guarded)
-    async def delete(name: StateName) -> StateDeleted:
-        """Delete a kept state."""
-        await asyncio.to_thread(serving.states.remove, name)
+    async def delete(name: StateName, model: str | None = None) -> StateDeleted:
+        """Delete a kept state of a model."""
+        await asyncio.to_thread(models.of(model).states.remove, name)
         return StateDeleted(name=name)
 
 

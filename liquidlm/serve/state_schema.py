@@ -13,6 +13,7 @@ class StateRequest(BaseModel):
 
     Attributes:
         name: of the new state.
+        model: whose state it is; None is the first model.
         prompt: text or ids to read.
         messages: a conversation to read; a completion goes on with the next turn.
         state: a kept state to go on from. Without prompt and messages the new state is a copy of it.
@@ -22,6 +23,7 @@ class StateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: StateName
+    model: Str | None = None
     prompt: Str | Ids | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)] | None = None
     state: StateName | None = None

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.responses import Response
 
+from .models import Models
 from .parsing import body_description, parsed
-from .serving import Serving
 from .threads import unless_left
 from .token_schema import DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse
 
 
-def add_token_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) -> None:
+def add_token_routes(app: FastAPI, models: Models, guarded: dict[str, Any]) -> None:
     """Routes of the tokenizer; `guarded` are the options of routes that need the API key."""
-    values = serving.limits.values
+    values = models.limits.values
 
     @app.post(
         "/tokenize",
@@ -26,8 +26,7 @@ def add_token_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) ->
         asked: Annotated[TokenizeRequest, Depends(parsed(TokenizeRequest, values))], request: Request
     ) -> Response:
         """The tokens of a text."""
-        if asked.model is not None:
-            serving.check_model(asked.model)
+        serving = models.of(asked.model)
         read = await unless_left(request, serving.prompts.text(asked.prompt))
         if read is None:
             return Response(status_code=499)
@@ -38,7 +37,7 @@ def add_token_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) ->
             shown = [serving.tokenizer.token_bytes(i).decode(errors="replace") for i in tokens]
             found = TokenizeResponse(
                 count=len(tokens),
-                max_model_len=serving.limits.prompt_tokens + serving.limits.new_tokens,
+                max_model_len=serving.card.max_model_len,
                 tokens=tokens,
                 token_strs=shown if asked.return_token_strs else None,
             )
@@ -56,9 +55,8 @@ def add_token_routes(app: FastAPI, serving: Serving, guarded: dict[str, Any]) ->
         asked: Annotated[DetokenizeRequest, Depends(parsed(DetokenizeRequest, values))],
     ) -> DetokenizeResponse:
         """The text of tokens. Bytes that are not whole characters become U+FFFD."""
-        if asked.model is not None:
-            serving.check_model(asked.model)
-        return DetokenizeResponse(prompt=await asyncio.to_thread(serving.tokenizer.decode, asked.tokens))
+        decode = models.of(asked.model).tokenizer.decode
+        return DetokenizeResponse(prompt=await asyncio.to_thread(decode, asked.tokens))
 
     @app.api_route("/v1/embeddings", methods=["GET", "POST"], include_in_schema=False)
     async def embeddings() -> None:
