@@ -100,3 +100,32 @@ def finished(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(finished: Path, tmp_path: Path) -> Path:
     """That run in a folder of its own."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+# ---- for the tests of the page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from browsing import launched
+
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def shared_context(browser):
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def visit(browser, shared_context):
+    """Opens the page of a server; at the end nothing may have gone wrong in it, or gone elsewhere."""
+    from browsing import Visits
+
+    visits = Visits(browser, shared_context)
+    yield visits
+    visits.close()
+    assert visits.wrong == []

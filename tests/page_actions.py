@@ -1,5 +1,6 @@
 """What a user does on the server's page, and what it then shows."""
 
+import math
 import re
 from typing import Any
 
@@ -52,3 +53,28 @@ def readout(found: dict[str, Any], layer: int, token: int, unit: str = "tokens")
     low, median, high = (rough(x) for x in found["time_constants"][layer][token])
     place = f"{found['layers'][layer]}, token {token + 1} of {len(found['tokens'])}"
     return f"{place}: median {median} {unit}, quartiles {low} and {high}"
+
+
+RAMP = [(250, 232, 180), (190, 219, 152), (104, 184, 166), (38, 130, 171), (56, 72, 148), (44, 22, 78)]
+
+
+def ramp(constant: float) -> list[int]:
+    """The colour of a time constant, in gaps."""
+    place = max(0.0, min(5.0, math.log10(constant)))
+    i = min(int(place), 4)
+    pairs = zip(RAMP[i], RAMP[i + 1], strict=True)
+    return [int(a + (b - a) * (place - i) + 0.5) for a, b in pairs]
+
+
+def whole(page: Page) -> str:
+    """The text with all of its prompt."""
+    if page.locator("#unfold[aria-expanded=false]").is_visible():
+        page.locator("#unfold").click()
+    return page.locator("#text").text_content() or ""
+
+
+def command(page: Page) -> str:
+    """The line for curl."""
+    if page.locator("#curl").is_hidden():
+        page.locator("#api summary").click()
+    return page.locator("#curl").text_content() or ""

@@ -1,66 +1,36 @@
 """The server's page in a real browser: what it writes, shows and draws, by mouse, by keyboard, on a phone."""
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from page_actions import LIMIT, PROMPT, begin_endless, drawn, figures, readout, rough, write
-from playwright.sync_api import Error, Page, Route, expect, sync_playwright
+from browsing import needs_browser
+from page_actions import (
+    LIMIT,
+    PROMPT,
+    begin_endless,
+    command,
+    drawn,
+    figures,
+    ramp,
+    readout,
+    rough,
+    whole,
+    write,
+)
+from playwright.sync_api import Error, Route, expect
 from serving import NAME, TOKENIZER, ask, idle, load, served, tiny
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs a browser, one of {', '.join(BROWSERS)}")
-expect.set_options(timeout=30_000)
-
-QUIET = ["gpu", "quic", "background-networking", "component-update", "sync"]
-ARGS = ["--no-first-run", *(f"--disable-{what}" for what in QUIET)]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     with served(tiny(), new_tokens=LIMIT) as port:
         yield port
-
-
-@pytest.fixture(scope="module")
-def browser():
-    root = hasattr(os, "geteuid") and os.geteuid() == 0
-    with sync_playwright() as playwright:
-        args = [*ARGS, "--no-sandbox"] if root else ARGS
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=args)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens the page of a server; at the end nothing may have gone wrong in it, or gone elsewhere."""
-    contexts, wrong = [], []
-
-    def watched(message) -> None:
-        if message.type == "error" and "Failed to load resource" not in message.text:  # of a refusal: meant
-            wrong.append(message.text)
-
-    def visit(port: int, locked: bool = False, **how) -> Page:
-        context = browser.new_context(**how)
-        contexts.append(context)
-        page, home = context.new_page(), f"http://127.0.0.1:{port}/"
-        page.on("console", watched)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda r: r.url.startswith((home, "data:")) or wrong.append(r.url))
-        page.goto(home)
-        expect(page.locator("#name")).to_have_text("liquidlm" if locked else NAME)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert wrong == []
 
 
 # ---- writing
@@ -98,19 +68,19 @@ def test_a_prefix_is_said_to_be_cached(visit, port) -> None:
         expect(page.locator("#read")).to_have_text(f"301 tokens, {cached} of them cached")
 
 
-@pytest.mark.parametrize("how", ["button", "Escape"])
-def test_stop(visit, port, how) -> None:
+def test_stop(visit, port) -> None:
     page = visit(port)
-    begin_endless(page)
-    assert load(port)["running"] == 1
-    if how == "button":
-        page.get_by_role("button", name="Stop").click()
-    else:
-        page.keyboard.press("Escape")
-    expect(page.locator("#said")).to_have_text("Stopped.")
-    assert idle(port)
-    assert len(drawn(page)) > len("Once")
-    expect(page.get_by_role("button", name="Continue")).to_be_enabled()
+    for how in ("button", "Escape"):
+        begin_endless(page)
+        assert load(port)["running"] == 1
+        if how == "button":
+            page.get_by_role("button", name="Stop").click()
+        else:
+            page.keyboard.press("Escape")
+        expect(page.locator("#said")).to_have_text("Stopped.")
+        assert idle(port)
+        assert len(drawn(page)) > len("Once")
+        expect(page.get_by_role("button", name="Continue")).to_be_enabled()
 
 
 def test_what_a_model_writes_is_text(visit, port) -> None:
@@ -143,18 +113,18 @@ def test_the_browser_lets_nothing_else_run(visit, port, browser) -> None:
 def test_by_keyboard_alone(visit, port) -> None:
     page = visit(port)
     names = []
-    for _ in range(8):
+    for _ in range(10):
         page.keyboard.press("Tab")
-        names.append(page.evaluate("document.activeElement.id"))
+        names.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     controls = ["temperature", "top_p", "repetition_penalty", "top_k", "max_tokens", "seed"]
-    assert names == ["prompt", "write", *controls]
+    assert names == ["language", "prompt", "write", "SUMMARY", *controls]
     page.keyboard.type("1")
     page.keyboard.press("Shift+Tab")
     page.keyboard.type("30")  # what is selected by tabbing is replaced
     page.keyboard.press("Control+Enter")
     text = drawn(page)
     expect(page.locator("#tokens")).to_have_text("30 tokens")
-    for _ in range(9):
+    for _ in range(14):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "cells":
             break
@@ -220,24 +190,38 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(visit, port, scheme) -> None:
-    phone = {"width": 360, "height": 740}
-    page = visit(port, viewport=phone, color_scheme=scheme, has_touch=True, reduced_motion="reduce")
+SMALL = """() => {
+  const targets = "button, summary, a, select, textarea, input:not([type=checkbox]), label.tick";
+  const seen = [...document.querySelectorAll(targets)].filter((element) => element.checkVisibility());
+  const side = ({ width, height }) => Math.min(width, height);
+  return seen.filter((one) => side(one.getBoundingClientRect()) < 43.9).map((one) => one.outerHTML);
+}"""
+BEHIND = "getComputedStyle(document.body).backgroundColor"
+
+
+def test_on_a_phone(visit, port) -> None:
+    page = visit(port, viewport={"width": 360, "height": 740}, has_touch=True, reduced_motion="reduce")
     overflow = "document.documentElement.scrollWidth - innerWidth"
     assert page.evaluate(overflow) <= 0
+    expect(page.get_by_label("Length")).to_be_hidden()  # the settings are folded
+    page.locator("#settings summary").tap()
     write(page, "Unbroken" * 30, length=200)
-    page.get_by_text("Show as a table").tap()
+    for summary in page.locator("summary:not(#settings summary)").all():
+        summary.tap()
+    page.get_by_text("Show as a table").scroll_into_view_if_needed()
     assert page.evaluate(overflow) <= 0
+    assert page.evaluate(SMALL) == []
+    expect(page.get_by_role("button", name="Stop")).to_be_in_viewport()
     page.locator("#cells").tap(position={"x": 2, "y": 2})
     expect(page.locator("#readout span")).to_contain_text("block 0, token 1 of ")
-    page.evaluate("say('The server says: no', true)")
-    contrasts = page.evaluate(CONTRAST)
-    assert len(contrasts) > 20 and min(contrasts.values()) >= 4.5, contrasts
-    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (paper == "rgb(252, 251, 248)") == (scheme == "light")
+    page.locator("#said").evaluate("said => { said.textContent = 'no'; said.classList.add('wrong'); }")
+    for scheme, paper in (("light", "rgb(252, 251, 248)"), ("dark", "rgb(21, 25, 28)")):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert page.evaluate(BEHIND) == paper
+        contrasts = page.evaluate(CONTRAST)
+        assert len(contrasts) > 20 and min(contrasts.values()) >= 4.5, contrasts
     page.evaluate("document.body.classList.add('writing')")
-    assert page.evaluate("getComputedStyle($('written'), '::after').animationName") == "none"
+    assert page.evaluate("getComputedStyle(written, '::after').animationName") == "none"
 
 
 # ---- the picture
@@ -253,10 +237,12 @@ def test_time_constants(visit, port) -> None:
     flat = [(value, layer, token) for layer, row in enumerate(medians) for token, value in enumerate(row)]
     pixel = "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data]"
     (least, *low), (most, *high) = min(flat), max(flat)
-    assert canvas.evaluate(pixel, low[::-1]) == [250, 232, 180, 255]
-    assert canvas.evaluate(pixel, high[::-1]) == [42, 28, 92, 255]
+    for value, place in ((least, low), (most, high)):  # one colour for each power of ten, in every text
+        assert canvas.evaluate(pixel, place[::-1]) == [*ramp(value), 255]
     ticks = page.locator("#ticks span").all_text_contents()
-    assert (ticks[0], ticks[-1]) == (rough(least), f"{rough(most)} tokens")
+    assert ticks == ["≤ 1", "10", "100", "1,000", "10,000", "≥ 100,000"]
+    named = page.locator("#cells").get_attribute("aria-label")
+    assert f"medians from {rough(least)} to {rough(most)} tokens" in named
     cells = page.locator("#cells")
     box = cells.bounding_box()
     assert box is not None
@@ -278,7 +264,8 @@ def test_time_constants(visit, port) -> None:
 
 def test_of_a_long_text_the_end_is_drawn(visit, port) -> None:
     page = visit(port)
-    text = write(page, "é" * 3000, length=1)
+    write(page, "é" * 3000, length=1)
+    text = whole(page)
     expect(page.locator("#caption")).to_contain_text("the end of the text alone")
     end = text.encode()[-4000:].decode(errors="ignore")
     assert page.locator("canvas").evaluate("c => c.width") == len(figures(port, end)["tokens"]) > 3990
@@ -309,10 +296,14 @@ def test_a_model_with_times(visit) -> None:
 
 def test_a_key_is_asked_for_and_kept(visit) -> None:
     with served(api_key="secret!") as port:
-        page = visit(port, locked=True)
+        page = visit(port, name="liquidlm")
+        said = page.locator("#key_said")
+        expect(page.get_by_role("heading", name="This server asks for a key")).to_be_visible()
+        expect(said).to_have_text("")  # a question, not an error
+        expect(page.locator("#desk")).to_be_hidden()
         page.get_by_label("API key").fill("wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#said")).to_contain_text("API key as a bearer token (401)")
+        expect(said).to_have_text("The server does not take this key. Check it, and try again.")
         page.get_by_label("API key").fill("secret!")
         page.get_by_role("button", name="Use this key").click()
         expect(page.locator("#name")).to_have_text(NAME)
@@ -320,7 +311,15 @@ def test_a_key_is_asked_for_and_kept(visit) -> None:
         assert write(page).startswith(PROMPT)
         page.reload()
         expect(page.locator("#name")).to_have_text(NAME)
-        assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+        kept = "JSON.stringify({...localStorage}).includes('secret')"
+        assert not page.evaluate(kept) and page.evaluate("document.cookie") == ""
+        assert "secret" not in command(page)
+        page.get_by_role("button", name="Forget the key").click()
+        page.get_by_label("API key").fill("secret!")
+        page.get_by_label("Keep the key in this browser").check()
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.locator("#name")).to_have_text(NAME)
+        assert page.evaluate(kept)
 
 
 def stream(*events: object) -> str:
@@ -335,31 +334,29 @@ BROKEN = {"content_type": "text/event-stream", "body": stream(SOME, ERROR, "[DON
 CUT = {"content_type": "text/event-stream", "body": stream(SOME) + 'data: {"choi'}
 
 
-@pytest.mark.parametrize(
-    ("answer", "line", "added"),
-    [
+def handle(answer: dict[str, Any] | None, route: Route) -> None:
+    route.abort() if answer is None else route.fulfill(**answer)
+
+
+def test_nothing_is_lost_when_it_goes_wrong(visit, port) -> None:
+    page = visit(port)
+    text = write(page, length=20)
+    for answer, line, added in (
         (REFUSED, "The server says: 9 texts are waiting (429)", ""),
         (CLOSING, "The server says: Service Unavailable (503)", ""),
         (BROKEN, "The server says: it broke", " and"),
         (CUT, "The connection was lost. The text so far is kept.", " and"),
         (None, "The server cannot be reached.", ""),
-    ],
-)
-def test_nothing_is_lost_when_it_goes_wrong(visit, port, answer, line, added) -> None:
-    page = visit(port)
-    text = write(page)
-
-    def handle(route: Route) -> None:
-        route.abort() if answer is None else route.fulfill(**answer)
-
-    page.route("**/v1/completions", handle)
-    page.get_by_role("button", name="Continue").click()
-    expect(page.locator("#said")).to_have_text(line)
-    assert drawn(page) == text + added
-    page.unroute_all()
+    ):
+        page.route("**/v1/completions", partial(handle, answer))
+        page.get_by_role("button", name="Continue").click()
+        expect(page.locator("#said")).to_have_text(line)
+        text += added
+        assert drawn(page) == text
+        page.unroute_all()
     page.get_by_role("button", name="Continue").click()
     expect(page.locator("#said")).to_have_text("The requested length is reached.")
-    assert drawn(page).startswith(text + added)
+    assert drawn(page).startswith(text)
 
 
 def test_what_the_server_refuses(visit, port) -> None:

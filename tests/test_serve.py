@@ -48,8 +48,14 @@ def test_completions(client) -> None:
 def test_a_stream_is_the_same_text(client, stop) -> None:
     asked = ASKED | {"stop": stop, "max_tokens": 60, "logprobs": 2, "temperature": 0.7}
     whole = client.completions.create(**asked)
-    events = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    options = {"include_usage": True, "continuous_usage_stats": stop is None}
+    events = list(client.completions.create(**asked, stream=True, stream_options=options))
     *parts, last = events
+    if stop is None:
+        counts = [part.usage.completion_tokens for part in parts]
+        assert counts == sorted(counts) and counts[0] > 0 and counts[-1] == last.usage.completion_tokens
+    else:
+        assert all(part.usage is None for part in parts)
     assert "".join(part.choices[0].text for part in parts) == whole.choices[0].text
     assert {part.id for part in events} == {last.id}
     assert [part.choices[0].finish_reason for part in parts][-1] == whole.choices[0].finish_reason
@@ -172,6 +178,7 @@ def test_time_constants(port) -> None:
     assert (
         status == 200 and found["layers"] == ["block 0", "block 1", "block 2"] and len(found["tokens"]) == 3
     )
+    assert found["offsets"] == [0, 1, 1]  # two bytes of one character
     assert [len(layer) for layer in found["time_constants"]] == [3, 3, 3]
     for low, middle, high in found["time_constants"][1]:
         assert 0 < low < middle < high

@@ -135,9 +135,10 @@ class Asked(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """Options of a streamed response."""
+    """Options of a streamed response. `continuous_usage_stats` sends the usage so far with every part."""
 
     include_usage: bool | None = False
+    continuous_usage_stats: bool | None = False
 
 
 class CompletionRequest(Asked):
@@ -326,9 +327,10 @@ class Health(BaseModel):
 
 class TimeConstants(BaseModel):
     """Time constants of the layers' states after each token of a text, in the unit of the times: quartiles
-    over the units of a layer."""
+    over the units of a layer. `offsets` are the characters of the text where the tokens begin."""
 
     tokens: list[str]
+    offsets: list[int]
     layers: list[str]
     time_constants: list[list[list[float]]] = Field(description="layer × token × (25 %, 50 %, 75 %)")
 

@@ -26,6 +26,7 @@ from ..nn.state import LiquidCache
 from ..ops.native.step import Weights
 from ..runtime.seeds import generator_seed
 from ..text.tokenizer import LEDTokenizerWrapper
+from ..text.utf8 import character_offsets
 from .answers import error_body
 from .bodies import SHARE
 from .completion_text import CompletionText, TextDelta
@@ -37,7 +38,7 @@ from .limits import Limits
 from .named_states import StateStore
 from .prefixes import Base, HashedPrompt
 from .prompts import PromptReader
-from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, TimeConstants
+from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, StreamOptions, TimeConstants
 from .shapes import Shape, usage
 from .threads import Left, in_thread, unless_left
 from .transcript import STOP, transcript
@@ -237,8 +238,7 @@ class Serving:
             first = await unless_left(request, anext(deltas))
             if first is None:
                 return _gone()
-            with_usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-            events = self._events(shape, choices, first, deltas, asked.choices if with_usage else None)
+            events = self._events(shape, asked, choices, first, deltas)
             return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS | headers)
         texts = await unless_left(request, _collected(deltas, len(choices)))
         if texts is None:
@@ -251,21 +251,27 @@ class Serving:
     async def _events(
         self,
         shape: Shape,
+        asked: Asked,
         choices: list[Choice],
         first: tuple[int, TextDelta],
         deltas: AsyncGenerator[tuple[int, TextDelta], None],
-        usage_per_prompt: int | None,
     ) -> AsyncIterator[bytes]:
         """Server-sent events."""
+        options = asked.stream_options or StreamOptions()
+
+        def used(wanted: bool | None) -> dict[str, Any] | None:
+            return usage(choices, asked.choices) if wanted else None
+
         try:
             for i in range(len(choices)):
                 if (opening := shape.opening(i)) is not None:
                     yield _event(shape.chunk([opening]))
-            yield await asyncio.to_thread(lambda: _event(shape.chunk([shape.part(*first)])))
+            begun = used(options.continuous_usage_stats)
+            yield await asyncio.to_thread(lambda: _event(shape.chunk([shape.part(*first)], begun)))
             async for i, delta in deltas:
-                yield _event(shape.chunk([shape.part(i, delta)]))
-            if usage_per_prompt is not None:
-                yield _event(shape.chunk([], usage(choices, usage_per_prompt)))
+                yield _event(shape.chunk([shape.part(i, delta)], used(options.continuous_usage_stats)))
+            if options.include_usage:
+                yield _event(shape.chunk([], used(True)))
         except Failed as error:
             yield _event(error_body(500, f"the model failed: {error}"))
         except Busy as error:
@@ -297,8 +303,10 @@ class Serving:
         if gone.is_set():
             raise Left
         found = token_time_constants(self.model, torch.from_numpy(ids)[None].to(self.model.device))
+        tokens = [self.tokenizer.token_bytes(i) for i in ids[1:]]
         return TimeConstants(
-            tokens=[self.tokenizer.token_bytes(i).decode(errors="replace") for i in ids[1:]],
+            tokens=[token.decode(errors="replace") for token in tokens],
+            offsets=character_offsets(tokens),
             layers=[f"block {i}" for i in range(len(found))],
             time_constants=found[:, 1:].tolist(),
         )

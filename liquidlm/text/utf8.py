@@ -2,7 +2,7 @@
 what to do."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BufferedIOBase, BytesIO
 from itertools import chain
@@ -131,3 +131,20 @@ def _format(head: bytes) -> str | None:
     if 4 * within.count(0) > len(within):
         return f"not a text file: a NUL byte at byte {head.index(0)}, and many more"
     return None
+
+
+def character_offsets(tokens: Sequence[bytes]) -> list[int]:
+    """The number of the character in which each token begins. The tokens are the bytes of a text in parts.
+
+    >>> character_offsets(["añ".encode()[:2], b"\\xb1", b"o"])
+    [0, 1, 2]
+    """
+    found, characters = [], 0
+    for token in tokens:
+        found.append(characters - _continues(token[0]) if token else characters)
+        characters += sum(not _continues(byte) for byte in token)
+    return found
+
+
+def _continues(byte: int) -> bool:
+    return byte & 0xC0 == 0x80

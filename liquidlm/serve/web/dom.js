@@ -1,0 +1,33 @@
+/** What every part of the page does with its elements. */
+import { words } from "./words.js";
+
+export const $ = (id) => document.getElementById(id);
+
+/** An element with text, never markup: the text of a model is not trusted. */
+export const element = (tag, text, more = {}) => Object.assign(document.createElement(tag), { textContent: text, ...more });
+
+/** Tell the user a line. */
+export function say(line, wrong = false, where = $("said")) {
+  where.textContent = line;
+  where.classList.toggle("wrong", wrong);
+}
+
+/** A token as visible text: spaces and line breaks get signs; part of a character is �. */
+export const visible = (token) => token.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");
+
+/** Copy a text. The button that was pressed says so for a moment. */
+export async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // there is none without TLS, except on this machine
+    const area = element("textarea", "", { value: text, className: "away" });
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy");
+    area.remove();
+    button.focus();
+    if (!copied) return say(words("said.not_copied"), true);
+  }
+  button.textContent = words("said.copied");
+  setTimeout(() => { button.textContent = words(button.dataset.word); }, 2000);
+}
