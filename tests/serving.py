@@ -34,16 +34,24 @@ def tiny(**options) -> LiquidTextGenerationModel:
 
 @contextmanager
 def served(
-    model=None, api_key=None, hosts=("*",), connection=None, states=None, tokenizer=TOKENIZER, **limits
+    model=None,
+    api_key=None,
+    hosts=("*",),
+    connection=None,
+    states=None,
+    tokenizer=TOKENIZER,
+    app=None,
+    **limits,
 ):
     """The port of a server in a thread, of one model or of several by their names; `connection` are limits
-    of its connections."""
+    of its connections, `app` more options of the application."""
     given = Limits(**({"shutdown_seconds": 0.0} | limits))
     every = model if isinstance(model, dict) else {NAME: model or tiny()}
     sources = model_sources([*every], [*every], given, states=states)
     loaded = [source.serving(one, tokenizer) for source, one in zip(sources, every.values(), strict=True)]
     models = Models(loaded, given)
-    server = Server(create_app(models, api_key=api_key, hosts=hosts), **(connection or {}))
+    made = create_app(models, api_key=api_key, hosts=hosts, **(app or {}))
+    server = Server(made, **(connection or {}))
     sockets = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()

@@ -31,6 +31,13 @@ AllowHost = Annotated[
     list[str] | None,
     typer.Option(help="A further name by which clients call the server, such as that of a proxy."),
 ]
+Cors = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Let web pages of this origin use the server; * is every one."),
+]
+AccessLog = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write a line about each request; - is the standard error.")
+]
 Rows = Annotated[int, typer.Option(help="Number of texts written at the same time.")]
 Waiting = Annotated[int, typer.Option(help="Number of texts that can wait. Further requests are refused.")]
 Seconds = Annotated[float, typer.Option(help="Time limit for a text in seconds, including the wait.")]
@@ -50,6 +57,8 @@ def serve(
     api_key: ApiKey = None,
     api_key_file: ApiKeyFile = None,
     allow_host: AllowHost = None,
+    cors: Cors = None,
+    access_log: AccessLog = None,
     rows: Rows = 32,
     waiting: Waiting = 256,
     seconds: Seconds = 600.0,
@@ -93,4 +102,13 @@ def serve(
         states_bytes=states_mb << 20,
     )
     sources = model_sources(folders or [STORIES], name or [], limits, weights, states)
-    run(sources, limits, host=host, port=port, api_key=key, allow_hosts=allow_host or ())
+    run(
+        sources,
+        limits,
+        host=host,
+        port=port,
+        api_key=key,
+        allow_hosts=allow_host or (),
+        origins=cors or (),
+        access_log=access_log,
+    )

@@ -6,9 +6,11 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 
+from .access_log import AccessLog
 from .bodies import BodyLimit
 from .checks import HeadAsGet, HostCheck, KeyCheck
 from .error_handlers import add_error_handlers
@@ -21,6 +23,7 @@ from .state_routes import add_state_routes
 from .state_schema import StateRequest
 from .token_routes import add_token_routes
 from .token_schema import DetokenizeRequest, TokenizeRequest
+from .watching import Watch
 
 BODIES = (CompletionRequest, ChatRequest, TextRequest, StateRequest, TokenizeRequest, DetokenizeRequest)
 OPEN = ("/", "/health", "/openapi.json")
@@ -32,6 +35,8 @@ def create_app(
     *,
     api_key: str | None = None,
     hosts: Sequence[str] = ("*",),
+    origins: Sequence[str] = (),
+    log: AccessLog | None = None,
 ) -> FastAPI:
     """The ASGI application that serves models.
 
@@ -41,6 +46,8 @@ def create_app(
             open.
         hosts: that requests may name (`HostCheck`). They keep other sites from calling a server through a
             user's browser.
+        origins: of web pages of other sites that may use the server; `*` is every one.
+        log: of requests; None for none.
     """
 
     @asynccontextmanager
@@ -58,7 +65,8 @@ def create_app(
     add_token_routes(app, models, guarded)
     add_open_routes(app, models)
     add_error_handlers(app)
-    _add_checks(app, models.limits, api_key, hosts)
+    _add_checks(app, models.limits, api_key, hosts, origins)
+    app.add_middleware(Watch, metrics=models.metrics, log=log)
     app.openapi = lambda: _description(app)
     return app
 
@@ -69,11 +77,21 @@ def _key_description(api_key: str | None) -> list[Any]:
     return [] if api_key is None else [Depends(bearer)]
 
 
-def _add_checks(app: FastAPI, limits: Limits, api_key: str | None, hosts: Sequence[str]) -> None:
-    """Check every request before a route sees it: the host first, then the key, then the body."""
+def _add_checks(
+    app: FastAPI, limits: Limits, api_key: str | None, hosts: Sequence[str], origins: Sequence[str]
+) -> None:
+    """Check every request before a route sees it: the host first, then the origin, the key, the body."""
     app.add_middleware(BodyLimit, limits=limits)
     if api_key is not None:
         app.add_middleware(KeyCheck, key=api_key, open_=OPEN)
+    if origins:  # a browser asks without the key whether it may send it
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Warning", "Retry-After"],
+        )
     app.add_middleware(HostCheck, hosts=hosts)
     app.add_middleware(HeadAsGet)
 

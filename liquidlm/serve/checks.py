@@ -2,11 +2,13 @@
 
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..errors import LiquidError
 from .answers import refusal
 from .listening import is_loopback
 from .parsing import quoted
@@ -89,6 +91,23 @@ class HostCheck:
         return any(address in network for network in self.networks)
 
 
+def checked_origin(origin: str) -> str:
+    """An origin of web pages, as browsers send it; `*` is every one.
+
+    >>> checked_origin("https://chat.example.org")
+    'https://chat.example.org'
+
+    Raises:
+        LiquidError: it is none.
+    """
+    if origin == "*" or re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]+)?", origin):
+        return origin
+    raise LiquidError(
+        f"--cors {origin}: give an origin such as https://chat.example.org or http://localhost:3000, in lower"
+        " case and without a path or a last /"
+    )
+
+
 def _network(host: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
         return ipaddress.ip_network(host)
@@ -105,5 +124,9 @@ class HeadAsGet:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on (ASGI)."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
+            as_get = {**scope, "method": "GET"}
+            try:
+                return await self.app(as_get, receive, send)
+            finally:
+                scope["route"] = as_get.get("route")
         return await self.app(scope, receive, send)

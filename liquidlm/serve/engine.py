@@ -93,7 +93,8 @@ class Engine:
             if len(self._queue) + len(jobs) > self.waiting + max(0, self.rows - self._running):
                 raise Busy(f"{len(self._queue)} completions are waiting already: try again later")
             for job in jobs:
-                job.deadline = time.monotonic() + job.seconds
+                job.submitted = time.monotonic()
+                job.deadline = job.submitted + job.seconds
             self._queue.extend(jobs)
             self._changed.notify()
 

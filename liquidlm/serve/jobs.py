@@ -53,7 +53,7 @@ class Job:
         seconds: time limit, from `Engine.submit` on.
         reads_only: report the state after the prompt, and write nothing.
         cancelled: whether the client has gone.
-        deadline: end of the time limit, on the clock of `time.monotonic`.
+        submitted, deadline: beginning and end of the time limit, on the clock of `time.monotonic`.
         read, scores: the state after the prompt and the probabilities of its tokens, if it was read for
             another job of the request.
     """
@@ -67,6 +67,7 @@ class Job:
     prompt_likeliest: int | None = None
     reads_only: bool = False
     cancelled: bool = False
+    submitted: float = field(init=False, default=0.0)
     deadline: float = field(init=False, default=float("inf"))
     read: Snapshot | None = field(init=False, default=None)
     scores: PromptScores | None = field(init=False, default=None)

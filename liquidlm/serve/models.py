@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fastapi import HTTPException
 
 from .limits import Limits
+from .metrics import Metrics
 from .parsing import quoted
 from .serving import Serving
 
@@ -18,10 +19,13 @@ class Models:
     Args:
         servings: at least one, with different names.
         limits: of the server.
+
+    Attributes:
+        metrics: what the models do, and the server.
     """
 
     def __init__(self, servings: Sequence[Serving], limits: Limits):
-        self.limits = limits
+        self.limits, self.metrics = limits, Metrics(self._loads)
         self._of_name = {serving.name: serving for serving in servings}
         self._replaced: list[Serving] = []
 
@@ -54,7 +58,7 @@ class Models:
 
     def replace(self, new: Serving) -> None:
         """Put a model in the place of the one of its name, which ends its texts first."""
-        new.start()
+        new.start(self.metrics.of_model(new.name))
         old, self._of_name[new.name] = self._of_name[new.name], new
         self._replaced.append(old)
         self._end_unused()
@@ -64,6 +68,9 @@ class Models:
             old.writer.engine.stop(math.inf)  # what was given to it is written to its end
         self._replaced = [old for old in self._replaced if old.users or old.writer.engine.working]
 
+    def _loads(self) -> dict[str, dict[str, int]]:
+        return {serving.name: serving.load() for serving in self}
+
     def load(self) -> dict[str, int]:
         """`Engine.load` of all of them together."""
         loads = [serving.writer.engine.load() for serving in (*self, *self._replaced)]
@@ -72,7 +79,7 @@ class Models:
     def start(self) -> None:
         """Start all of them, in the event loop that calls them."""
         for serving in self:
-            serving.start()
+            serving.start(self.metrics.of_model(serving.name))
 
     def stop(self, seconds: float) -> None:
         """Take no more work, and end what is running after `seconds`."""

@@ -1,9 +1,11 @@
 """The paths of the HTTP API: which request calls what."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import Response
 
 from .models import Models
@@ -101,6 +103,11 @@ def add_model_routes(app: FastAPI, models: Models, guarded: dict[str, Any]) -> N
         """The time constants of the model's state after each token of a text."""
         found = await unless_left(request, models.of(asked.model).time_constants(asked.text))
         return Response(status_code=499) if found is None else found
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        text = await asyncio.to_thread(models.metrics.text)
+        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def add_open_routes(app: FastAPI, models: Models) -> None:

@@ -4,15 +4,16 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import torch
 import uvicorn
 from fastapi import FastAPI
 
+from .access_log import AccessLog
 from .app import create_app
-from .checks import own_hosts
+from .checks import checked_origin, own_hosts
 from .connection import ConnectionConfig, connection_limit
 from .limits import Limits
 from .listening import is_loopback, listen
@@ -29,6 +30,8 @@ def serve(
     port: int,
     api_key: str | None = None,
     allow_hosts: Sequence[str] = (),
+    origins: Sequence[str] = (),
+    access_log: str | None = None,
 ) -> None:
     """Serve models until SIGINT or SIGTERM. Completions then have `limits.shutdown_seconds` to end.
 
@@ -41,20 +44,28 @@ def serve(
         port: to listen on; 0 takes a free one.
         api_key: key that requests must send; None asks for none.
         allow_hosts: further names by which requests may call the server.
+        origins: of web pages of other sites that may use the server; `*` is every one.
+        access_log: file for a line about each request; "-" is the standard error, None writes none.
 
     Raises:
-        LiquidError: a folder has no model, or the address is in use or not of this machine.
+        LiquidError: a folder has no model, the address is in use or not of this machine, an origin is none,
+            or the log cannot be opened.
     """
     if "OMP_NUM_THREADS" not in os.environ:  # one core for requests: the model waits for its slowest thread
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     with ExitStack() as stack:
+        origins = [checked_origin(origin) for origin in origins]
+        log = None if access_log is None else stack.enter_context(closing(AccessLog(access_log)))
         sockets = [stack.enter_context(one) for one in listen(host, port)]
         models = Models([source.load() for source in sources], limits)
         if not is_loopback(host) and api_key is None:
             print(
                 f"anyone who can reach {host} can use this server: protect it with --api-key", file=sys.stderr
             )
-        app = create_app(models, api_key=api_key, hosts=own_hosts(host, allow_hosts))
+        if "*" in origins and api_key is None:
+            print("any web page that is opened on this machine can use this server", file=sys.stderr)
+        hosts = own_hosts(host, allow_hosts)
+        app = create_app(models, api_key=api_key, hosts=hosts, origins=origins, log=log)
         address = f"[{host}]" if ":" in host else host
         print(
             f"http://{address}:{sockets[0].getsockname()[1]} — Ctrl-C stops the server",

@@ -35,13 +35,15 @@ from .engine import Busy
 from .ignored import IgnoredFields
 from .jobs import Job
 from .limits import Limits
+from .metrics import ModelMetrics
 from .named_states import StateStore
 from .prefixes import Base, HashedPrompt
 from .prompts import PromptReader
 from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, StreamOptions, TimeConstants
-from .shapes import Shape, usage
+from .shapes import Shape, counts, usage
 from .threads import Left, in_thread, unless_left
 from .transcript import STOP, transcript
+from .watching import FACTS
 from .writer import Choice, Failed, Writer
 
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -103,9 +105,15 @@ class Serving:
             max_model_len=limits.prompt_tokens + limits.new_tokens,
         )
 
-    def start(self) -> None:
+    def start(self, metrics: ModelMetrics) -> None:
         """Begin to take work, in the event loop that calls this."""
-        self.writer = Writer(self.model, self.limits, self._weights)
+        self.writer = Writer(self.model, self.limits, self._weights, metrics)
+
+    def load(self) -> dict[str, int]:
+        """How busy the model is, and how many states are kept."""
+        kept = self.states.facts()
+        states = {"named_states": len(kept), "named_states_bytes": sum(each.nbytes for each in kept)}
+        return self.writer.engine.load() | states
 
     # ---- requests become jobs
 
@@ -231,6 +239,7 @@ class Serving:
         if choices is None:
             return _gone()
         request.scope[SHARE].release()
+        request.scope[FACTS] = lambda: {"model": self.name} | counts(choices, asked.choices)
         headers = self.warnings.header(asked.ignored)
         deltas = self.writer.write(choices)
         if asked.stream:

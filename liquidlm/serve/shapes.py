@@ -149,16 +149,23 @@ def _reason(deltas: list[TextDelta]) -> str | None:
     return None if end is None else end.reason
 
 
-def usage(choices: Sequence[Choice], per_prompt: int) -> Json:
+def counts(choices: Sequence[Choice], per_prompt: int) -> dict[str, int]:
     """Numbers of tokens read and written. Each prompt counts once for its `per_prompt` choices."""
     firsts = choices[::per_prompt]
-    read, written = (
-        sum(one.job.prompt.length for one in firsts),
-        sum(choice.text.tokens for choice in choices),
-    )
+    return {
+        "prompt_tokens": sum(one.job.prompt.length for one in firsts),
+        "cached_tokens": sum(choice.cached for choice in firsts),
+        "completion_tokens": sum(choice.text.tokens for choice in choices),
+    }
+
+
+def usage(choices: Sequence[Choice], per_prompt: int) -> Json:
+    """The same in OpenAI's form."""
+    found = counts(choices, per_prompt)
+    read, written = found["prompt_tokens"], found["completion_tokens"]
     return {
         "prompt_tokens": read,
         "completion_tokens": written,
         "total_tokens": read + written,
-        "prompt_tokens_details": {"cached_tokens": sum(choice.cached for choice in firsts)},
+        "prompt_tokens_details": {"cached_tokens": found["cached_tokens"]},
     }

@@ -12,6 +12,7 @@ from .echo import Echo
 from .engine import Busy, Engine
 from .jobs import Finished, Job, JobUpdate, PromptRead
 from .limits import Limits
+from .metrics import ModelMetrics
 from .prefixes import Snapshot
 from .prompt_scores import PromptScores
 from .tokens import Token
@@ -49,13 +50,20 @@ class Writer:
         model: in evaluation mode.
         limits: of rows, waiting jobs and the prefix cache.
         weights: their type while text is written (`LiquidStep`).
+        metrics: count what is reported; None counts nothing.
 
     Attributes:
         engine: writes the jobs in its own thread.
     """
 
-    def __init__(self, model: LiquidLanguageModel, limits: Limits, weights: Weights = "float32"):
-        self._loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        model: LiquidLanguageModel,
+        limits: Limits,
+        weights: Weights = "float32",
+        metrics: ModelMetrics | None = None,
+    ):
+        self._loop, self._metrics = asyncio.get_running_loop(), metrics
         self._listeners: dict[Job, asyncio.Queue[tuple[Job, Sequence[JobUpdate]]]] = {}
         self.engine = Engine(
             model,
@@ -67,6 +75,8 @@ class Writer:
         )
 
     def _hand_out(self, events: list[tuple[Job, JobUpdate]]) -> None:
+        if self._metrics is not None:
+            self._metrics.count(events)
         of_jobs: dict[Job, list[JobUpdate]] = {}
         for job, update in events:
             of_jobs.setdefault(job, []).append(update)
