@@ -77,4 +77,5 @@ def command(page: Page) -> str:
     """The line for curl."""
     if page.locator("#curl").is_hidden():
         page.locator("#api summary").click()
+    expect(page.locator("#curl")).to_contain_text("curl")
     return page.locator("#curl").text_content() or ""

@@ -28,10 +28,11 @@ function point(i) {
   const end = drawn().find(([other]) => other > place)?.[0] ?? shown.written.length;
   reach(start);
   const box = light(start, shown.given.length + end);
-  const known = likeliest.some(([one]) => one === token), all = known ? likeliest : [...likeliest, [token, logprob]];
-  document.querySelector("#chances table").replaceChildren(...all.map(([one, value]) => {
-    const row = element("tr", "", { className: one === token ? "drawn" : "" });
-    row.append(element("th", visible(one)), element("td", chance(value)));
+  const isDrawn = ([one, value]) => one === token && value === logprob; // parts of characters may look alike
+  const all = likeliest.some(isDrawn) ? likeliest : [...likeliest, [token, logprob]];
+  document.querySelector("#chances table").replaceChildren(...all.map((pair) => {
+    const row = element("tr", "", { className: isDrawn(pair) ? "drawn" : "" });
+    row.append(element("th", visible(pair[0])), element("td", chance(pair[1])));
     return row;
   }));
   const others = likeliest.map(([one, value]) => words("token.chance", { token: spoken(one), chance: chance(value) })).join(", ");

@@ -12,8 +12,9 @@ export function say(line, wrong = false, where = $("said")) {
   where.classList.toggle("wrong", wrong);
 }
 
-/** A token as visible text: spaces and line breaks get signs; part of a character is �. */
-export const visible = (token) => token.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");
+/** A token as visible text: spaces and control characters get signs; part of a character is �. */
+export const visible = (token) => token.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥")
+  .replace(/[\0-\x1f]/g, (sign) => String.fromCharCode(0x2400 + sign.charCodeAt(0)));
 
 /** Copy a text. The button that was pressed says so for a moment. */
 export async function copy(text, button) {

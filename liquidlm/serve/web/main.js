@@ -7,6 +7,7 @@ import { Refused, meet, useKey } from "./server.js";
 import { recallSettings } from "./settings.js";
 import { shown, textOf } from "./sheet.js";
 import { listStates } from "./states.js";
+import { browser } from "./storage.js";
 import { translate, words } from "./words.js";
 import { stop, write } from "./writing.js";
 
@@ -35,6 +36,10 @@ $("unlock").onsubmit = async (event) => {
   $("key").value = "";
   await begin(from);
   if ($("unlock").hidden) $("prompt").focus();
+};
+$("model").onchange = () => {
+  browser.set("model", $("model").value);
+  begin("");
 };
 $("forget").onclick = () => {
   useKey("");

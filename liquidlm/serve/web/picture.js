@@ -1,6 +1,6 @@
 /** The picture of the time constants: a column for each token, a row for each layer. */
 import { $, element, say, visible } from "./dom.js";
-import { Refused, call, card } from "./server.js";
+import { Refused, call, card, cardOf } from "./server.js";
 import { light, shown, textOf } from "./sheet.js";
 import { rough, words } from "./words.js";
 
@@ -9,16 +9,16 @@ const MOST_BYTES = 4000; // bytes, so at most this many tokens: the server takes
 const RAMP = [[250, 232, 180], [190, 219, 152], [104, 184, 166], [38, 130, 171], [56, 72, 148], [44, 22, 78]];
 const LINE_TIME = /^(\[-?[\d:. -]+\] )/gm; // a time, which the model does not read as text
 let looking = null; // aborts the request for an earlier text
-let seen = null; // {tokens, layers, quartiles, starts, token, layer}: the picture, and the selected cell
+let seen = null; // {card, tokens, layers, quartiles, starts, token, layer}: the picture, and the selected cell
 
 /** The colour of a time constant. */
 function colour(constant) {
-  const place = Math.max(0, Math.min(RAMP.length - 1, Math.log10(constant / card.time_scale)));
+  const place = Math.max(0, Math.min(RAMP.length - 1, Math.log10(constant / seen.card.time_scale)));
   const i = Math.min(Math.floor(place), RAMP.length - 2);
   return RAMP[i].map((from, c) => Math.round(from + (RAMP[i + 1][c] - from) * (place - i)));
 }
 
-const unit = () => words(card.says_when ? "unit.s" : "unit.tokens");
+const unit = () => words(seen.card.says_when ? "unit.s" : "unit.tokens");
 const block = (name) => name.replace("block", words("block"));
 
 /** The end of a text without the times of its lines: its characters, with their places in the text. */
@@ -49,12 +49,12 @@ export async function look() {
   const { signal } = (looking = new AbortController()), entry = shown;
   if (!entry || !card || !textOf(entry)) return;
   const { characters, cut } = readable(entry);
-  const body = { text: characters.map(([character]) => character).join("") };
+  const model = cardOf(entry).id, body = { model, text: characters.map(([character]) => character).join("") };
   try {
     const found = await (await call("liquid/time_constants", { body, signal })).json();
     if (signal.aborted) return;
     const starts = found.offsets.map((offset) => characters[offset][1]);
-    draw(found, [...starts, textOf(entry).length]);
+    draw(found, [...starts, textOf(entry).length], cardOf(entry));
     caption(cut, entry);
   } catch (error) {
     if (signal.aborted) return;
@@ -64,13 +64,13 @@ export async function look() {
 }
 
 function caption(cut, { state }) {
-  const notes = [["picture.cut", cut], ["picture.state", state], ["picture.gap", card.says_when]];
+  const notes = [["picture.cut", cut], ["picture.state", state], ["picture.gap", seen.card.says_when]];
   $("caption").textContent = ["picture.caption", ...notes.filter(([, holds]) => holds).map(([key]) => key)].map((key) => words(key)).join(" ");
 }
 
-function draw({ tokens, layers, time_constants: quartiles }, starts) {
+function draw({ tokens, layers, time_constants: quartiles }, starts, model) {
   const medians = quartiles.map((row) => row.map(([, median]) => median)), all = medians.flat();
-  seen = { tokens, layers: layers.map(block), quartiles, starts, token: tokens.length - 1, layer: 0 };
+  seen = { card: model, tokens, layers: layers.map(block), quartiles, starts, token: tokens.length - 1, layer: 0 };
   const canvas = document.querySelector("canvas"), context = canvas.getContext("2d");
   [canvas.width, canvas.height] = [tokens.length, layers.length];
   const pixels = context.createImageData(tokens.length, layers.length);
@@ -88,7 +88,7 @@ function draw({ tokens, layers, time_constants: quartiles }, starts) {
 }
 
 function legend() {
-  const ticks = RAMP.map((_, i) => rough(10 ** i * card.time_scale)), last = ticks.length - 1;
+  const ticks = RAMP.map((_, i) => rough(10 ** i * seen.card.time_scale)), last = ticks.length - 1;
   $("ramp").style.background = `linear-gradient(to right, ${RAMP.map((rgb) => `rgb(${rgb})`)})`;
   $("ticks").replaceChildren(...ticks.map((text, i) => element("span", `${i === 0 ? "≤ " : i === last ? "≥ " : ""}${text}`)));
   $("unit").textContent = unit();

@@ -1,9 +1,10 @@
 /** Requests to the server, with its key. */
-import { $, say } from "./dom.js";
+import { $, element, say } from "./dom.js";
 import { browser, tab } from "./storage.js";
 import { words } from "./words.js";
 
-export let card = null; // describes the model, once the server has answered
+export let card = null; // describes the model that writes new texts, once the server has answered
+let cards = []; // of all models
 export let key = tab.get("key") ?? browser.get("key") ?? "";
 
 /** What the server, or the way to it, says instead of an answer; `status` is 0 without an answer. */
@@ -58,9 +59,16 @@ export async function* events(stream) {
   }
 }
 
-/** Fetch the description of the model and show it. */
+/** Describes the model of a text; another one if that is no longer served. */
+export const cardOf = ({ model }) => cards.find(({ id }) => id === model) ?? card ?? cards[0];
+
+/** Fetch the descriptions of the models, and show the one that was chosen last. */
 export async function meet() {
-  [card] = (await (await call("v1/models")).json()).data;
+  cards = (await (await call("v1/models")).json()).data;
+  card = cardOf({ model: browser.get("model") });
+  $("choice").hidden = cards.length < 2;
+  $("model").replaceChildren(...cards.map(({ id }) => element("option", id, { value: id })));
+  $("model").value = card.id;
   $("unlock").hidden = true;
   $("desk").hidden = false;
   $("name").textContent = card.id;

@@ -1,12 +1,13 @@
 /** States that the server keeps by name: keep one, begin after it, fork it, delete it. */
 import { $, element, say } from "./dom.js";
-import { Refused, call } from "./server.js";
+import { Refused, call, card, cardOf } from "./server.js";
 import { keepSettings } from "./settings.js";
 import { shown, textOf } from "./sheet.js";
 import { whole, words } from "./words.js";
 
 const PATH = "liquid/states";
 const tell = (line, wrong = false) => say(line, wrong, $("states_said"));
+const ofModel = () => new URLSearchParams({ model: card.id });
 let names = [];
 
 /** Do something with states, and show them as they are then. */
@@ -23,7 +24,7 @@ async function change(what) {
 
 /** Keep a state of this name; returns what is to be said. */
 async function keep(name, what) {
-  const body = { name, ...what };
+  const body = { name, model: card.id, ...what };
   try {
     const { tokens } = await (await call(PATH, { body })).json();
     return words("said.kept", { name, count: tokens });
@@ -43,7 +44,7 @@ function forkName(name) {
 
 /** Fetch the states, list them, and offer them to begin after; `chosen` is the name to choose. */
 export async function listStates(chosen) {
-  const { data } = await (await call(PATH)).json();
+  const { data } = await (await call(`${PATH}?${ofModel()}`)).json();
   names = data.map(({ name }) => name);
   $("no_states").hidden = names.length > 0;
   $("kept").replaceChildren(...data.map(item));
@@ -70,7 +71,7 @@ function item({ name, tokens, bytes }) {
     button("states.delete", () => {
       if (!confirm(words("states.sure", { name }))) return;
       change(async () => {
-        await call(`${PATH}/${encodeURIComponent(name)}`, { method: "DELETE" });
+        await call(`${PATH}/${encodeURIComponent(name)}?${ofModel()}`, { method: "DELETE" });
         return words("said.deleted", { name });
       });
     }),
@@ -81,7 +82,7 @@ function item({ name, tokens, bytes }) {
 $("keep").onsubmit = (event) => {
   event.preventDefault();
   const ofText = event.submitter === $("keep_text");
-  const what = ofText ? { prompt: textOf(shown), state: shown.state } : { prompt: $("prompt").value, state: $("from").value };
+  const what = ofText ? { model: cardOf(shown).id, prompt: textOf(shown), state: shown.state } : { prompt: $("prompt").value, state: $("from").value };
   change(() => keep($("new_name").value, { ...what, state: what.state || null }));
 };
 // The model reads the times of lines as times, a state reads them as text.

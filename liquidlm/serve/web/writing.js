@@ -3,7 +3,7 @@ import { chancesOf } from "./chances.js";
 import { $, say } from "./dom.js";
 import { before, keepShown } from "./history.js";
 import { hidePicture } from "./picture.js";
-import { Refused, call, card, events, meet } from "./server.js";
+import { Refused, call, card, cardOf, events, meet } from "./server.js";
 import { sampling, valid, writesTimes } from "./settings.js";
 import { append, changed, finishSentence, give, lay, shown, textOf } from "./sheet.js";
 import { rough, words } from "./words.js";
@@ -31,7 +31,7 @@ function settle() {
 function beginning(step) {
   const fresh = { id: `${Date.now()} ${Math.random()}`, at: Date.now(), before: shown?.id ?? null, tokens: 0 };
   if (step === "write") {
-    const how = { timed: writesTimes(), after: $("after").value, state: $("from").value || null };
+    const how = { model: card.id, timed: writesTimes(), after: $("after").value, state: $("from").value || null };
     return { ...fresh, ...how, prompt: $("prompt").value, given: "", written: "", chances: [], start: 0 };
   }
   if (step === "continue") return { ...shown, ...fresh, start: shown.written.length };
@@ -58,7 +58,7 @@ class Run {
     if (!this.echo && !goesOn) this.entry.given = prompt;
     const times = { timestamps: timed, echo: this.echo, ...(this.echo && after ? { after: Number(after) } : {}) };
     this.request = {
-      ...sampling(), seed, model: card.id, prompt: goesOn ? textOf(this.entry) : prompt,
+      ...sampling(), seed, model: cardOf(this.entry).id, prompt: goesOn ? textOf(this.entry) : prompt,
       stream: true, stream_options: { include_usage: true, continuous_usage_stats: true },
       ...(state && { state }), ...(timed ? times : { logprobs: LIKELIEST }),
     };
