@@ -72,6 +72,7 @@ def test_a_text_that_is_being_written_survives_a_reload(visit, port) -> None:
     page.get_by_role("button", name="Write").click()
     expect(page.locator("#tokens")).to_have_text(re.compile(r"\d\d tokens"))
     so_far = page.locator("#text").text_content()
+    assert page.locator("#texts").evaluate("texts => texts.inert")  # another text cannot get what is written
     page.reload()
     assert drawn(page).startswith(so_far)
 
@@ -84,6 +85,16 @@ def test_without_storage_the_page_works_and_says_so(visit, port) -> None:
     expect(page.locator("#unkept")).to_be_visible()
     write(page, "Two", 10)
     assert press(page, "Undo") == first  # kept as long as the page is
+
+
+def test_a_text_that_is_too_long_to_keep(visit, port) -> None:
+    page = visit(port)
+    text = "\x01" * 350_000  # each has six characters in JSON
+    event = {"choices": [{"index": 0, "text": text, "finish_reason": "length"}]}
+    body = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"
+    page.route("**/v1/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    page.get_by_role("button", name="Write").click()
+    expect(page.locator("#unkept")).to_be_visible()
 
 
 def test_broken_storage_is_no_obstacle(visit, port) -> None:

@@ -41,14 +41,14 @@ function point(i) {
   if (box) put(box);
 }
 
-/** Put the chances below a box or above it; if it is out of sight, at the end of the text, by the slider. */
+/** Put the chances below a box or above it, not over the slider; if the box is out of sight, by the slider. */
 function put(box) {
   const tip = $("chances"), sheet = $("sheet").getBoundingClientRect(), bar = document.querySelector(".bar");
   tip.hidden = false;
   const floor = getComputedStyle(bar).position === "fixed" ? bar.getBoundingClientRect().top : innerHeight;
   const isSeen = box.bottom > 0 && box.top < floor;
   if (!isSeen) box = new DOMRect(sheet.left, sheet.bottom);
-  const below = isSeen && (box.bottom + tip.offsetHeight <= floor || box.top < tip.offsetHeight);
+  const below = isSeen && (box.bottom + tip.offsetHeight <= Math.min(floor, sheet.bottom) || box.top < tip.offsetHeight);
   tip.style.top = `${(below ? box.bottom : box.top - tip.offsetHeight) - sheet.top}px`;
   tip.style.left = `${Math.max(0, Math.min(box.left - sheet.left, sheet.width - tip.offsetWidth))}px`;
 }

@@ -1,4 +1,5 @@
 /** What every part of the page does with its elements. */
+import { browser } from "./storage.js";
 import { words } from "./words.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -10,6 +11,19 @@ export const element = (tag, text, more = {}) => Object.assign(document.createEl
 export function say(line, wrong = false, where = $("said")) {
   where.textContent = line;
   where.classList.toggle("wrong", wrong);
+}
+
+/** Keep a value in the browser. The user is told if there is no room for it; returns whether there is. */
+export function keepHere(name, value) {
+  const kept = browser.set(name, value);
+  if (!kept) warnUnkept();
+  return kept;
+}
+
+/** Tell the user, once, that not everything is kept. */
+export function warnUnkept() {
+  if ($("unkept").hidden) $("history").open = true;
+  $("unkept").hidden = false;
 }
 
 /** A token as visible text: spaces and control characters get signs; part of a character is �. */

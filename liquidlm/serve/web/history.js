@@ -1,5 +1,5 @@
 /** The texts that this browser keeps. Each step is kept, so that it can be undone. */
-import { $, element, say } from "./dom.js";
+import { $, element, keepHere, say, warnUnkept } from "./dom.js";
 import { keepSettings } from "./settings.js";
 import { show, shown, textOf } from "./sheet.js";
 import { browser } from "./storage.js";
@@ -27,8 +27,7 @@ function fitting(entries) {
 /** Keep a text, as the newest. */
 export function remember(entry) {
   const kept = fitting([entry, ...texts().filter(({ id }) => id !== entry.id)]);
-  $("unkept").hidden = browser.set("history", kept) && kept[0]?.id === entry.id;
-  if (!$("unkept").hidden) $("history").open = true;
+  if (keepHere("history", kept) && kept[0]?.id !== entry.id) warnUnkept();
   list();
 }
 

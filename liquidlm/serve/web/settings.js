@@ -1,5 +1,5 @@
 /** How the model writes: the settings, which survive a reload, with the prompt. */
-import { $ } from "./dom.js";
+import { $, keepHere } from "./dom.js";
 import { card } from "./server.js";
 import { browser } from "./storage.js";
 import { hundredths, words } from "./words.js";
@@ -29,7 +29,7 @@ function refresh() {
 export function keepSettings() {
   refresh();
   const values = Object.fromEntries(VALUES.map((name) => [name, $(name).value]));
-  browser.set("settings", { ...values, timestamps: $("timestamps").checked, prompt: $("prompt").value, from: $("from").value });
+  keepHere("settings", { ...values, timestamps: $("timestamps").checked, prompt: $("prompt").value, from: $("from").value });
 }
 
 /** The settings as they were, and the prompt. */

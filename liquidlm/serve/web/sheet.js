@@ -23,6 +23,7 @@ export function show(entry) {
 /** Show a text that is not complete yet. */
 export function lay(entry) {
   shown = entry;
+  $("result").hidden = !entry;
   sentence = null;
   $("written").ariaLive = "off"; // what is shown again is not read out again
   $("written").replaceChildren(...(entry?.written ? [entry.written] : []));

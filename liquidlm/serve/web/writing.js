@@ -21,6 +21,7 @@ function settle() {
   $("copy").disabled = !shown;
   $("undo").disabled = Boolean(writing) || !before();
   $("retry").disabled = Boolean(writing) || !shown;
+  $("texts").inert = $("clear").disabled = Boolean(writing); // another text would get what is being written
   document.body.classList.toggle("writing", Boolean(writing));
   $("used").textContent = shown?.seed ?? "–";
   if (!writing) $("tokens").textContent = shown ? words("tokens", { count: shown.tokens }) : "–";
