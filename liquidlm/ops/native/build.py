@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 LIBRARY = FOLDER / ("liquidlm.kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
 """Its name has a point, so that nothing takes it for a module of Python."""
 WINDOWS = sys.platform == "win32"
-FLAGS = ("-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
+FLAGS = ("-std=c++17", "-O2", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
 FLAGS += () if WINDOWS else ("-fPIC",)
 FLAGS += ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wno-psabi")
 AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi2")
@@ -109,7 +109,8 @@ def _compile(
         _run([cxx, *chosen, "-c", str(source), "-o", str(result)])
         return str(result)
 
-    jobs = [(source, *one) for source in files for one in sets.items()]
+    longest_first = sorted(files, key=lambda source: source.stat().st_size, reverse=True)
+    jobs = [(source, *one) for source in longest_first for one in sets.items()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, jobs))
     made = place / target.name

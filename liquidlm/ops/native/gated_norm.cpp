@@ -12,15 +12,15 @@ template <typename Gate, typename Out>
 static void forward(const float* x, const Gate* gate, const float* weight, double eps, Out* out,
                     float* means, float* rstds, Sizes z) {
   int64_t width = z.width;
-  for_rows(z, [&](int64_t, int64_t row) __attribute__((always_inline)) {
+  for_rows(z, [&](int64_t, int64_t row) INLINED {
     const float* from = x + row * width;
-    float mean = row_sum(width, [&](int64_t j, int64_t n) { return load(from + j, n); }) / width;
-    float variance = row_sum(width, [&](int64_t j, int64_t n) {
+    float mean = row_sum(width, [&](int64_t j, int64_t n) INLINED { return load(from + j, n); }) / width;
+    float variance = row_sum(width, [&](int64_t j, int64_t n) INLINED {
                        Vec off = load(from + j, n) - mean;
                        return off * off;
                      }) / width;
     float rstd = 1.0f / __builtin_sqrtf(variance + (float)eps);
-    for_vectors(width, [&](int64_t j, int64_t n) {
+    for_vectors(width, [&](int64_t j, int64_t n) INLINED {
       Vec c = load(gate + row * width + j, n);
       Vec normed = (load(from + j, n) - mean) * rstd;
       store(out + row * width + j, normed * load(weight + j, n) * (c * sigmoid(c)), n);
@@ -35,15 +35,15 @@ static void backward(const float* x, const Gate* gate, const float* weight, cons
                      const float* rstds, const Out* grad, float* grad_x, Gate* grad_gate, float* weight_sums,
                      Sizes z) {
   int64_t width = z.width;
-  for_rows(z, [&](int64_t piece, int64_t row) __attribute__((always_inline)) {
+  for_rows(z, [&](int64_t piece, int64_t row) INLINED {
     float* of_weight = weight_sums + piece * width;
     bool begins = row == piece * z.piece();
     const float* from = x + row * width;
     const Out* to = grad + row * width;
     float mean = means[row], rstd = rstds[row];
-    auto normed = [&](int64_t j, int64_t n) { return (load(from + j, n) - mean) * rstd; };
+    auto normed = [&](int64_t j, int64_t n) INLINED { return (load(from + j, n) - mean) * rstd; };
     Vec levels{}, slopes{};  // past the end of a row the gradient is 0
-    for_vectors(width, [&](int64_t j, int64_t n) {
+    for_vectors(width, [&](int64_t j, int64_t n) INLINED {
       Vec c = load(gate + row * width + j, n), s = sigmoid(c);
       Vec g = load(to + j, n) * load(weight + j, n), normed_j = normed(j, n);
       store(grad_gate + row * width + j, g * normed_j * silu_slope(c, s), n);
@@ -52,7 +52,7 @@ static void backward(const float* x, const Gate* gate, const float* weight, cons
       slopes += g * normed_j;
     });
     float level = sum(levels) / width, slope = sum(slopes) / width;
-    for_vectors(width, [&](int64_t j, int64_t n) {
+    for_vectors(width, [&](int64_t j, int64_t n) INLINED {
       Vec c = load(gate + row * width + j, n), normed_j = normed(j, n);
       Vec g = load(to + j, n) * (c * sigmoid(c));
       Vec before = begins ? Vec{} : load(of_weight + j, n);

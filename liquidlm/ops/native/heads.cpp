@@ -28,44 +28,44 @@ INLINE Vec silu(Vec x) { return x * sigmoid(x); }
 
 template <typename T>
 static void forward(const T* x, T* q, T* k, T* v, float* scales, const Heads& z) {
-  for_rows({z.events, z.of_event(), z.threads}, [&](int64_t, int64_t event) __attribute__((always_inline)) {
+  for_rows({z.events, z.of_event(), z.threads}, [&](int64_t, int64_t event) INLINED {
     const T* from = x + event * z.of_event();
     for (int64_t h = 0; h < z.normed(); h++, from += z.width) {
       T* to = z.normed(q, k, event, h);
-      float norm = __builtin_sqrtf(row_sum(z.width, [&](int64_t j, int64_t n) {
+      float norm = __builtin_sqrtf(row_sum(z.width, [&](int64_t j, int64_t n) INLINED {
         Vec s = silu(load(from + j, n));
         return s * s;
       }));
       float scale = 1.0f / (norm < EPSILON ? EPSILON : norm);
-      for_vectors(z.width, [&](int64_t j, int64_t n) { store(to + j, silu(load(from + j, n)) * scale, n); });
+      for_vectors(z.width, [&](int64_t j, int64_t n) INLINED { store(to + j, silu(load(from + j, n)) * scale, n); });
       scales[event * z.normed() + h] = scale;
     }
     T* to = v + event * z.values();
-    for_vectors(z.values(), [&](int64_t j, int64_t n) { store(to + j, silu(load(from + j, n)), n); });
+    for_vectors(z.values(), [&](int64_t j, int64_t n) INLINED { store(to + j, silu(load(from + j, n)), n); });
   });
 }
 
 template <typename T>
 static void backward(const T* x, const float* scales, const T* q_grad, const T* k_grad, const T* v_grad,
                      T* x_grad, const Heads& z) {
-  for_rows({z.events, z.of_event(), z.threads}, [&](int64_t, int64_t event) __attribute__((always_inline)) {
+  for_rows({z.events, z.of_event(), z.threads}, [&](int64_t, int64_t event) INLINED {
     const T* from = x + event * z.of_event();
     T* to = x_grad + event * z.of_event();
     for (int64_t h = 0; h < z.normed(); h++, from += z.width, to += z.width) {
       const T* grad = z.normed(q_grad, k_grad, event, h);
       float scale = scales[event * z.normed() + h];
-      float along = row_sum(z.width, [&](int64_t j, int64_t n) {
+      float along = row_sum(z.width, [&](int64_t j, int64_t n) INLINED {
         return load(grad + j, n) * (silu(load(from + j, n)) * scale);
       });
       if (scale >= 1.0f / EPSILON) along = 0.0f;
-      for_vectors(z.width, [&](int64_t j, int64_t n) {
+      for_vectors(z.width, [&](int64_t j, int64_t n) INLINED {
         Vec x_j = load(from + j, n), s = sigmoid(x_j);
         Vec of_s = (load(grad + j, n) - x_j * s * scale * along) * scale;
         store(to + j, of_s * silu_slope(x_j, s), n);
       });
     }
     const T* grad = v_grad + event * z.values();
-    for_vectors(z.values(), [&](int64_t j, int64_t n) {
+    for_vectors(z.values(), [&](int64_t j, int64_t n) INLINED {
       Vec x_j = load(from + j, n);
       store(to + j, load(grad + j, n) * silu_slope(x_j, sigmoid(x_j)), n);
     });

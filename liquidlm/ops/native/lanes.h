@@ -17,6 +17,9 @@
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 #define INLINE static inline __attribute__((always_inline))
+// After the parameters of a lambda: its body is part of the loop that calls it.
+#define INLINED __attribute__((always_inline))
+#define COLD static __attribute__((noinline, unused))
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -36,36 +39,41 @@ INLINE Vec all(float x) { return Vec{} + x; }
 INLINE Bits bits(Vec x) { return (Bits)x; }
 
 // The first `count` numbers at p, `rest` in the other lanes. bf16 is the upper half of a float32.
-// Whole vectors have a path of their own: a variable that may be filled in part lives in memory.
-INLINE Vec load(const float* p, int64_t count = LANES, float rest = 0.0f) {
-  if (__builtin_expect(count >= LANES, 1)) {
-    Vec x;
-    __builtin_memcpy(&x, p, sizeof x);
-    return x;
-  }
+// Whole vectors have a path of their own. That of a part is a call: as inline code it takes most of the time of
+// the compiler.
+COLD Vec load_part(const float* p, int64_t count, float rest) {
   Vec part = all(rest);
   __builtin_memcpy(&part, p, count * sizeof *p);
   return part;
 }
-INLINE Vec widened(Halves x) { return (Vec)(__builtin_convertvector(x, Bits) << 16); }
-INLINE Vec load(const bf16* p, int64_t count = LANES) {
-  if (__builtin_expect(count >= LANES, 1)) {
-    Halves x;
-    __builtin_memcpy(&x, p, sizeof x);
-    return widened(x);
-  }
+COLD Halves load_part(const bf16* p, int64_t count) {
   Halves part{};
   __builtin_memcpy(&part, p, count * sizeof *p);
-  return widened(part);
+  return part;
+}
+template <typename T, typename V>
+COLD void store_part(T* p, V part, int64_t count) {
+  __builtin_memcpy(p, &part, count * sizeof *p);
+}
+INLINE bool whole(int64_t count) { return __builtin_expect(count >= LANES, 1); }
+
+INLINE Vec load(const float* p, int64_t count = LANES, float rest = 0.0f) {
+  if (!whole(count)) return load_part(p, count, rest);
+  Vec x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return x;
+}
+INLINE Vec widened(Halves x) { return (Vec)(__builtin_convertvector(x, Bits) << 16); }
+INLINE Vec load(const bf16* p, int64_t count = LANES) {
+  if (!whole(count)) return widened(load_part(p, count));
+  Halves x;
+  __builtin_memcpy(&x, p, sizeof x);
+  return widened(x);
 }
 
 INLINE void store(float* p, Vec x, int64_t count = LANES) {
-  if (__builtin_expect(count >= LANES, 1)) {
-    __builtin_memcpy(p, &x, sizeof x);
-    return;
-  }
-  Vec part = x;
-  __builtin_memcpy(p, &part, count * sizeof *p);
+  if (!whole(count)) return store_part(p, x, count);
+  __builtin_memcpy(p, &x, sizeof x);
 }
 // Rounds to the nearest bf16, to the even one halfway, as torch does. NaN stays NaN.
 INLINE void store(bf16* p, Vec x, int64_t count = LANES) {
@@ -73,14 +81,17 @@ INLINE void store(bf16* p, Vec x, int64_t count = LANES) {
   b += 0x7fff + ((b >> 16) & 1);
   b = (x == x) ? b : Bits{} + 0x7fc00000u;
   Halves y = __builtin_convertvector(b >> 16, Halves);
-  if (__builtin_expect(count >= LANES, 1)) {
-    __builtin_memcpy(p, &y, sizeof y);
-    return;
-  }
-  Halves part = y;
-  __builtin_memcpy(p, &part, count * sizeof *p);
+  if (!whole(count)) return store_part(p, y, count);
+  __builtin_memcpy(p, &y, sizeof y);
 }
 
+// first, first + 1, …
+INLINE Ints numbered(int64_t first) {
+  Ints x;
+#pragma GCC unroll 16
+  for (int l = 0; l < LANES; l++) x[l] = l;
+  return x + (int32_t)first;
+}
 INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 INLINE Vec abs(Vec x) { return (Vec)(bits(x) & 0x7fffffffu); }
@@ -90,7 +101,9 @@ INLINE float sum(Vec x) {
   typedef float Four __attribute__((vector_size(16)));
   Four y[LANES / 4];
   __builtin_memcpy(y, &x, sizeof y);
+#pragma GCC unroll 2
   for (int half = LANES / 8; half > 0; half /= 2)
+#pragma GCC unroll 2
     for (int i = 0; i < half; i++) y[i] += y[i + half];
   return (y[0][0] + y[0][2]) + (y[0][1] + y[0][3]);
 }

@@ -116,12 +116,6 @@ static float dot(Matrix x, Matrix y, int64_t i) {
   return sum(total);
 }
 
-INLINE Ints numbered(int64_t first) {
-  Ints x;
-  for (int l = 0; l < LANES; l++) x[l] = first + l;
-  return x;
-}
-
 // D, γ and Γ. The terms are summed: differences of sums would lose a small decay beside a large one, and −∞ − (−∞)
 // is NaN.
 static void decays(Chunk& x) {
@@ -151,8 +145,8 @@ static void decays(Chunk& x) {
 // A and R.
 static void couplings(Chunk& x) {
   transpose(x.k, x.turned_k);
-  product<SET, LOWER_RESULT>(x.a, x.k, x.turned_k);
-  product<SET, LOWER_RESULT>(x.r, x.q, x.turned_k);
+  product(SET, x.a, x.k, x.turned_k, LOWER_RESULT);
+  product(SET, x.r, x.q, x.turned_k, LOWER_RESULT);
   for (int64_t i = 0; i < x.q.rows; i++)
     for (int64_t j = 0; j < x.q.rows; j += LANES) {
       Vec d = load(x.d.row(i) + j);
@@ -169,7 +163,7 @@ static void substitute(Matrix a, const float* eta, Matrix y, Matrix z) {
   for (int64_t block = 0; block < blocks; block++) {
     int64_t first = (upwards ? blocks - 1 - block : block) * TILE_ROWS, rows = least(TILE_ROWS, tokens - first);
     int64_t known = upwards ? first + rows : 0, count = upwards ? tokens - known : first;
-    few_rows<SUBTRACT>(y.part(first, rows, 0, y.columns), a.part(first, rows, known, count),
+    few_rows(SUBTRACT, y.part(first, rows, 0, y.columns), a.part(first, rows, known, count),
                        z.part(known, count, 0, z.columns));
     for (int64_t j = 0; j < y.columns; j += LANES) {
       Vec done[TILE_ROWS];
@@ -220,17 +214,17 @@ static void forward(const Sizes& n, int64_t task, const Tokens* tokens, const fl
     if (states) dense(states + (task * n.chunks() + i) * size, n.values).write(0, s);
     read_chunk(x, n, task, first, tokens, g, eta);
     values.read(first, x.y);
-    product<SET>(x.o, x.k, s);
+    product(SET, x.o, x.k, s);
     subtract_rows(x.y, x.since, x.o);
     substitute<false>(x.a, x.eta, x.y, x.u);
     if (states) surprises.write(first, x.y);
-    product<SET>(x.o, x.q, s);
+    product(SET, x.o, x.q, s);
     scale_rows(x.o, x.since);
-    product<ADD, LOWER>(x.o, x.r, x.u);
+    product(ADD, x.o, x.r, x.u, LOWER);
     reads.write(first, x.o);
     scale_rows(x.u, x.until);
     scale_all(s, x.since[end]);
-    product<ADD>(s, turned(x.k), x.u);
+    product(ADD, s, turned(x.k), x.u);
   }
   dense(last + task * size, n.values).write(0, s);
 }
@@ -277,16 +271,16 @@ static void backward(const Sizes& n, int64_t task, const Tokens* tokens, const f
     transpose(x.before, x.turned_before);
     transpose(ds, x.turned_state_grad);
 
-    product<SET>(x.y_grad, x.k, ds);
+    product(SET, x.y_grad, x.k, ds);
     scale_rows(x.y_grad, x.until);
-    product<ADD, UPPER>(x.y_grad, turned(x.r), x.o);
+    product(ADD, x.y_grad, turned(x.r), x.o, UPPER);
     substitute<true>(turned(x.a), x.eta, x.y_grad, x.v_grad);
     for (int64_t j = 0; j < count; j++) x.of_eta[j] = dot(x.y_grad, x.y, j);
     v_grad.write(first, x.v_grad);
 
     // R′⊙D and −A′⊙D; the gradients of log D take the place of A.
-    product<SET, LOWER_RESULT>(x.r_grad, x.o, x.turned_u);
-    product<SET, LOWER_RESULT>(x.a_grad, x.v_grad, x.turned_u);
+    product(SET, x.r_grad, x.o, x.turned_u, LOWER_RESULT);
+    product(SET, x.a_grad, x.v_grad, x.turned_u, LOWER_RESULT);
     for (int64_t l = 0; l < count; l++)
       for (int64_t j = 0; j < count; j += LANES) {
         Vec d = load(x.d.row(l) + j);
@@ -297,21 +291,21 @@ static void backward(const Sizes& n, int64_t task, const Tokens* tokens, const f
         store(x.a_grad.row(l) + j, of_a * d);
       }
 
-    product<SET>(x.q_grad, x.o, x.turned_before);
-    product<SET>(x.faded, x.v_grad, x.turned_before);
+    product(SET, x.q_grad, x.o, x.turned_before);
+    product(SET, x.faded, x.v_grad, x.turned_before);
     for (int64_t j = 0; j < count; j++)
       x.of_since[j] = x.since[j] * (dot(x.q, x.q_grad, j) - dot(x.k, x.faded, j));
     scale_rows(x.q_grad, x.since);
-    product<ADD, LOWER>(x.q_grad, x.r_grad, x.k);
+    product(ADD, x.q_grad, x.r_grad, x.k, LOWER);
     q_grad.write(first, x.q_grad);
 
-    product<SET>(x.k_grad, x.u, x.turned_state_grad);
+    product(SET, x.k_grad, x.u, x.turned_state_grad);
     scale_rows(x.k_grad, x.until);
     for (int64_t j = 0; j < count; j++) x.of_until[j] = dot(x.k, x.k_grad, j);
     subtract_rows(x.k_grad, x.since, x.faded);
-    product<ADD, UPPER>(x.k_grad, turned(x.r_grad), x.q);
-    product<SUBTRACT, LOWER>(x.k_grad, x.a_grad, x.k);
-    product<SUBTRACT, UPPER>(x.k_grad, turned(x.a_grad), x.k);
+    product(ADD, x.k_grad, turned(x.r_grad), x.q, UPPER);
+    product(SUBTRACT, x.k_grad, x.a_grad, x.k, LOWER);
+    product(SUBTRACT, x.k_grad, turned(x.a_grad), x.k, UPPER);
     k_grad.write(first, x.k_grad);
 
     for (int64_t j = 0; j < n.keys; j++)
@@ -319,8 +313,8 @@ static void backward(const Sizes& n, int64_t task, const Tokens* tokens, const f
     scale_rows(x.o, x.since);
     scale_rows(x.v_grad, x.since);
     scale_all(ds, x.since[count - 1]);
-    product<ADD>(ds, turned(x.q), x.o);
-    product<SUBTRACT>(ds, turned(x.k), x.v_grad);
+    product(ADD, ds, turned(x.q), x.o);
+    product(SUBTRACT, ds, turned(x.k), x.v_grad);
 
     decay_gradients(x);
     for (int64_t j = 0; j < count; j++) {

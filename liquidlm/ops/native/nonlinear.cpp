@@ -16,6 +16,9 @@
 #include <omp.h>
 #endif
 
+// The members of a named class would exist once for all instruction sets: the linker keeps one of equal names.
+namespace {
+
 // The part of the work of one thread: rows first…last, and a share of the panels.
 struct Share {
   int64_t part, parts;
@@ -28,6 +31,8 @@ struct Share {
     }
   }
 };
+
+}  // namespace
 
 // Calls work(first, last, share) for tiles of rows, on several threads.
 template <typename Work>
@@ -76,6 +81,7 @@ static void forward(const T* encoded, const T* synapse, const float* of_state, c
       for (int64_t p = share.begin(encoders); p < share.end(encoders); p++) {
         product(last - first, tanh_h + first * n.width, n.width, of_state + p * panel_size(n.width), sums);
         for (int64_t b = first; b < last; b++)
+#pragma GCC unroll 2
           for (int64_t k = 0; k < 2; k++) {
             int64_t j = p * PANEL + k * LANES, m = n.context - j, at = (b * n.length + i) * n.context + j;
             if (m <= 0) break;
@@ -143,6 +149,7 @@ static void backward(const float* to_context, const float* to_state, const float
         int64_t depth = 2 * n.width;
         product(last - first, of_s + first * depth, depth, to_context + p * panel_size(depth), sums);
         for (int64_t b = first; b < last; b++)
+#pragma GCC unroll 2
           for (int64_t k = 0; k < 2; k++) {
             int64_t j = p * PANEL + k * LANES, m = n.context - j, at = (b * n.length + i) * n.context + j;
             if (m <= 0) break;
@@ -157,6 +164,7 @@ static void backward(const float* to_context, const float* to_state, const float
       for (int64_t p = share.begin(units); p < share.end(units); p++) {
         product(last - first, of_z + first * n.context, n.context, to_state + p * panel_size(n.context), sums);
         for (int64_t b = first; b < last; b++)
+#pragma GCC unroll 2
           for (int64_t k = 0; k < 2; k++) {
             int64_t j = p * PANEL + k * LANES, m = n.width - j, event = b * n.length + i;
             if (m <= 0) break;

@@ -27,5 +27,5 @@ static void pack(const float* weights, int64_t by_input, int64_t by_column, int6
 
 // y (rows, PANEL) = the panel's columns for each row of x (rows ≤ TILE, depth).
 INLINE void product(int64_t rows, const float* x, int64_t depth, const float* panel, float* y) {
-  tiles[0][rows - 1](panel, 0, x, depth, depth, y);
+  tile_of<float>(rows)(panel, 0, x, depth, depth, y);
 }

@@ -3,6 +3,9 @@
 
 #include "lanes.h"
 
+// The members of a named class would exist once for all instruction sets: the linker keeps one of equal names.
+namespace {
+
 // The rows of a tensor, all `width` numbers wide.
 struct Sizes {
   int64_t rows, width, threads;
@@ -12,6 +15,8 @@ struct Sizes {
   int64_t pieces() const { return (rows + piece() - 1) / piece(); }
 };
 
+}  // namespace
+
 // The sum over a row: term(j, count) is the vector at j, of which the first `count` lanes count. Four sums side
 // by side, so that an addition does not wait for the one before.
 template <typename Term>
@@ -19,11 +24,11 @@ INLINE float row_sum(int64_t width, Term term) {
   Vec sums[4] = {};
   int64_t j = 0;
   for (; j + 4 * LANES <= width; j += 4 * LANES)
+#pragma GCC unroll 4
     for (int v = 0; v < 4; v++) sums[v] += term(j + v * LANES, LANES);
   for (; j < width; j += LANES) {
-    float rest[LANES];
-    store(rest, term(j, width - j));
-    sums[0] += load(rest, width - j);
+    Vec x = term(j, width - j);
+    sums[0] += numbered(j) < (int32_t)width ? x : Vec{};
   }
   return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }

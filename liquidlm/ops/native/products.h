@@ -14,9 +14,9 @@ namespace {
 // A tile of the result is summed in registers: all but those for one row of b and one number of a.
 constexpr int64_t TILE_ROWS = 6;
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int64_t TILE_VECTORS = 4;
+#define TILE_VECTORS 4
 #else
-constexpr int64_t TILE_VECTORS = 2;
+#define TILE_VECTORS 2
 #endif
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -44,9 +44,9 @@ enum Into { SET, ADD, SUBTRACT };
 // j > i are not needed, and not all of them are computed.
 enum Shape { FULL, LOWER, UPPER, LOWER_RESULT };
 
-template <Into into, int R, int V>
-static void tile(float* c, int64_t c_down, const float* a, int64_t a_down, int64_t a_along, const float* b,
-                 int64_t b_down, int64_t k) {
+template <int R, int V>
+static void tile(Into into, float* c, int64_t c_down, const float* a, int64_t a_down, int64_t a_along,
+                 const float* b, int64_t b_down, int64_t k) {
   Vec sums[R][V] = {};
   for (int64_t l = 0; l < k; l++, a += a_along, b += b_down) {
     Vec x[V];
@@ -59,54 +59,58 @@ static void tile(float* c, int64_t c_down, const float* a, int64_t a_down, int64
       for (int j = 0; j < V; j++) sums[i][j] += y * x[j];
     }
   }
+  auto each = [&](auto result) INLINED {
 #pragma GCC unroll 6
-  for (int i = 0; i < R; i++)
+    for (int i = 0; i < R; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < V; j++) {
-      float* to = c + i * c_down + j * LANES;
-      if (into == SET) store(to, sums[i][j]);
-      if (into == ADD) store(to, load(to) + sums[i][j]);
-      if (into == SUBTRACT) store(to, load(to) - sums[i][j]);
-    }
+      for (int j = 0; j < V; j++) {
+        float* to = c + i * c_down + j * LANES;
+        store(to, result(to, sums[i][j]));
+      }
+  };
+  if (into == SET) each([](float*, Vec x) INLINED { return x; });
+  if (into == ADD) each([](float* to, Vec x) INLINED { return load(to) + x; });
+  if (into == SUBTRACT) each([](float* to, Vec x) INLINED { return load(to) - x; });
 }
 
-template <Into into, int R>
-static void strip(Matrix c, Matrix a, Matrix b) {
+template <int R>
+static void strip(Into into, Matrix c, Matrix a, Matrix b) {
   int64_t vectors = (b.columns + LANES - 1) / LANES;
   for (int64_t j = 0; j < vectors; j += TILE_VECTORS) {
-    float* to = c.at + j * LANES;
-    const float* from = b.at + j * LANES;
+    auto run = [&](auto* of_vectors) {
+      of_vectors(into, c.at + j * LANES, c.down, a.at, a.down, a.along, b.at + j * LANES, b.down, a.columns);
+    };
     switch (least(TILE_VECTORS, vectors - j)) {
-      case 1: tile<into, R, 1>(to, c.down, a.at, a.down, a.along, from, b.down, a.columns); break;
-      case 2: tile<into, R, 2>(to, c.down, a.at, a.down, a.along, from, b.down, a.columns); break;
-      case 3: tile<into, R, 3>(to, c.down, a.at, a.down, a.along, from, b.down, a.columns); break;
-      case 4: tile<into, R, 4>(to, c.down, a.at, a.down, a.along, from, b.down, a.columns); break;
+      case 1: run(tile<R, 1>); break;
+      case 2: run(tile<R, 2>); break;
+#if TILE_VECTORS > 2
+      case 3: run(tile<R, 3>); break;
+      case 4: run(tile<R, 4>); break;
+#endif
     }
   }
 }
 
 // At most TILE_ROWS rows of a product.
-template <Into into>
-static void few_rows(Matrix c, Matrix a, Matrix b) {
+static void few_rows(Into into, Matrix c, Matrix a, Matrix b) {
   switch (a.rows) {
-    case 1: strip<into, 1>(c, a, b); break;
-    case 2: strip<into, 2>(c, a, b); break;
-    case 3: strip<into, 3>(c, a, b); break;
-    case 4: strip<into, 4>(c, a, b); break;
-    case 5: strip<into, 5>(c, a, b); break;
-    case 6: strip<into, 6>(c, a, b); break;
+    case 1: return strip<1>(into, c, a, b);
+    case 2: return strip<2>(into, c, a, b);
+    case 3: return strip<3>(into, c, a, b);
+    case 4: return strip<4>(into, c, a, b);
+    case 5: return strip<5>(into, c, a, b);
+    case 6: return strip<6>(into, c, a, b);
   }
 }
 
 // c (m×n) = or += or −= a (m×k) b (k×n). a may be a turned matrix, b and c may not.
-template <Into into, Shape shape = FULL>
-static void product(Matrix c, Matrix a, Matrix b) {
+static void product(Into into, Matrix c, Matrix a, Matrix b, Shape shape = FULL) {
   for (int64_t i = 0; i < a.rows; i += TILE_ROWS) {
     int64_t rows = least(TILE_ROWS, a.rows - i), end = i + rows, columns = b.columns;
     int64_t first = shape == UPPER ? i : 0, last = shape == LOWER ? end : a.columns;
     if (shape == LOWER_RESULT) columns = least(columns, end);
-    few_rows<into>(c.part(i, rows, 0, columns), a.part(i, rows, first, last - first),
-                   b.part(first, last - first, 0, columns));
+    few_rows(into, c.part(i, rows, 0, columns), a.part(i, rows, first, last - first),
+             b.part(first, last - first, 0, columns));
   }
 }
 

@@ -66,28 +66,36 @@ INLINE Vec byte(Bits x, int place) {
   return __builtin_convertvector((Ints)(place ? high & 0xff000000u : high), Vec);
 }
 INLINE void widen(const float* p, Vec (&w)[2][2]) {
+#pragma GCC unroll 8
   for (int i = 0; i < 4; i++) w[i / 2][i % 2] = load(p + i * LANES);
 }
 INLINE void widen(const bf16* p, Vec (&w)[2][2]) {
+#pragma GCC unroll 8
   for (int half = 0; half < 2; half++) {
     Bits x = words(p + half * 2 * LANES);
     w[0][half] = (Vec)(x << 16), w[1][half] = (Vec)(x & 0xffff0000u);
   }
 }
 INLINE void widen(const int8_t* p, Vec (&w)[2][2]) {
+#pragma GCC unroll 8
   for (int i = 0; i < 4; i++) w[i / 2][i % 2] = byte(words(p), i);
 }
 
 template <int R>
 INLINE void add(Vec (&sums)[R][2], const float* x, int64_t stride, const Vec (&w)[2]) {
+#pragma GCC unroll 8
   for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
     for (int half = 0; half < 2; half++) sums[r][half] += x[r * stride] * w[half];
 }
 
 template <int R, int G>
 INLINE void store_sums(const Vec (&sums)[G][R][2], float* y) {
+#pragma GCC unroll 8
   for (int g = 0; g < G; g++)
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
       for (int half = 0; half < 2; half++) store(y + ((g * R + r) * 2 + half) * LANES, sums[g][r][half]);
 }
 
@@ -99,12 +107,14 @@ static void tile(const void* weight, int64_t block_bytes, const float* x, int64_
   const char* p = (const char*)weight;
   int64_t i = 0;
   for (; i + 2 <= in; i += 2, p += 4 * LANES * sizeof(T))
+#pragma GCC unroll 8
     for (int g = 0; g < G; g++) {
       widen((const T*)(p + g * block_bytes), w);
       add<R>(sums[g], x + i, stride, w[0]);
       add<R>(sums[g], x + i + 1, stride, w[1]);
     }
   if (i < in)
+#pragma GCC unroll 8
     for (int g = 0; g < G; g++) {
       widen((const T*)(p + g * block_bytes), w);
       add<R>(sums[g], x + i, stride, w[0]);
@@ -123,8 +133,16 @@ INLINE int64_t group_of(int64_t rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1
 #define TILES(F, T) {TILES_4(F, T)}
 #endif
 #define GROUPS(F, T) {F<1, 4, T>, F<2, 2, T>}
-static const Tile tiles[3][TILE] = {TILES(tile, float), TILES(tile, bf16), TILES(tile, int8_t)};
-static const Tile groups[3][2] = {GROUPS(tile, float), GROUPS(tile, bf16), GROUPS(tile, int8_t)};
+template <typename T>
+INLINE Tile tile_of(int64_t rows) {
+  static const Tile all[] = TILES(tile, T);
+  return all[rows - 1];
+}
+template <typename T>
+INLINE Tile tile_of(int64_t rows, int64_t group) {
+  static const Tile grouped[] = GROUPS(tile, T);
+  return group > 1 ? grouped[rows - 1] : tile_of<T>(rows);
+}
 
 #if defined(__AVX512F__)
 #define WITH_DOTS __attribute__((target("avx512bf16")))
@@ -142,17 +160,23 @@ WITH_DOTS static void dots(const void* weight, int64_t block_bytes, const uint32
   Vec sums[G][R][2] = {};
   const char* p = (const char*)weight;
   for (int64_t i = 0; i < pairs; i++, p += 4 * LANES * sizeof(T))
+#pragma GCC unroll 8
     for (int g = 0; g < G; g++)
+#pragma GCC unroll 8
       for (int half = 0; half < 2; half++) {
         __m512bh w = (__m512bh)pair((const T*)(p + g * block_bytes), half);
+#pragma GCC unroll 8
         for (int r = 0; r < R; r++)
           sums[g][r][half] = (Vec)_mm512_dpbf16_ps((__m512)sums[g][r][half],
                                                    (__m512bh)_mm512_set1_epi32(x[r * stride + i]), w);
       }
   store_sums<R, G>(sums, y);
 }
-static const Dots dots_of[2][TILE] = {TILES(dots, bf16), TILES(dots, int8_t)};
-static const Dots dots_of_groups[2][2] = {GROUPS(dots, bf16), GROUPS(dots, int8_t)};
+template <typename T>
+INLINE Dots dots_of(int64_t rows, int64_t group) {
+  static const Dots all[] = TILES(dots, T), grouped[] = GROUPS(dots, T);
+  return group > 1 ? grouped[rows - 1] : all[rows - 1];
+}
 
 // A block of int8 as bf16.
 INLINE void widen_block(const int8_t* p, int64_t pairs, uint32_t* to) {
@@ -176,11 +200,13 @@ INLINE void sums_of(const PackedMatrix& m, const void* weight, int64_t type, int
                     const float* x, int64_t stride, const uint32_t* narrowed, int64_t rows, float* y) {
 #if defined(__AVX512F__)
   if (type >= BF16_DOTS) {
-    Dots f = group > 1 ? dots_of_groups[type - BF16_DOTS][rows - 1] : dots_of[type - BF16_DOTS][rows - 1];
+    Dots f = type == BF16_DOTS ? dots_of<bf16>(rows, group) : dots_of<int8_t>(rows, group);
     return f(weight, block_bytes, narrowed, pairs_of(m), pairs_of(m), y);
   }
 #endif
-  Tile f = group > 1 ? groups[type][rows - 1] : tiles[type][rows - 1];
+  Tile f = type == FLOAT32 ? tile_of<float>(rows, group)
+           : type == BF16  ? tile_of<bf16>(rows, group)
+                           : tile_of<int8_t>(rows, group);
   f(weight, block_bytes, x, stride, m.in, y);
 }
 
@@ -192,7 +218,7 @@ INLINE void product(const PackedMatrix& m, const float* x, int64_t stride, int64
   constexpr int64_t bytes[] = {4, 2, 1, 2, 1};
   int64_t pairs = pairs_of(m), blocks = blocks_of(m), group = group_of(rows), thread = this_thread();
   int64_t block_bytes = pairs * 4 * LANES * bytes[m.type];
-  uint32_t *inputs = room.inputs, *wide = room.weights + thread * room.pairs * 2 * LANES;
+  uint32_t* inputs = room.inputs;
   if (m.type >= BF16_DOTS && rows <= TILE) {
     inputs += thread * TILE * room.pairs;
     for (int64_t row = 0; row < rows; row++) narrow(x + row * stride, m.in, inputs + row * pairs);
@@ -206,6 +232,7 @@ INLINE void product(const PackedMatrix& m, const float* x, int64_t stride, int64
     int64_t type = m.type, together = first + group <= blocks ? group : 1;
 #if defined(__AVX512F__)
     if (type == INT8_DOTS && rows > TILE) {
+      uint32_t* wide = room.weights + thread * room.pairs * 2 * LANES;
       widen_block((const int8_t*)w, pairs, wide);
       w = wide, type = BF16_DOTS;
     }

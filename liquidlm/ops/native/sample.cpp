@@ -13,6 +13,7 @@
 static float kept(const float* p, int64_t size, float t, bool number) {
   Vec sums[4] = {};
   for (int64_t j = 0; j < size; j += 4 * LANES)
+#pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
       Vec x = load(p + j + k * LANES);
       sums[k] += x >= t ? (number ? all(1.0f) : x) : Vec{};

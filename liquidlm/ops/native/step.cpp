@@ -61,11 +61,16 @@ struct State {
   int64_t* past_after;
 };
 
+// The members of a named class would exist once for all instruction sets: the linker keeps one of equal names.
+namespace {
+
 // How many rows there are, and events of each row.
 struct Size {
   int64_t rows, events;
   int64_t all() const { return rows * events; }
 };
+
+}  // namespace
 
 // What the events need besides: all (rows, events, …). `window` holds the inputs of the convolution of a row, the
 // last ones of the state before them.
@@ -124,16 +129,19 @@ template <int N>
 INLINE void write_columns(const float* S, float fade, const float* k, const float* r, float* after,
                           const float* reader, int64_t width, int64_t n, float* sums) {
   Vec total[N] = {}, delta[N] = {};
-  auto count = [&](int c) { return c + 1 < N ? LANES : n; };
+  auto count = [&](int c) INLINED { return c + 1 < N ? LANES : n; };
   if (k)
+#pragma GCC unroll 4
     for (int c = 0; c < N; c++) delta[c] = load(r + c * LANES, count(c));
   for (int64_t i = 0; i < width; i++)
+#pragma GCC unroll 4
     for (int c = 0; c < N; c++) {
       int64_t place = i * width + c * LANES;
       Vec s = load(S + place, count(c)) * fade;
       if (k) store(after + place, s += k[i] * delta[c], count(c));
       total[c] += reader[i] * s;
     }
+#pragma GCC unroll 4
   for (int c = 0; c < N; c++) store(sums + c * LANES, total[c], count(c));
 }
 
@@ -193,7 +201,7 @@ static void embed(const Model& p, const int64_t* ids, int64_t t, const int64_t* 
 static void add_product(const PackedMatrix& m, const float* input, int64_t stride, const Work& w, int64_t hidden,
                         int64_t count) {
   float* x = w.x;
-  product(m, input, stride, count, w.room, [=](int64_t i, int64_t n, Vec low, Vec high) {
+  product(m, input, stride, count, w.room, [=](int64_t i, int64_t n, Vec low, Vec high) INLINED {
     float* to = x + i * hidden + 2 * n;
     int64_t left = hidden - 2 * n;
     store(to, load(to, left) + low, left);
@@ -203,7 +211,7 @@ static void add_product(const PackedMatrix& m, const float* input, int64_t strid
 
 static void set_product(const PackedMatrix& m, const float* input, int64_t stride, const Work& w, float* y,
                         int64_t width, int64_t count) {
-  product(m, input, stride, count, w.room, [=](int64_t i, int64_t n, Vec low, Vec high) {
+  product(m, input, stride, count, w.room, [=](int64_t i, int64_t n, Vec low, Vec high) INLINED {
     float* to = y + i * width + 2 * n;
     int64_t left = width - 2 * n;
     store(to, low, left);
@@ -277,7 +285,8 @@ static void block(const Block& p, int64_t hidden, const State& s, const Work& w,
       for (int64_t j = 0; j < hidden; j += LANES)
         store(w.seen + row * stride + j, tanh(load(s.h + row * hidden + j, hidden - j)), hidden - j);
   product(p.context_warp, p.own_state ? w.seen : c, stride, count, w.room,
-          [&](int64_t i, int64_t n, Vec low, Vec high) {
+          [&](int64_t i, int64_t n, Vec low, Vec high) INLINED {
+#pragma GCC unroll 2
             for (int half = 0; half < 2; half++) {
               Vec y = half ? high : low;
               int64_t first = 2 * n + half * LANES, left = p.context - first;
@@ -285,7 +294,7 @@ static void block(const Block& p, int64_t hidden, const State& s, const Work& w,
               if (left >= 0 && left < LANES) w.warp[i] = softplus(y[left]) * w.duration[i];
             }
           });
-  product(p.synapse, c, stride, count, w.room, [&](int64_t i, int64_t n, Vec f, Vec potential) {
+  product(p.synapse, c, stride, count, w.room, [&](int64_t i, int64_t n, Vec f, Vec potential) INLINED {
     int64_t left = hidden - n, row = i / size.events, t = i % size.events;
     Vec h = load((t ? w.h + (i - 1) * hidden : s.h + row * hidden) + n, left);
     f = softplus(f, exp(-abs(f)));
@@ -297,7 +306,7 @@ static void block(const Block& p, int64_t hidden, const State& s, const Work& w,
   });
   add_product(p.out, w.h, hidden, w, hidden, count);
   normed(p.mlp_norm, w.x, w.u, size);
-  product(p.gate_up, w.u, hidden, count, w.room, [&](int64_t i, int64_t n, Vec gate, Vec up) {
+  product(p.gate_up, w.u, hidden, count, w.room, [&](int64_t i, int64_t n, Vec gate, Vec up) INLINED {
     store(w.inner + i * p.inner + n, silu(gate) * up, p.inner - n);
   });
   add_product(p.down, w.inner, p.inner, w, hidden, count);
