@@ -12,7 +12,7 @@ import torch
 from helpers import randomise
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
-from liquidlm.inference.anatomy_figure import DARK, draw_png, read_ages
+from liquidlm.inference.anatomy_figure import DARK, TINTS, draw_png, read_ages
 from liquidlm.inference.anatomy_page import page, write_page
 from liquidlm.inference.inspection import LEVELS, examine, token_time_constants
 from liquidlm.text.corpus import Document
@@ -117,6 +117,29 @@ def test_the_page_is_one_file_of_escaped_texts_in_colours_with_names() -> None:
     assert not re.search(r"#[0-9a-f]{6}\b", _svg(shown)) and "prefers-color-scheme: dark" in shown
     named, known = set(re.findall(r"var\((--\w+)\)", shown)), set(re.findall(r"(--\w+):", shown))
     assert named and named <= known
+
+
+def luminance(colour: np.ndarray) -> float:
+    """Of a colour in 0…255, as WCAG defines it."""
+    parts = colour / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_a_tinted_word_can_be_read_in_light_and_in_dark() -> None:
+    text = Document("one\ntwo", "here", marks=((0, 0.0), (3, 1.0)))
+    shown = page(examine(tiny(), TOKENIZER, text), "one")
+    halves = shown.split("@media (prefers-color-scheme: dark)")
+    for half in halves:
+        ink, paper = (re.search(rf"--{name}: #(\w{{6}})", half) for name in ("ink", "paper"))
+        (tint,) = re.findall(rf"\.t{TINTS} {{ background: #(\w{{8}})", half)
+        assert ink and paper
+        front, back, over = (np.array([*bytes.fromhex(one)], float) for one in (ink[1], paper[1], tint))
+        opacity = over[3] / 255
+        seen = opacity * over[:3] + (1 - opacity) * back
+        dark, light = sorted((luminance(front), luminance(seen)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+    assert len(halves) == 2 and shown.count("<main>") == shown.count("</main>") == 1
 
 
 @torch.no_grad()

@@ -36,6 +36,9 @@ tr:hover td { background: color-mix(in srgb, var(--rule) 35%, transparent); }
 i { font-style: normal; border-radius: 3px; }
 """
 
+LIGHT_OPACITY, DARK_OPACITY = 0.7, 0.5
+"""Of the strongest tint: more would hide its word, which is dark on a light page and light on a dark one."""
+
 
 def write_page(found: Anatomy, file: Path, title: str) -> Path:
     """Write the page: the list of the events with tinted words, and the figures over time. Returns its path.
@@ -66,7 +69,7 @@ def page(found: Anatomy, title: str) -> str:
 <style>
 {_colours()}{STYLE}</style>
 </head>
-<body>
+<body><main>
 <h1>{name}</h1>
 <p>Events {found.first} to {found.first + len(found.times) - 1}. A surprise of b bits means a probability of
 1 in 2<sup>b</sup>, given all the text before. The surprise of a gap is that of a gap at least as short, or at
@@ -79,9 +82,9 @@ least as long. Tint of a word: {scale} 0 to {full:.0f} bits and more.</p>
 </tbody>
 </table>
 <h2>Over time</h2>
-<div class="over">
+<div class="over" role="region" tabindex="0" aria-label="Figures over time">
 {svg(found)}</div>
-{_constants(found)}</body>
+{_constants(found)}</main></body>
 </html>
 """
 
@@ -122,11 +125,16 @@ def _constants(found: Anatomy) -> str:
 def _colours() -> str:
     """The colours by name, light and dark."""
     light, dark = (_names(palette) for palette in (Palette(), DARK))
-    tints = "".join(
-        f".t{level} {{ background: {TINT}{round(255 * 0.7 * level / TINTS):02x}; }}\n"
-        for level in range(1, TINTS + 1)
+    in_the_dark = f"@media (prefers-color-scheme: dark) {{\n:root {{ {dark} }}\n{_tints(DARK_OPACITY)}}}\n"
+    return f":root {{ {light} }}\n{_tints(LIGHT_OPACITY)}{in_the_dark}"
+
+
+def _tints(most: float) -> str:
+    """The classes of the tints, up to an opacity."""
+    levels = range(1, TINTS + 1)
+    return "".join(
+        f".t{level} {{ background: {TINT}{round(255 * most * level / TINTS):02x}; }}\n" for level in levels
     )
-    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{tints}"
 
 
 def _names(palette: Palette) -> str:
