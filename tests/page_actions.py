@@ -55,6 +55,7 @@ def readout(found: dict[str, Any], layer: int, token: int, unit: str = "tokens")
     return f"{place}: median {median} {unit}, quartiles {low} and {high}"
 
 
+LIT = "() => [...CSS.highlights.get('lit') ?? []].map(String).join('')"
 RAMP = [(250, 232, 180), (190, 219, 152), (104, 184, 166), (38, 130, 171), (56, 72, 148), (44, 22, 78)]
 
 

@@ -10,6 +10,7 @@ import pytest
 from browsing import needs_browser
 from page_actions import (
     LIMIT,
+    LIT,
     PROMPT,
     begin_endless,
     command,
@@ -286,6 +287,9 @@ def test_a_model_with_times(visit) -> None:
         assert text.startswith("[00:00:00] Hello\n[00:01:30")
         found = figures(port, re.sub(r"(?m)^\[[-\d:. ]+\] ", "", text))
         expect(page.locator("#readout span")).to_have_text(readout(found, 0, len(found["tokens"]) - 1, "s"))
+        page.locator("#cells").focus()
+        page.keyboard.press("Home")
+        assert page.evaluate(LIT) == "H"  # after its time
         page.get_by_role("button", name="Continue").click()
         longer = drawn(page)
         assert longer.startswith(text) and len(longer) > len(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from browsing import needs_browser
-from page_actions import PROMPT, command, drawn, figures, rough, whole, write
+from page_actions import LIT, PROMPT, command, drawn, figures, rough, whole, write
 from playwright.sync_api import Page, expect
 from serving import NAME, TOKENIZER, ask, served, tiny
 
@@ -97,13 +97,16 @@ def test_a_text_that_is_too_long_to_keep(visit, port) -> None:
     expect(page.locator("#unkept")).to_be_visible()
 
 
-def test_broken_storage_is_no_obstacle(visit, port) -> None:
+def test_broken_and_full_storage_is_no_obstacle(visit, port) -> None:
     page = visit(port)
-    page.evaluate(
-        "for (const name of ['history', 'settings', 'shown']) localStorage[`liquidlm.${name}`] = '{'"
-    )
+    page.evaluate("() => Object.assign(localStorage, {'liquidlm.history': '{}', 'liquidlm.settings': '{'})")
     page.reload()
     assert write(page, length=5).startswith(PROMPT)
+    many = "Array.from({length: 60}, (_, id) => ({id, at: 0, prompt: 'a', given: 'a', written: ''}))"
+    page.evaluate(f"() => {{ localStorage['liquidlm.history'] = JSON.stringify({many}); }}")
+    write(page, "the newest", 5)
+    expect(page.locator("#texts li")).to_have_count(50)
+    expect(page.locator("#texts li").first).to_contain_text("the newest")
 
 
 def test_copying(visit, port) -> None:
@@ -116,7 +119,6 @@ def test_copying(visit, port) -> None:
     assert page.locator("body").get_attribute("data-copied") == text
 
 
-LIT = "() => [...CSS.highlights.get('lit') ?? []].map(String).join('')"
 POINT = """(at) => {
   const walker = document.createTreeWalker(document.querySelector("#text"), NodeFilter.SHOW_TEXT);
   const range = new Range();

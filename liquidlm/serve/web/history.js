@@ -7,7 +7,12 @@ import { moment, words } from "./words.js";
 
 const MOST_TEXTS = 50, ROOM = 2_000_000; // texts, and characters of JSON: browsers give a site about 5 million
 
-const texts = () => browser.get("history") ?? []; // the newest first; read each time: another tab may have written
+/** The newest first. They are read each time: another tab may have written. */
+function texts() {
+  const kept = browser.get("history");
+  return Array.isArray(kept) ? kept : [];
+}
+
 const find = (id) => texts().find((entry) => entry.id === id);
 
 /** As many texts as there is room for. The chances of old texts are left out first. */
