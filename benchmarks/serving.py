@@ -25,7 +25,7 @@ import psutil
 
 from benchmarks.machine import write_results
 from benchmarks.plots import redraw
-from liquidlm.inference.saving import find_folder
+from liquidlm.inference.model_folders import find_folder
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 NAME = "serving"

@@ -14,7 +14,7 @@ from liquidlm.training.processes import processes
         ("mps", "Apple's GPU .mps. has no float64"),
         ("gpu", "unknown device 'gpu': give cpu, cuda, or cuda:N"),
         ("cuda:99", "device cuda:99 is not available"),
-        ("meta", "device meta is not supported"),
+        ("meta", "unknown device .meta.: give cpu"),
     ],
 )
 def test_a_device_that_cannot_be_used_is_refused(name: str, message: str) -> None:

@@ -7,7 +7,8 @@ from small_model import SIZES, SMALL
 
 from liquidlm.errors import LiquidError
 from liquidlm.inference.generate import read, write
-from liquidlm.inference.sampling import PENALISED, Sampler, Sampling
+from liquidlm.inference.sampler import Sampler, processors
+from liquidlm.inference.sampling import PENALISED, Sampling
 from liquidlm.model.config import LiquidConfig
 from liquidlm.model.folded import FoldedEmbedding
 from liquidlm.model.pretrained import LiquidTextGenerationModel
@@ -194,7 +195,7 @@ def test_nothing_to_write_is_named(model):
 
 def test_top_k_comes_before_top_p():
     logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
-    scores = Sampling(temperature=1.0, top_k=3, top_p=0.75).processors()(torch.zeros(1, 0).long(), logits)
+    scores = processors(Sampling(temperature=1.0, top_k=3, top_p=0.75))(torch.zeros(1, 0).long(), logits)
     assert scores.isfinite().tolist() == [[True, True, False, False]]  # 0.7 of all, but 0.78 of three
 
 

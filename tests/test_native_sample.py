@@ -7,8 +7,9 @@ import torch
 from native import needs_kernels
 
 from liquidlm.errors import LiquidError
-from liquidlm.inference.sampling import Sampler, Sampling
-from liquidlm.inference.sampling import draw as draw_all
+from liquidlm.inference.sampler import Sampler, narrowing
+from liquidlm.inference.sampler import draw as draw_all
+from liquidlm.inference.sampling import Sampling
 from liquidlm.ops.native import sample_native
 
 pytestmark = needs_kernels
@@ -48,7 +49,7 @@ def logits_of(rows, vocabulary, seed=0):
 def test_the_token_is_where_the_processors_put_it(rows, vocabulary, how):
     """The cumulative probability reaches the chance at the token and not before it."""
     logits, number = logits_of(rows, vocabulary), 50
-    scores = Sampling(**({"temperature": 1.0, "top_p": 1.0} | how)).warpers()(
+    scores = narrowing(Sampling(**({"temperature": 1.0, "top_p": 1.0} | how)))(
         torch.zeros(rows, 0).long(), logits
     )
     sums = scores.double().softmax(-1).cumsum(-1)
@@ -85,7 +86,7 @@ def test_logits_that_are_not_finite(wrong, monkeypatch):
     assert sampled(torch.full((1, 5), -math.inf), torch.zeros(1, dtype=torch.float64)).tolist() == [-1]
     for native in (True, False):
         if not native:
-            monkeypatch.setattr("liquidlm.inference.sampling.takes", lambda **_: False)
+            monkeypatch.setattr("liquidlm.inference.sampler.takes", lambda **_: False)
         with pytest.raises(LiquidError, match="not finite"):
             Sampler(Sampling(seed=0), 1, logits, None, ())(logits)
 
@@ -94,7 +95,7 @@ def test_a_seed_gives_the_same_tokens_as_torch(monkeypatch):
     logits, drawn = logits_of(5, 300), []
     for native in (True, False):
         if not native:
-            monkeypatch.setattr("liquidlm.inference.sampling.takes", lambda **_: False)
+            monkeypatch.setattr("liquidlm.inference.sampler.takes", lambda **_: False)
         draw = Sampler(Sampling(seed=3, top_k=50), 40, logits, None, ())
         drawn.append(torch.stack([draw(logits) for _ in range(40)]))
     assert torch.equal(*drawn)
@@ -110,7 +111,7 @@ def test_temperature_0_takes_the_first_of_the_likeliest():
 @pytest.mark.parametrize("native", [True, False])
 def test_rows_with_settings_of_their_own_draw_as_alone(native, monkeypatch):
     if not native:
-        monkeypatch.setattr("liquidlm.inference.sampling.takes", lambda **_: False)
+        monkeypatch.setattr("liquidlm.inference.sampler.takes", lambda **_: False)
     hows = [
         Sampling(temperature=0.0, seed=0),
         Sampling(temperature=1.5, top_p=1.0, seed=1),

@@ -1,5 +1,6 @@
 """The command line answers before torch is imported."""
 
+import json
 import os
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
 
 
 def test_a_command_that_runs_imports_what_it_needs() -> None:
-    assert "'torch'" in python("bench").stderr
+    assert "'torch'" in python("info").stderr
 
 
 def test_version() -> None:
@@ -67,3 +68,94 @@ def test_completion_is_installed_into_the_home_folder(tmp_path: Path) -> None:
     assert "_LIQUIDLM_COMPLETE=complete_bash" in python("--show-completion", "bash", **variables).stdout
     assert python("--install-completion", "bash", **variables).returncode == 0
     assert "_LIQUIDLM_COMPLETE" in (tmp_path / ".bash_completions/liquidlm.sh").read_text()
+
+
+MISTAKES = (
+    ("train --out r --steps 0", "--steps must be greater than 0"),
+    ("train --out r --size huge", "unknown size 'huge'"),
+    ("train --out r --hidden-size 0", "hidden_size must be at least 1"),
+    ("train --out r --latent-dim 999", "latent_dim (999) must be at most embedding_dim"),
+    ("train --out r --device gpu", "unknown device 'gpu'"),
+    ("train --out r --tokenizer bpe4000", "did you mean bpe:4000"),
+    ("train --out r --late sort", "--late needs --timestamps"),
+    ("train --out r --timestamps", "needs text that has times"),
+    ("train --out r --timestamps --time-zone Mars/One notes.log", "Mars/One"),
+    ("train --out r --from nowhere", "nowhere is not a folder"),
+    ("train --out r --from stories --size tiny", "leave --size out"),
+    ("train --out r --config sizes.toml", "sizes.toml: sizes.hiden_size is not a setting (did you mean"),
+    ("train --out r --config missing.toml", "missing.toml cannot be read"),
+    ("train --out r missing.txt", "missing.txt: no such file"),
+    ("train --out r --valid missing.txt", "missing.txt: no such file"),
+    ("train --out notes.log/r", "cannot write notes.log/r"),
+    ("train --out others notes.log", "others already holds config.json"),
+    ("train --out run notes.log", "run already holds a run"),
+    ("train --out r --resume", "there is no checkpoint in r"),
+    ("train --out run --resume --steps 0", "--steps must be greater than 0"),
+    ("train --out run --resume --steps 1 --minutes 1", "either steps or minutes"),
+    ("train --dry-run -", "would use up standard input"),
+    ("generate nowhere/x hello", "nowhere/x is not a folder"),
+    ("generate --top-p 0 hello", "top_p must be"),
+    ("generate --samples 0 hello", "--samples must be at least 1"),
+    ("generate --file missing.txt", "missing.txt: no such file"),
+    ("generate --load-state missing.state hello", "missing.state: no such file"),
+    ("generate --save-state no/where.state hello", "cannot write no/where.state"),
+    ("generate --timestamps hello", "trained without times"),
+    ("generate --after 3 hello", "--after needs --timestamps"),
+    ("eval nowhere notes.log", "nowhere is not a folder"),
+    ("eval stories missing.txt", "missing.txt: no such file"),
+    ("eval stories notes.log --adapt --rate 0", "the rate of learning must be"),
+    ("eval stories notes.log --timestamps", "trained without times"),
+    ("inspect stories notes.log", "trained without times"),
+    ("inspect nowhere notes.log --out page.pdf", "must end in .html"),
+    ("watch", "name a model"),
+    ("watch stories --alarms 0", "alarms must be greater than 0"),
+    ("watch stories --baseline missing.log", "cannot read the baseline missing.log"),
+    ("watch --learn --learn-budget 1.5", "the budget of learning must be"),
+    ("watch stories --state no/where.state", "cannot write no/where.state"),
+    ("watch stories --late sort", "needs a whole file"),
+    ("serve nowhere", "nowhere is not a folder"),
+    ("serve --rows 0", "--rows must be greater than 0"),
+    ("info nowhere", "nowhere is not a folder"),
+    ("export nowhere --out r", "nowhere is not a folder"),
+    ("export stories --out notes.log", "notes.log exists already"),
+    ("bench nonsense", "unknown benchmark"),
+)
+
+EACH = """
+import contextlib, io, json, shlex, sys
+from liquidlm.cli.main import main
+found = []
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["liquidlm", *shlex.split(line)]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit as end:
+            heavy = [name for name in ("torch", "transformers", "tokenizers") if name in sys.modules]
+            found.append([end.code, said.getvalue(), heavy])
+print(json.dumps(found))
+"""
+"""Each command in one process: what one of them imports stays imported, so the first that does is found."""
+
+
+def test_a_mistake_is_named_before_anything_that_takes_long_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "notes.log").write_text("2026-01-31 12:00:00 one\n2026-01-31 12:00:01 two\n")
+    (tmp_path / "sizes.toml").write_text("[sizes]\nhiden_size = 8\n")
+    (tmp_path / "run/checkpoints/step-00000001").mkdir(parents=True)
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/config.json").write_text("{}")
+    lines = json.dumps([line for line, _ in MISTAKES])
+    done = subprocess.run(
+        [sys.executable, "-c", EACH, lines],
+        env={**os.environ, "PYTHONPATH": str(Path(liquidlm.__file__).parents[1])},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    for (line, said), (code, message, heavy) in zip(MISTAKES, json.loads(done.stdout), strict=True):
+        assert code == 2 and said in message and not heavy, (line, message, heavy)
+        assert message.count("\n") == message.count("model: stories") + 1, message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.log", "others", "run", "sizes.toml"]

@@ -15,7 +15,8 @@ from liquidlm import (
     generate_timestamps,
 )
 from liquidlm.inference.generate import read_output, write, write_timed
-from liquidlm.inference.sampling import COLDEST, Sampler, Sampling, draw
+from liquidlm.inference.sampler import Sampler, draw
+from liquidlm.inference.sampling import COLDEST, Sampling
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.runtime.seeds import generator_seed
 from liquidlm.serve.batch import Row, draw_tokens

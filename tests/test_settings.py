@@ -54,11 +54,11 @@ from liquidlm.training.settings import TrainSettings
         ({"encoding": "latin-99"}, "--encoding latin-99 is not known"),
         ({"sizes": [3]}, "sizes must be a table"),
         ({"sizes": {"vocab_size": 3}}, "sizes.vocab_size is not a setting"),
-        ({"sizes": {"hidden_size": "64"}}, "hidden_size must be int, not '64'"),
-        ({"sizes": {"hidden_size": True}}, "hidden_size must be int, not True"),
+        ({"sizes": {"hidden_size": "64"}}, "sizes.hidden_size must be a whole number, not '64'"),
+        ({"sizes": {"hidden_size": True}}, "sizes.hidden_size must be a whole number, not True"),
         ({"sizes": {"num_heads": 0}}, "num_heads .0. must divide hidden_size"),
         ({"sizes": {"ode_decay": math.nan}}, "ode_decay must be finite"),
-        ({"sizes": {"mixer_types": ["time", 3]}}, "mixer_types must be list"),
+        ({"sizes": {"mixer_types": ["time", 3]}}, r"sizes.mixer_types\[1\] must be text"),
     ],
 )
 def test_settings_that_make_no_sense(given: dict, said: str) -> None:

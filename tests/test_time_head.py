@@ -11,6 +11,7 @@ from torch.distributions import Categorical, LogNormal, MixtureSameFamily
 
 from liquidlm import LiquidConfig, LiquidError, LiquidTextGenerationModel
 from liquidlm.inference.generate import read_output, write_timed
+from liquidlm.inference.sampler import processors
 from liquidlm.inference.sampling import Sampling
 from liquidlm.nn.time_head import NARROWEST, GapDistribution, TimeHead
 from liquidlm.nn.timestamps import next_gaps
@@ -310,7 +311,7 @@ def test_writing_draws_times_from_the_head() -> None:
     assert error(state.last_time, every[:, -2]) == 0  # the last token is not read
     generator = torch.Generator().manual_seed(3)
     for i in range(20):  # the same draws, one by one
-        chosen: Any = Sampling().processors()
+        chosen: Any = processors(Sampling())
         sums = chosen(None, whole.logits[:, 8 + i].float()).softmax(-1, dtype=torch.float64).cumsum(-1)
         chance = torch.rand(2, dtype=torch.float64, generator=generator)
         token = torch.searchsorted(sums, chance[:, None] * sums[:, -1:], right=True)[:, 0]

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
+from ..runtime.startup import ready
 
 Name = Annotated[str, typer.Argument(help="The benchmark. Without it, the list of benchmarks is printed.")]
 
@@ -23,4 +24,5 @@ def bench(context_: typer.Context, name: Name = "--list") -> None:
             f"the benchmarks cannot be run here ({error}): they are in the repository, not in the installed"
             " package; clone it, `make setup`, and run this there"
         ) from error
+    ready()
     raise typer.Exit(run([name, *context_.args]))

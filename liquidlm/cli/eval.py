@@ -6,10 +6,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 
 from ..errors import LiquidError
+from ..inference.defaults import ADAPT_RATE
+from ..inference.model_folders import check_model
+from ..inference.reading_file import kept_reading
+from ..text.paths import find_sources
 from ..text.reading import ReadingOptions
 from ..text.reading_facts import ReadingFacts
+from ..training.pace import check_pace
 from . import reading_options as reading
 from .arguments import AsJson, Folder, Weights
+from .model_imports import import_models
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Text to evaluate on, as for `train`.")]
 Timestamps = Annotated[
@@ -61,9 +67,12 @@ def evaluate(
         raise LiquidError("--rate needs --adapt: add it, or leave --rate out")
     if adapt and weights != "float32":
         raise LiquidError(f"--adapt learns in float32: leave --weights {weights} out")
-    from ..inference.reading_file import kept_reading
-
+    rate = ADAPT_RATE if rate is None else rate
+    check_pace(rate)
+    timed = check_model(folder, times=bool(timestamps))
     options = reading.reading_options(context, kept_reading(folder))
+    find_sources(paths, timed if timestamps is None else timestamps)
+    import_models()
     how = Reader(chunk, weights, adapt, rate)
     figures = _figures(folder, paths, timestamps, how, options)
     if as_json:
@@ -88,7 +97,7 @@ class Reader(NamedTuple):
     chunk: int
     weights: Literal["float32", "bf16", "int8"]
     adapt: bool
-    rate: float | None
+    rate: float
 
 
 def _figures(
@@ -97,7 +106,6 @@ def _figures(
     """The figures of a model on a text; `timestamps` None uses its times if the model has a time head."""
     from rich.console import Console
 
-    from ..inference.defaults import ADAPT_RATE
     from ..inference.evaluate import evaluate
     from ..inference.saving import load_language_model
     from ..inference.timed_text import check_times
@@ -125,7 +133,6 @@ def _figures(
     corpus = tokenize_documents(documents, tokenizer)
     total = corpus.tokens.size
     with Console(stderr=True, highlight=False).status(f"reading {total:,} tokens") as status:
-        rate = None
         given: dict[str, Any] = {
             "eos_token_id": tokenizer.eos_token_id,
             "progress": lambda done: status.update(f"read {done:,} of {total:,} tokens"),
@@ -133,11 +140,10 @@ def _figures(
         if how.adapt:
             from ..training.adaptation import evaluate_learning
 
-            rate = ADAPT_RATE if how.rate is None else how.rate
-            result = evaluate_learning(model, corpus, rate=rate, **given)
+            result = evaluate_learning(model, corpus, rate=how.rate, **given)
         else:
             step = LiquidStep(model, weights=how.weights) if model.device.type == "cpu" else None
             bf16 = bf16_is_faster(model.device)
             result = evaluate(model, corpus, chunk=how.chunk, bf16=bf16, step=step, **given)
-    learning: dict[str, int | float] = {} if rate is None else {"learning_rate": rate}
+    learning: dict[str, int | float] = {"learning_rate": how.rate} if how.adapt else {}
     return {**result.summary(), **learning, "peak_memory_bytes": peak_memory()}

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from ..inference.model_folders import check_model
+from ..runtime.folders import check_is_new
 from .arguments import Folder, named_folder
+from .model_imports import import_models
 
 Out = Annotated[
     Path,
@@ -22,6 +25,9 @@ def export(folder: Folder, out: Out) -> None:
 
         liquidlm export stories --out stories-onnx
     """
+    check_model(folder)
+    check_is_new(out)
+    import_models()
     from ..inference.export import export_onnx
     from ..inference.saving import load_language_model
 

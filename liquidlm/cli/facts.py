@@ -15,7 +15,8 @@ from .. import __version__
 from ..errors import LiquidError
 from ..inference.checkpoints import checkpoints, newest_undamaged
 from ..inference.generate import read
-from ..inference.saving import find_folder, load_language_model
+from ..inference.model_folders import find_folder
+from ..inference.saving import load_language_model
 from ..ops.native import kernels
 from ..runtime.precision import best_device, bf16_is_faster
 from ..text.tokenizer_training import MIN_VOCAB_SIZE

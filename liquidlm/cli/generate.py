@@ -7,11 +7,15 @@ import typer
 
 from ..errors import LiquidError
 from ..inference.defaults import WEIGHTS
+from ..inference.model_folders import check_model, find_folder
+from ..inference.sampling import Sampling
+from ..runtime.files import probe
 from ..text.clocks import LARGEST_TIME
 from ..text.reading import ReadingOptions
 from . import reading_options as reading
 from .arguments import FOLDER_HELP, Weights
-from .prompt import model_and_prompt, read_prompt
+from .model_imports import import_models
+from .prompt import is_interactive, model_and_prompt, read_prompt
 
 Folder = Annotated[str | None, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
 Prompt = Annotated[
@@ -97,27 +101,33 @@ def generate(
 
         liquidlm generate runs/apollo --timestamps "[00:10:00] CC: Stand by." --after 240
     """
-    from ..inference.sampling import Sampling
-    from ..inference.saving import find_folder
-    from .session import is_interactive, run_session
-    from .write_text import check_request, generate_text, open_writer
-
     if samples < 1:
         raise LiquidError(f"--samples must be at least 1, not {samples}")
     _check_after(after, timestamps)
     options = _reading(file, encoding, errors)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     name, prompt = model_and_prompt(folder, prompt)
-    path = find_folder(name)
-    check_request(max_new_tokens, samples, save_state)
-    how = (path, sampling, max_new_tokens, timestamps, verbose, weights)
-    states = {"save_state": save_state, "load_state": load_state}
-    if prompt is None and file is None and is_interactive():
+    check_model(name, times=timestamps)
+    _check_states(max_new_tokens, samples, save_state, load_state)
+    session, text = prompt is None and file is None and is_interactive(), ""
+    if session:
         _check_session(samples, after)
-        signal = run_session(open_writer(*how), **states)
     else:
         text = read_prompt(prompt, file, load_state is None, options)
-        signal = generate_text(open_writer(*how), text, samples=samples, after=after, **states)
+        if not (max_new_tokens or text or load_state):
+            raise LiquidError("there is nothing to save: give a prompt")
+    import_models()
+    from .session import run_session
+    from .write_text import generate_text, open_writer
+
+    states = {"save_state": save_state, "load_state": load_state}
+    writer = open_writer(
+        find_folder(name), sampling, max_new_tokens, timestamps, verbose, weights, save_state
+    )
+    if session:
+        signal = run_session(writer, **states)
+    else:
+        signal = generate_text(writer, text, samples=samples, after=after, **states)
     if signal:
         raise typer.Exit(128 + signal)
 
@@ -129,6 +139,22 @@ def _reading(file: Path | None, encoding: str | None, errors: str | None) -> Rea
     if given and file is None:
         raise LiquidError(f"--{min(given)} needs --file: it says how that file is read")
     return ReadingOptions.of(**given)
+
+
+def _check_states(
+    max_new_tokens: int, samples: int, save_state: Path | None, load_state: Path | None
+) -> None:
+    """LiquidError for options that contradict each other, and for files that cannot be written or read."""
+    if save_state is not None:
+        if samples > 1:
+            raise LiquidError("--save-state keeps the state of one text: use it without --samples")
+        probe(save_state)
+    if load_state is not None and not load_state.exists():
+        raise LiquidError(f"--load-state {load_state}: no such file; --save-state writes one")
+    least = 1 if save_state is None else 0
+    if max_new_tokens < least:
+        more = "" if least == 0 else " (0 only with --save-state, to save the state of the prompt)"
+        raise LiquidError(f"--max-new-tokens must be at least {least}, not {max_new_tokens}{more}")
 
 
 def _check_session(samples: int, after: float | None) -> None:

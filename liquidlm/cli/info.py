@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from ..inference.model_folders import check_model
 from .arguments import FOLDER_HELP, AsJson
+from .model_imports import import_models
 
 Folder = Annotated[
     str | None,
@@ -44,6 +46,9 @@ def info(folder: Folder = None, as_json: AsJson = False) -> None:
 
         liquidlm info runs/novel --json
     """
+    if folder is not None:
+        check_model(folder)
+    import_models()
     from .facts import installation, model_facts
 
     facts = installation() if folder is None else model_facts(folder)

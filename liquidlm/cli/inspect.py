@@ -6,9 +6,14 @@ from typing import Annotated
 import typer
 
 from ..errors import LiquidError
+from ..inference.model_folders import check_model
+from ..inference.reading_file import kept_reading
+from ..runtime.files import probe
+from ..text.paths import find_sources
 from ..text.reading_facts import ReadingFacts
 from . import reading_options as reading
 from .arguments import Folder
+from .model_imports import import_models
 
 Transcript = Annotated[
     Path,
@@ -46,22 +51,23 @@ def inspect(
 
         liquidlm inspect runs/apollo flight.jsonl --from 200
     """
-    from ..inference.anatomy_figure import draw_png
-    from ..inference.anatomy_page import write_page
-    from ..inference.inspection import examine
-    from ..inference.reading_file import kept_reading
-    from ..inference.saving import load_language_model
-    from ..inference.timed_text import check_times
-    from ..text.corpus import read_documents
-
     if first < 0 or events < 2:
         raise LiquidError("--from must be at least 0 and --events at least 2")
     out = out or Path(f"{file.stem}.html")
     if (kind := out.suffix.lower()) not in (".html", ".png"):
         raise LiquidError(f"--out {out}: the name must end in .html (a page) or .png (a plot)")
-    model, tokenizer = load_language_model(folder)
-    check_times(model, folder)
+    check_model(folder, times=True)
     options = reading.reading_options(context, kept_reading(folder))
+    find_sources([file], timestamps=True)
+    probe(out)
+    import_models()
+    from ..inference.anatomy_figure import draw_png
+    from ..inference.anatomy_page import write_page
+    from ..inference.inspection import examine
+    from ..inference.saving import load_language_model
+    from ..text.corpus import read_documents
+
+    model, tokenizer = load_language_model(folder)
     facts: list[ReadingFacts] = []
     documents = read_documents(file, timestamps=True, options=options, found=facts.append)
     document, _ = next(documents), next(documents, None)  # notes come at the end of a file

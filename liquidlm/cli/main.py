@@ -17,7 +17,6 @@ from .export import export
 from .generate import generate
 from .info import info
 from .inspect import inspect
-from .model_command import ModelCommand
 from .serve import serve
 from .times import times
 from .train import train
@@ -65,18 +64,16 @@ def options(version: Version = False) -> None:
     """The options of `liquidlm` itself, without a command."""
 
 
-app.command(cls=ModelCommand)(train)
-app.command(cls=ModelCommand)(generate)
-app.command("eval", cls=ModelCommand)(evaluate)
-app.command(cls=ModelCommand)(info)
+app.command()(train)
+app.command()(generate)
+app.command("eval")(evaluate)
+app.command()(info)
 app.command()(times)
-app.command(cls=ModelCommand)(inspect)
-app.command(cls=ModelCommand)(watch)
-app.command(cls=ModelCommand)(serve)
-app.command(cls=ModelCommand)(export)
-app.command(cls=ModelCommand, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    bench
-)
+app.command()(inspect)
+app.command()(watch)
+app.command()(serve)
+app.command()(export)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
 
 
 def main() -> None:

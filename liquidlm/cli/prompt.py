@@ -30,6 +30,11 @@ def _is_model(word: str) -> bool:
     return looks_like_path or word in shipped_models() or os.path.isdir(word)
 
 
+def is_interactive() -> bool:
+    """Whether somebody types and reads: standard input and output are a terminal."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def read_prompt(
     prompt: str | None, file: Path | None, needed: bool, options: ReadingOptions | None = None
 ) -> str:

@@ -8,9 +8,11 @@ import typer
 
 from ..errors import LiquidError, install
 from ..inference.defaults import WEIGHTS
+from ..inference.model_folders import check_model
 from ..pretrained import STORIES
 from .api_key import KEY_VARIABLE, read_key
 from .arguments import FOLDER_HELP, Weights
+from .model_imports import import_models
 
 Folders = Annotated[list[str] | None, typer.Argument(metavar="[DIR]...", help=FOLDER_HELP)]
 Host = Annotated[str, typer.Option(help="Address to listen on. The default accepts this machine only.")]
@@ -77,12 +79,6 @@ def serve(
 
         liquidlm serve runs/novel --port 8000
     """
-    try:
-        from ..serve.limits import Limits
-        from ..serve.model_source import model_sources
-        from ..serve.server import serve as run
-    except ImportError as error:
-        raise LiquidError(f"serving needs more packages ({error}); {install('serve')}") from error
     positive = {"rows": rows, "seconds": seconds, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
     for option, value in positive.items():
         if not 0 < value < math.inf:
@@ -92,6 +88,15 @@ def serve(
     key = read_key(context, api_key, api_key_file)
     if waiting < 1 or min(cache_mb, states_mb) < 0:
         raise LiquidError("--waiting must be at least 1, --cache-mb and --states-mb at least 0")
+    for folder in folders or [STORIES]:
+        check_model(folder)
+    import_models()
+    try:
+        from ..serve.limits import Limits
+        from ..serve.model_source import model_sources
+        from ..serve.server import serve as run
+    except ImportError as error:
+        raise LiquidError(f"serving needs more packages ({error}); {install('serve')}") from error
     limits = Limits(
         prompt_tokens=prompt_tokens,
         new_tokens=new_tokens,

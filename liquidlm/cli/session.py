@@ -1,7 +1,6 @@
 """`liquidlm generate` at a terminal, without a prompt: lines and their continuations, one text."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,11 +21,6 @@ WAKE_UP = 0.2
 
 class Ended(Exception):
     """A signal that ends the session came while it waited for a line."""
-
-
-def is_interactive() -> bool:
-    """Whether somebody types and reads: standard input and output are a terminal."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def run_session(writer: Writer, *, save_state: Path | None = None, load_state: Path | None = None) -> int:

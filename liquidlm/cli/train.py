@@ -1,5 +1,6 @@
 """`liquidlm train`: new runs, resumed runs, and dry runs."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import typer
 
 from ..errors import LiquidError
+from ..runtime.device_names import check_device_name
 from . import reading_options as reading
 from . import train_options as options
+from .model_imports import import_models
 
 SIZES = {
     "hidden_size": "hidden_size",
@@ -74,6 +77,8 @@ def train(
     """
     if out is None and (resume or not dry_run):
         raise typer.BadParameter("is missing: name a folder for the model", param_hint="--out")
+    if device is not None:
+        check_device_name(device)
     if resume:
         _resume(context_)
     else:
@@ -81,14 +86,19 @@ def train(
 
 
 def _start(context: typer.Context) -> None:
-    from ..runtime.precision import chosen_device
-    from ..training import loop
-    from ..training.dry_run import dry_run
     from ..training.settings import TrainSettings
+    from ..training.start_checks import check_start
 
     given = context.params
     with _naming_options():
         settings = TrainSettings(**_settings(context))
+    if not _several_processes():
+        check_start(settings, None if given["dry_run"] else given["out"])
+    import_models()
+    from ..runtime.precision import chosen_device
+    from ..training import loop
+    from ..training.dry_run import dry_run
+
     device = chosen_device(given["device"])
     if given["dry_run"]:
         dry_run(settings, device)
@@ -98,8 +108,7 @@ def _start(context: typer.Context) -> None:
 
 def _resume(context: typer.Context) -> None:
     """Raises LiquidError for an option that a resumed run would ignore."""
-    from ..runtime.precision import chosen_device
-    from ..training import loop
+    from ..training.start_checks import check_resume
 
     given, changes = context.params, ("minutes", "steps", "lr", "tensorboard")
     for name in given:
@@ -107,6 +116,13 @@ def _resume(context: typer.Context) -> None:
             raise LiquidError(f"--resume continues with the settings of the run: leave {_option(name)} out")
     values = {name: given[name] for name in changes}
     values["tensorboard"] = values["tensorboard"] or None  # the option can only switch it on
+    if not _several_processes():
+        with _naming_options():
+            check_resume(given["out"], values)
+    import_models()
+    from ..runtime.precision import chosen_device
+    from ..training import loop
+
     with _naming_options():
         loop.resume(given["out"], chosen_device(given["device"]), **values)
 
@@ -146,6 +162,11 @@ def _naming_options() -> Iterator[None]:
         if name not in SETTINGS:
             raise
         raise LiquidError(_option(name) + space + rest) from error
+
+
+def _several_processes() -> bool:
+    """Whether torchrun has started this process. The others must learn of what it finds wrong."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _on_command_line(context: typer.Context, name: str) -> bool:

@@ -7,8 +7,14 @@ import typer
 
 from ..errors import LiquidError
 from ..inference.defaults import ALARMS, FRESH_RATE, TRAINED_RATE, WEIGHTS
+from ..inference.model_folders import check_model
+from ..inference.reading_file import kept_reading
+from ..inference.watch_options import check_alarms, check_late
+from ..runtime.files import probe
+from ..training.pace import check_pace
 from . import reading_options as reading
 from .arguments import FOLDER_HELP, Weights
+from .model_imports import import_models
 
 if TYPE_CHECKING:
     from .watch_source import Frozen
@@ -114,9 +120,19 @@ def watch(
 
         tail -f server.log | liquidlm watch --learn --state log.state
     """
-    source = _source(folder, learn, {"budget": learn_budget, "rate": learn_rate, "to": learn_to})
+    learning = {"budget": learn_budget, "rate": learn_rate, "to": learn_to}
+    _check(folder, learn, learning)
+    check_alarms(alarms)
+    options = reading.reading_options(context, _kept_reading(folder))
+    check_late(options)
+    if state is not None:
+        probe(state)
+    if baseline is not None and not baseline.exists():
+        raise LiquidError(f"cannot read the baseline {baseline}: no such file")
+    import_models()
     from .watch_lines import watch_lines
 
+    source = _source(folder, learn, learning)
     watch_lines(
         source,
         state=state,
@@ -125,29 +141,38 @@ def watch(
         only_marked=only_marked,
         as_json=as_json,
         weights=weights,
-        options=reading.reading_options(context, _kept_reading(folder)),
+        options=options,
         keep_options=not reading.are_given(context),
     )
 
 
-def _source(folder: str | None, learn: bool, options: dict[str, Any]) -> "Frozen":
-    """Where the reader comes from.
+def _check(folder: str | None, learn: bool, learning: dict[str, Any]) -> None:
+    """Check the model and how it learns.
 
     Raises:
-        LiquidError: there is no model, or an option of --learn without it.
+        LiquidError: there is no model, an option of --learn without it, or one out of its range.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    if learn:
-        from .watch_learning import Learning
-
-        return Learning(folder, **given)
-    if given:
+    given = [name for name, value in learning.items() if value is not None]
+    if given and not learn:
         raise LiquidError(f"--learn-{min(given)} needs --learn: without it, the model does not learn")
-    if folder is None:
+    if learn:
+        rate, budget = learning["rate"], learning["budget"]
+        check_pace(TRAINED_RATE if rate is None else rate, 1.0 if budget is None else budget)
+    if folder is not None:
+        check_model(folder)
+    elif not learn:
         raise LiquidError(
             "name a model (the --out folder of `liquidlm train`), or give --learn, which begins with a new"
             " one"
         )
+
+
+def _source(folder: str | None, learn: bool, learning: dict[str, Any]) -> "Frozen":
+    """Where the reader comes from."""
+    if learn:
+        from .watch_learning import Learning
+
+        return Learning(folder, **{name: value for name, value in learning.items() if value is not None})
     from .watch_source import Frozen
 
     return Frozen(folder)
@@ -157,6 +182,4 @@ def _kept_reading(folder: str | None) -> dict[str, Any]:
     """How the model's text was read, as far as it is possible for lines that come one by one."""
     if folder is None:
         return {}
-    from ..inference.reading_file import kept_reading
-
     return {name: value for name, value in kept_reading(folder).items() if (name, value) != ("late", "sort")}

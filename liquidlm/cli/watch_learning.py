@@ -10,8 +10,9 @@ import torch
 
 from ..errors import LiquidError
 from ..inference.defaults import FRESH_RATE, TRAINED_RATE
+from ..inference.model_folders import find_folder
 from ..inference.reading_file import save_reading
-from ..inference.saving import find_folder, save_model
+from ..inference.saving import save_model
 from ..inference.state_files import LEARN, fingerprint
 from ..inference.surprise import SurpriseReader
 from ..ops.native.step import Weights

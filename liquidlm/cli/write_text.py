@@ -42,8 +42,6 @@ def generate_text(
     text = begin_text(writer.model, writer.tokenizer, load_state)
     if not text.tokens and not prompt:
         raise LiquidError(f"the text of {load_state} has ended: give a prompt to continue it")
-    if not writer.max_new_tokens and not prompt and load_state is None:
-        raise LiquidError("there is nothing to save: give a prompt")
     given = writer.prompt(text, prompt, after)
     shown = given.shown if len(given.shown) <= ECHO else "…" + given.shown[-ECHO:]
     with stop_signals(insistent=save_state is None) as stopped:
@@ -57,24 +55,25 @@ def generate_text(
 
 
 def open_writer(
-    folder: Path, sampling: Sampling, max_new_tokens: int, timestamps: bool, verbose: bool, weights: Weights
+    folder: Path,
+    sampling: Sampling,
+    max_new_tokens: int,
+    timestamps: bool,
+    verbose: bool,
+    weights: Weights,
+    save_state: Path | None,
 ) -> Writer:
-    """A writer with the model in `folder`; LiquidError if it is to write times and its model has none."""
+    """A writer with the model in `folder`.
+
+    Raises:
+        LiquidError: it is to write times and its model has none, or another file would be overwritten by its
+            state.
+    """
+    if save_state is not None:
+        check_place(save_state, GENERATE)
     model, tokenizer = load_language_model(folder, best_device())
     if timestamps:
         check_times(model, folder)
     elif model.time_head is not None:
         say(f"{folder} was trained with times: without --timestamps all tokens are one unit apart")
     return Writer(model, tokenizer, sampling, max_new_tokens, timestamps, verbose, weights)
-
-
-def check_request(max_new_tokens: int, samples: int, save_state: Path | None) -> None:
-    """LiquidError for options that contradict each other, before anything is read."""
-    if save_state is not None:
-        if samples > 1:
-            raise LiquidError("--save-state keeps the state of one text: use it without --samples")
-        check_place(save_state, GENERATE)
-    least = 1 if save_state is None else 0
-    if max_new_tokens < least:
-        more = "" if least == 0 else " (0 only with --save-state, to save the state of the prompt)"
-        raise LiquidError(f"--max-new-tokens must be at least {least}, not {max_new_tokens}{more}")

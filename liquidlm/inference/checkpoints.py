@@ -22,6 +22,17 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((path for path in found if path.is_dir()), reverse=True)
 
 
+def checkpoints_to_resume(run: Path) -> list[Path]:
+    """A run's checkpoints, the newest first.
+
+    Raises:
+        LiquidError: there is none.
+    """
+    if not (steps := checkpoints(run)):
+        raise LiquidError(f"there is no checkpoint in {run}: start without --resume")
+    return steps
+
+
 def newest_undamaged(steps: list[Path]) -> tuple[Path, list[str]]:
     """The newest undamaged checkpoint, and an error message for each newer one.
 

@@ -17,7 +17,7 @@ from ..errors import LiquidError, install
 from ..model.language_model import LiquidLanguageModel
 from ..model.torch_step import TorchStep
 from ..nn.events import LONGEST
-from ..runtime.folders import write_folder
+from ..runtime.folders import check_is_new, write_folder
 from ..text.tokenizer import LEDTokenizerWrapper
 
 GRAPH = "step.onnx"
@@ -95,8 +95,7 @@ def export_onnx(model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, out:
     except ImportError as error:
         raise LiquidError(f"the export needs more packages; {install('export')}") from error
     out = Path(out)
-    if out.exists():
-        raise LiquidError(f"{out} exists already: choose another --out")
+    check_is_new(out)
     module = ExportedStep(model).eval()
     worst = [0.0]
 

@@ -17,7 +17,8 @@ from ..model.language_model import LiquidLanguageModel
 from ..model.output import LiquidOutput
 from ..model.step import LiquidStep
 from ..nn.state import LiquidCache
-from .sampling import Sampler, Sampling
+from .sampler import Sampler
+from .sampling import Sampling
 
 
 @torch.no_grad()

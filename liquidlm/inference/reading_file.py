@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import LiquidError
 from ..text.reading import ReadingOptions
-from .saving import model_folder
+from .model_folders import model_folder
 
 READING = "reading.json"
 

@@ -1,4 +1,4 @@
-"""Models in folders: save them, load them, find them by name."""
+"""Models in folders: save them, load them. `model_folders.py` finds them by name."""
 
 import json
 import warnings
@@ -17,11 +17,9 @@ from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, 
 from ..errors import LiquidError, first_line
 from ..model.config import LiquidConfig
 from ..model.language_model import LiquidLanguageModel
-from ..pretrained import shipped_models
 from ..runtime.checksums import MANIFEST, verify
 from ..text.tokenizer import LEDTokenizerWrapper
-from .checkpoints import checkpoints, newest_undamaged
-from .hub_models import HUB_PREFIX, downloaded_model
+from .model_folders import model_folder
 
 if TYPE_CHECKING:
     from ..model.pretrained import LiquidTextGenerationModel
@@ -164,39 +162,3 @@ def mask_surplus(model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper) -> 
     config = model.generation_config
     if surplus:
         config.suppress_tokens = sorted(surplus.union(config.suppress_tokens or ()))
-
-
-def model_folder(name: str | Path) -> Path:
-    """The folder that holds a model's files: `find_folder`'s, or its newest whole checkpoint if the run is
-    unfinished.
-
-    Raises:
-        LiquidError: there is no such folder, or no model in it.
-    """
-    folder = find_folder(name)
-    if (folder / "config.json").exists():
-        return folder
-    steps = checkpoints(folder)
-    if not steps:
-        raise LiquidError(f"{folder} holds no model: give the --out folder of `liquidlm train`")
-    return newest_undamaged(steps)[0]
-
-
-def find_folder(name: str | Path) -> Path:
-    """The folder of a model, by its path, by the name of a bundled model, or by `hf:USER/NAME`, a model on
-    the Hugging Face hub, which is downloaded.
-
-    Raises:
-        LiquidError: there is none of these.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    if str(name).startswith(HUB_PREFIX):
-        return downloaded_model(str(name))
-    shipped = shipped_models()
-    if str(name) not in shipped:
-        names = " or ".join(["the --out folder of `liquidlm train`", *shipped])
-        raise LiquidError(
-            f"{name} is not a folder or a bundled model: give {names}, or hf:USER/NAME for a model on the hub"
-        )
-    return shipped[str(name)]

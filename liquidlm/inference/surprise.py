@@ -22,6 +22,7 @@ from .log_lines import LineCutter, LinePart, LogPosition, no_times
 from .rarity import NOTHING, Features, Rarity, Verdict
 from .state_files import WATCH, load, save
 from .token_costs import TokenCosts, read_costs
+from .watch_options import check_alarms, check_late
 
 LN2 = math.log(2)
 LIVE = 120.0
@@ -108,17 +109,12 @@ class SurpriseReader:
         weights: Weights = "float32",
         options: ReadingOptions | None = None,
     ):
-        if not alarms > 0:
-            raise LiquidError(f"alarms must be greater than 0, not {alarms}")
+        check_alarms(alarms)
         self.model, self.tokenizer = model.eval(), tokenizer
         self.weights: Weights = weights
         self.state = model.new_state() if state is None else state
         options = options or ReadingOptions()
-        if options.late == "sort":
-            raise LiquidError(
-                "--late sort needs a whole file, and watch reads lines as they come: use --late clamp or"
-                " error"
-            )
+        check_late(options)
         self.position = LogPosition(tokenizer.bos_token_id, options) if position is None else position
         self.rarity = Rarity() if rarity is None else rarity
         self.rarity.alarms, self.timed = alarms, model.time_head is not None

@@ -17,6 +17,7 @@ from ..text.clocks import LARGEST_TIME, LAST_DATE, find_stamp, format_stamp, is_
 from ..text.event_files import TextEvent, stamped_events
 from ..text.reading_facts import ReadingFacts
 from ..text.tokenizer import LEDTokenizerWrapper
+from .model_folders import no_times
 
 
 class TimedToken(NamedTuple):
@@ -88,7 +89,7 @@ def check_times(model: LiquidLanguageModel, folder: str | Path) -> None:
         LiquidError: it was not.
     """
     if model.time_head is None:
-        raise LiquidError(f"the model in {folder} was trained without times: train one with --timestamps")
+        raise no_times(folder)
 
 
 class TimedLines:

@@ -1,16 +1,19 @@
-"""Every size and choice of the model. `LiquidConfig` explains each field."""
+"""`LiquidConfig`: every size and choice of the model, explained. Their types and ranges are in `sizes.py`."""
 
 import math
 from pathlib import Path
-from typing import get_args, no_type_check
+from typing import no_type_check
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..errors import LiquidError
 from ..nn.ode import check_method
-from ..runtime.validation import plain_errors, unknown
+from ..runtime.field_checks import plain_fields
+from ..runtime.validation import unknown
 from .mixers import MIXERS
+from .sizes import Sizes
+from .stub import STUB, STUB_TEXT
 
 LETTERS = 512
 """The tokens of a vocabulary of at most this size count as letters (as bytes do), those of a larger one as
@@ -18,18 +21,12 @@ words."""
 NGRAM_ROWS = 16384
 """Default rows of n-grams where tokens are letters: the n-grams stand for words. Where tokens are words,
 n-grams learn the training text by heart (docs/experiments.md), so there are none."""
-STUB = "modeling_liquidlm"
-STUB_TEXT = '''"""Where the code of this model is: in the package liquidlm (pip install liquidlm)."""
-
-from liquidlm import *  # noqa: F403
-'''
-"""A file in every saved folder: through it, the Auto classes find the package if it is not imported yet."""
 
 
 @no_type_check  # strict checks the fields, and lets transformers' own pass
-@plain_errors
+@plain_fields
 @strict
-class LiquidConfig(PreTrainedConfig):
+class LiquidConfig(Sizes, PreTrainedConfig):
     """Sizes and choices of `LiquidTextGenerationModel`.
 
         >>> config = LiquidConfig(vocab_size=256, hidden_size=128, num_hidden_layers=4)
@@ -95,44 +92,9 @@ class LiquidConfig(PreTrainedConfig):
         *("past_key_values", "log_det", "flow_loss", "time_loss", "features")
     ]
 
-    vocab_size: int = 32000
-    embedding_dim: int = 512
-    latent_dim: int = 128
-    hidden_size: int = 256
-    num_hidden_layers: int = 4
-    mixer_types: list[str] | None = None
-    intermediate_size: int | None = None
-    num_heads: int | None = None
-    num_writes: int = 1
-    ngram_rows: int | None = None
-    ngram_dim: int | None = None
-    ngram_max: int = 4
-    conv_width: int = 4
-    chunk_size: int = 64
-    loss_chunk: int = 2048
-    flow_hidden_dim: int = 128
-    num_flows: int = 4
-    ode_decay: float | int = 0.1
-    ode_adaptive: float | int = 0.01
-    ode_method: str = "rk4"
-    ode_steps: int = 4
-    flow_loss_weight: float | int = 0.1
-    time_scale: float | int = 1.0
-    memory_scale: float | int | None = None
-    time_components: int = 0
-    time_resolution: float | int = 0.0
-    dropout_rate: float | int = 0.1
-    norm_eps: float | int = 1e-6
-    use_cache: bool = True
-    bos_token_id: int | None = 0
-    pad_token_id: int | None = 1
-    eos_token_id: int | list[int] | None = 2
-    tie_word_embeddings: bool = False
-
     def __post_init__(self, **kwargs):
         if others := [name for name in kwargs if not _is_known(name)]:
-            raise LiquidError(unknown(others[0], "field of LiquidConfig", sorted(self.__annotations__)))
-        self._whole_floats()
+            raise LiquidError(unknown(others[0], "field of LiquidConfig", sorted(Sizes.__annotations__)))
         check_method(self.ode_method)
         if self.mixer_types is None and self.num_hidden_layers > 0:
             self.mixer_types = ["memory" if i % 4 == 1 else "time" for i in range(self.num_hidden_layers)]
@@ -142,8 +104,7 @@ class LiquidConfig(PreTrainedConfig):
             self.intermediate_size = math.ceil(self.hidden_size * (1.5 if self.ngram_rows else 3) / 32) * 32
         if self.ngram_dim is None:
             self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
-        self._check_sizes()
-        self._check_numbers()
+        self.check()
         self._check_mixers()
         super().__post_init__(**kwargs)
 
@@ -186,52 +147,6 @@ class LiquidConfig(PreTrainedConfig):
     def validate_layer_type(self):
         """Does nothing: `layer_types` is derived from other fields."""
 
-    def _whole_floats(self):
-        """Turn whole numbers in fields for floats into floats."""
-        for name in FLOATS:
-            if isinstance(value := getattr(self, name), int):
-                setattr(self, name, float(value) if abs(value) < 2**1023 else math.inf)
-
-    def _check_sizes(self):
-        for name in (
-            *("vocab_size", "hidden_size", "embedding_dim", "latent_dim", "num_hidden_layers", "conv_width"),
-            *("num_writes", "intermediate_size", "chunk_size", "loss_chunk", "flow_hidden_dim", "num_flows"),
-            *("ode_steps", "ngram_dim"),
-        ):
-            if (size := getattr(self, name)) < 1:
-                raise LiquidError(f"{name} must be at least 1, not {size}")
-        if (self.ngram_rows or 0) < 0 or self.ngram_max < 2:
-            raise LiquidError(
-                f"ngram_rows must be at least 0 and ngram_max at least 2, not {self.ngram_rows} and"
-                f" {self.ngram_max}"
-            )
-        if self.latent_dim > self.embedding_dim:
-            raise LiquidError(
-                f"latent_dim ({self.latent_dim}) must be at most embedding_dim ({self.embedding_dim})"
-            )
-        if self.tie_word_embeddings and self.embedding_dim != self.hidden_size:
-            raise LiquidError(
-                f"tie_word_embeddings needs embedding_dim ({self.embedding_dim}) equal to hidden_size"
-                f" ({self.hidden_size})"
-            )
-        if self.time_components < 0:
-            raise LiquidError(f"time_components must be at least 0, not {self.time_components}")
-
-    def _check_numbers(self):
-        if not 0 < self.time_scale < math.inf:
-            raise LiquidError(f"time_scale must be positive and finite, not {self.time_scale}")
-        if self.memory_scale is not None and not 0 < self.memory_scale < math.inf:
-            raise LiquidError(f"memory_scale must be positive and finite, not {self.memory_scale}")
-        if not 0 <= self.time_resolution < math.inf:
-            raise LiquidError(f"time_resolution must be at least 0 and finite, not {self.time_resolution}")
-        if self.norm_eps <= 0:
-            raise LiquidError(f"norm_eps must be greater than 0, not {self.norm_eps}")
-        for name in FLOATS:
-            if (value := getattr(self, name)) is not None and not math.isfinite(value):
-                raise LiquidError(f"{name} must be finite, not {value}")
-        if not 0 <= self.dropout_rate < 1:
-            raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
-
     def _check_mixers(self):
         kinds, heads = self.mixer_types or [], self.num_heads
         if len(kinds) != self.num_hidden_layers or any(kind not in MIXERS for kind in kinds):
@@ -253,5 +168,3 @@ WRITTEN = (
     *("auto_map", "quantization_config"),
 )
 """Attributes that transformers writes into a configuration beside its fields."""
-FLOATS = tuple(name for name, kind in LiquidConfig.__annotations__.items() if float in get_args(kind))
-"""Fields for floats."""

@@ -6,10 +6,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import LiquidError
 from .checksums import MANIFEST, write_checksums
 from .files import write_file
 from .staging import beside, part_of, permissions_of_a_file, staged, staged_names, sweep, sync
 from .write_errors import writing
+
+
+def check_is_new(folder: Path) -> None:
+    """Check that there is no file or folder of this name.
+
+    Raises:
+        LiquidError: there is one.
+    """
+    if folder.exists():
+        raise LiquidError(f"{folder} exists already: choose another --out")
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import LiquidError
+from .device_names import APPLE, check_device_name, no_float64
 from .offload import at_hand
 
 GEMM = 512
@@ -24,8 +25,8 @@ def check_float64(device: torch.device) -> None:
     Raises:
         LiquidError: the device is Apple's GPU, which does not have it.
     """
-    if device.type == "mps":
-        raise LiquidError("Apple's GPU (mps) has no float64, and times are kept in float64: use the CPU")
+    if device.type == APPLE:
+        raise no_float64()
 
 
 def best_device() -> torch.device:
@@ -41,13 +42,8 @@ def chosen_device(name: str | None = None) -> torch.device:
     """
     if name is None:
         return best_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise LiquidError(f"unknown device {name!r}: give cpu, cuda, or cuda:N for GPU number N") from error
-    check_float64(device)
-    if device.type not in ("cpu", "cuda"):
-        raise LiquidError(f"device {name} is not supported: give cpu, cuda, or cuda:N for GPU number N")
+    check_device_name(name)
+    device = torch.device(name)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         found = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPU"

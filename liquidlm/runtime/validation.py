@@ -1,6 +1,6 @@
-"""Wrong values in settings and configurations ▶ one LiquidError that says what the value must be.
+"""Wrong values in settings, which pydantic checks ▶ one LiquidError that says what the value must be.
 
-Pydantic checks settings, and huggingface_hub's `strict` checks configurations.
+`field_checks.py` does the same for configurations, which huggingface_hub checks.
 """
 
 import difflib
@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import Field
 from typing import TypeVar
 
-from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
 from pydantic import ConfigDict, ValidationError
 
-from ..errors import LiquidError, first_line
+from ..errors import LiquidError
 
 T = TypeVar("T")
 
@@ -34,7 +33,7 @@ TYPES = {
 
 
 def plain_errors(cls: type[T]) -> type[T]:
-    """A class decorator: errors of a dataclass that checks its values become a LiquidError of one line."""
+    """A class decorator: errors of a pydantic dataclass become a LiquidError of one line."""
     checked = cls.__init__
     known: dict[str, Field] = cls.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -44,13 +43,6 @@ def plain_errors(cls: type[T]) -> type[T]:
             checked(self, *args, **kwargs)
         except ValidationError as error:
             raise LiquidError(explain(error, known)) from error
-        except StrictDataclassFieldValidationError as error:
-            name = str(error).split("'")[1]  # the name is nowhere else
-            kind = known[name].type
-            must = kind.__name__ if isinstance(kind, type) else kind
-            raise LiquidError(f"{name} must be {must}, not {reprlib.repr(kwargs.get(name))}") from error
-        except StrictDataclassError as error:
-            raise LiquidError(first_line(error)) from error
 
     cls.__init__ = init
     return cls

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from ..errors import LiquidError
+from .clock.formats import check_format
+from .clock.zones import given_zone
+
 
 @dataclass(frozen=True)
 class ClockOptions:
@@ -12,6 +16,9 @@ class ClockOptions:
         time_zone: the zone of times without one, such as ``Europe/Madrid`` or ``+01:00``; None: UTC.
         year: the year of the first time, if the times have no year.
 
+    Raises:
+        LiquidError: one of them is not known.
+
     Example:
         >>> ClockOptions(time_zone="Europe/Madrid").time_zone
         'Europe/Madrid'
@@ -20,3 +27,11 @@ class ClockOptions:
     time_format: str | None = None
     time_zone: str | None = None
     year: int | None = None
+
+    def __post_init__(self):
+        if self.time_format is not None:
+            check_format(self.time_format)
+        if self.time_zone is not None:
+            given_zone(self.time_zone)
+        if self.year is not None and not 1 <= self.year <= 9999:
+            raise LiquidError(f"--year must be from 1 to 9999, not {self.year}")

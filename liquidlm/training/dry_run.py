@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ..errors import LiquidError
-from ..inference.saving import model_folder
+from ..inference.model_folders import model_folder
 from ..runtime.memory import peak_memory
 from .processes import processes
 from .settings import TrainSettings
+from .start_checks import check_start
 from .text import prepare
-from .text_sources import is_read_once
 from .trainer import Trainer
 
 WARM_UP, MEASURED = 1, 3
@@ -74,8 +74,7 @@ def measure_cost(settings: TrainSettings, device: torch.device | None = None) ->
         LiquidError: as `train`; text that can be read only once; several processes.
     """
     settings = replace(settings)
-    if any(is_read_once(path) for path in (*settings.paths, *settings.valid)):
-        raise LiquidError("--dry-run would use up standard input or a pipe: give files")
+    check_start(settings, out=None)
     with processes(device) as alone, tempfile.TemporaryDirectory() as folder:
         if not alone.alone:
             raise LiquidError("--dry-run measures one process: start it without torchrun")

@@ -15,16 +15,23 @@ from typing import Any
 import torch
 
 from ..errors import LiquidError, first_line, is_out_of_memory
-from ..inference.checkpoints import checkpoint_folder, checkpoints, newest_undamaged, step_of
+from ..inference.checkpoints import (
+    checkpoint_folder,
+    checkpoints,
+    checkpoints_to_resume,
+    newest_undamaged,
+    step_of,
+)
 from ..inference.evaluate import Evaluation
-from ..inference.saving import find_folder, model_folder
+from ..inference.model_folders import model_folder
 from ..runtime.signals import stop_signals
 from .advice import busy, why_training_is_higher
 from .messages import finish, introduce, resume_command
 from .processes import Processes, processes
 from .progress import Report, SilentReport
-from .run_folder import run_folder
+from .run_folder import holds_a_run, run_folder
 from .settings import TrainSettings
+from .start_checks import source_folder
 from .telemetry import time_constants
 from .text import prepare
 from .text_sources import is_read_once, rereadable_paths
@@ -65,7 +72,8 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
                 raise LiquidError("standard input and pipes cannot be read by several processes: give files")
             _check_rows(settings, group)
         with group.propagate_errors(), group.main_process_first():
-            source = _source_folder(settings, folder)
+            found = source_folder(settings, folder)
+            source = None if found is None else model_folder(found)
         if not once:
             settings.paths, settings.valid = rereadable_paths(
                 settings.paths, settings.valid, folder, settings.reading
@@ -75,9 +83,7 @@ def train(settings: TrainSettings, out: str | Path, device: torch.device | None 
             if group.first:
                 alone.enter_context(run_folder(folder))
                 if checkpoints(folder) and not (restarts and _is_of(folder, settings)):
-                    raise LiquidError(
-                        f"{folder} already holds a run: go on with --resume, or choose another --out"
-                    )
+                    raise holds_a_run(folder)
         if once:
             settings.paths, settings.valid = rereadable_paths(
                 settings.paths, settings.valid, folder, settings.reading
@@ -121,16 +127,6 @@ def _check_rows(settings: TrainSettings, group: Processes) -> None:
         )
 
 
-def _source_folder(settings: TrainSettings, out: Path) -> Path | None:
-    """The folder of the model to fine-tune, which is not `out`; None for a new model."""
-    if settings.source is None:
-        return None
-    found = find_folder(settings.source)
-    if found.resolve() == out.resolve():
-        raise LiquidError(f"--from never changes its model: choose an --out other than {out}")
-    return model_folder(found)
-
-
 def resume(
     out: str | Path, device: torch.device | None = None, **changes: int | float | None
 ) -> Evaluation | None:
@@ -153,8 +149,7 @@ def resume(
     with processes(device) as group, ExitStack() as alone:
         with group.propagate_errors():
             if group.first:
-                if not folder.is_dir():
-                    raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
+                checkpoints_to_resume(folder)
                 alone.enter_context(run_folder(folder))
         return _go_on(folder, group, changes)
 
@@ -163,10 +158,7 @@ def _go_on(folder: Path, group: Processes, changes: dict[str, int | float | None
     number, warnings = -1, []
     with group.propagate_errors():
         if group.first:
-            steps = checkpoints(folder)
-            if not steps:
-                raise LiquidError(f"there is no checkpoint in {folder}: start without --resume")
-            newest, damaged = newest_undamaged(steps)
+            newest, damaged = newest_undamaged(checkpoints_to_resume(folder))
             number = step_of(newest)
             warnings = [f"{problem}; going on from {newest.name}" for problem in damaged]
     checkpoint = checkpoint_folder(folder, int(group.of_first(number)[0]))

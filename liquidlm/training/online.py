@@ -9,15 +9,14 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from ..errors import LiquidError
 from ..model.language_model import LiquidLanguageModel
 from .online_optimiser import OnlineOptimiser
+from .pace import MOST_ROWS, check_pace
 
 BLOCK = 512
 """Tokens of a row of an update."""
 KEPT = 256 * BLOCK
 """Tokens that are kept to be learned again."""
-MOST_ROWS = 16
 
 
 class OnlineLearner:
@@ -43,13 +42,7 @@ class OnlineLearner:
     """
 
     def __init__(self, model: LiquidLanguageModel, rate: float, budget: float = 1.0):
-        if not 0 < rate <= 1:
-            raise LiquidError(f"the rate of learning must be between 0 and 1, not {rate:g}")
-        if not (0 < budget <= 1 or budget in range(2, MOST_ROWS + 1)):
-            raise LiquidError(
-                f"the budget of learning must be a share, above 0 and at most 1, or a whole number up to"
-                f" {MOST_ROWS}, not {budget:g}"
-            )
+        check_pace(rate, budget)
         self.model, self.budget = model, budget
         self.rows = max(1, int(budget))
         self.learned = self._blocks = 0

@@ -1,5 +1,6 @@
 """The folder of a run: only one training writes there, and it does not overwrite files of others."""
 
+import errno
 import json
 import os
 import socket
@@ -9,11 +10,9 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ..errors import LiquidError
 from ..inference.checkpoints import checkpoints
-from ..model.config import STUB
+from ..model.stub import STUB
 from ..runtime.folders import make_folder, recover, recover_all
 from ..runtime.write_errors import cannot_write
 
@@ -56,8 +55,10 @@ def run_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # what is only checked needs no lock
+
     file = folder / LOCK
-    lock, ours = FileLock(file), file.exists() or bool(checkpoints(folder))
+    lock, ours = FileLock(file), _is_ours(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -100,6 +101,33 @@ def _holder(file: Path) -> str:
         return f" (process {said['process']} on {said['host']}, since {said['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def check_run_folder(folder: Path) -> None:
+    """Check that a new run can write to a folder, as far as this is possible without writing.
+
+    Raises:
+        LiquidError: it already holds a run or files that a run would overwrite, or it cannot be written.
+    """
+    if checkpoints(folder):
+        raise holds_a_run(folder)
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise cannot_write(folder, NotADirectoryError(errno.ENOTDIR, ""))
+    if not os.access(place, os.W_OK):
+        raise cannot_write(folder, PermissionError(errno.EACCES, ""))
+    if folder.is_dir() and not _is_ours(folder):
+        _check_foreign(folder)
+
+
+def holds_a_run(folder: Path) -> LiquidError:
+    """The error for a new run in the folder of another."""
+    return LiquidError(f"{folder} already holds a run: go on with --resume, or choose another --out")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is that of a run, also of one that has no checkpoint yet."""
+    return (folder / LOCK).exists() or bool(checkpoints(folder))
 
 
 def _check_foreign(folder: Path) -> None:

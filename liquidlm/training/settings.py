@@ -12,7 +12,7 @@ from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ..errors import LiquidError
-from ..model.config import LiquidConfig
+from ..model.sizes import Sizes
 from ..runtime.validation import STRICT, explain, plain_errors, unknown
 from ..text.reading import ReadingOptions, reading_names
 
@@ -35,7 +35,7 @@ LARGEST_BPE = 1_000_000
 """Largest vocabulary that a run may learn. The largest vocabularies in use are a quarter of it."""
 SIZED = tuple(
     name
-    for name in LiquidConfig.__annotations__
+    for name in Sizes.__annotations__
     if not name.endswith("token_id") and name not in ("vocab_size", "use_cache", "model_type")
 )
 """Fields of LiquidConfig that `sizes` may set. The other fields come from the tokenizer, or are not sizes."""
@@ -142,10 +142,18 @@ class TrainSettings:
             raise LiquidError(
                 f"--{names[0].replace('_', '-')} needs --timestamps: the text is read without times"
             )
-        if names := [name for name in self.sizes if name not in SIZED]:
-            raise LiquidError(unknown(f"sizes.{names[0]}", "setting", SIZED))
+        self._check_sizes()
+
+    def _check_sizes(self):
+        check_names_and_types(self.sizes)
         sizes: dict[str, Any] = {**SIZES[self.size], **self.sizes}
-        LiquidConfig(**sizes)  # raises LiquidError if the sizes are not valid
+        Sizes(**sizes).check()
+        if (
+            self.sizes.keys() - SIZES[self.size].keys()
+        ):  # these need more checks, and an import that takes seconds
+            from ..model.config import LiquidConfig
+
+            LiquidConfig(**sizes)
 
     @property
     def reading(self) -> ReadingOptions:
@@ -165,6 +173,27 @@ def check_source(names: set[str]) -> None:
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names))
         raise LiquidError(f"--from keeps the sizes and the tokenizer of its model: leave {options} out")
+
+
+def check_names_and_types(sizes: dict[str, Any], place: str = "") -> None:
+    """Check the names in `sizes`, and the type of each value.
+
+    Args:
+        sizes: fields of LiquidConfig.
+        place: begins the message.
+
+    Raises:
+        LiquidError: a name is unknown, or a value has the wrong type.
+    """
+    for name, value in sizes.items():
+        if name not in SIZED:
+            raise LiquidError(place + unknown(f"sizes.{name}", "setting", SIZED))
+        kind = Sizes.__annotations__[name]
+        kind = {float | int: float, float | int | None: float | None}.get(kind, kind)  # one error, not two
+        try:
+            TypeAdapter(kind, config=STRICT).validate_python(value)
+        except ValidationError as error:
+            raise LiquidError(place + explain(error, (), f"sizes.{name}")) from error
 
 
 def bpe_size(tokenizer: str) -> int | None:
@@ -229,7 +258,5 @@ def read_config(file: Path) -> dict[str, Any]:
             TypeAdapter(SETTINGS[name], config=STRICT).validate_python(value)
         except ValidationError as error:
             raise LiquidError(f"{file}: {explain(error, (), name)}") from error
-    for name in found.get("sizes", {}):
-        if name not in SIZED:
-            raise LiquidError(f"{file}: {unknown(f'sizes.{name}', 'setting', SIZED)}")
+    check_names_and_types(found.get("sizes", {}), f"{file}: ")
     return found

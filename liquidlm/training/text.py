@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LiquidError, counted
+from ..errors import counted
 from ..text.builtin import builtin_documents
 from ..text.corpus import Document, read_documents
 from ..text.cutting import PART
@@ -22,6 +22,7 @@ from ..text.tokenizer import LEDTokenizerWrapper
 from ..text.weighting import WeightedCorpus, cut_into_spans
 from .progress import progress_bar
 from .settings import TrainSettings, bpe_size
+from .start_checks import check_text_for_times
 
 SAMPLE_BYTES = 30_000
 """Bytes of held-out text for the evaluations during a run."""
@@ -139,8 +140,7 @@ def _documents(
     left_out: Callable[[str], object] = lambda name: None,
     found: Callable[[ReadingFacts], object] = lambda facts: None,
 ) -> Iterator[Document]:
-    if settings.timestamps and not paths:
-        raise LiquidError("--timestamps needs text that has times: name its files")
+    check_text_for_times(settings)
     if not paths:
         return iter(_builtin())
     return read_documents(

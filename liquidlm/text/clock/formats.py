@@ -107,6 +107,21 @@ def format_kind(text: str) -> Kind:
     return Kind(text, f"{pattern}{end}(?![^\\W_])", span, given=True)
 
 
+def check_format(text: str) -> None:
+    """Check what the user says about the form of times.
+
+    Raises:
+        LiquidError: it is neither strptime's words nor a regular expression.
+
+    Example:
+        >>> check_format("%d/%m/%Y %H:%M")
+    """
+    if is_expression(text):
+        time_group(text)
+    else:
+        format_kind(text)
+
+
 def _span(groups: set[str]) -> str | None:
     """What these parts of a time tell; None if it is too little for a time."""
     if "s" in groups:

@@ -1,0 +1,17 @@
+"""The imports of models, which take seconds. A command checks its options first."""
+
+from ..runtime.startup import ready
+
+
+def import_models() -> None:
+    """Import torch and transformers.
+
+    Ctrl-C ends the process at once, without a message, until they are imported. From then on it is a
+    KeyboardInterrupt.
+    """
+    from transformers.utils import logging
+
+    from ..model import language_model as language_model  # all that takes long
+
+    logging.disable_progress_bar()  # transformers' own, for loading a few files
+    ready()
