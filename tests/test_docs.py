@@ -140,3 +140,28 @@ def test_a_translated_page_gives_the_same_figures(page):
         return re.findall(r"\d+", (DOCS / name).read_text(encoding="utf-8"))
 
     assert digits(page) == digits(page.replace(".es.md", ".md"))
+
+
+COMMIT = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{7}\b")
+
+
+def tables(page: str) -> list[tuple[str, list[str]]]:
+    """The text before each table of a page, since its heading or the table before, and the table's rows."""
+    found, before, rows = [], [], []
+    for line in [*(DOCS / page).read_text(encoding="utf-8").splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append(line)
+            continue
+        if rows:
+            found.append(("\n".join(before), rows[2:]))
+            before, rows = [], []
+        before = [line] if line.startswith("#") else [*before, line]
+    return found
+
+
+@pytest.mark.parametrize("page", ["results.md", "results.es.md"])
+def test_every_result_names_its_commit(page):
+    found = tables(page)
+    assert len(found) > 20
+    unnamed = [row for before, rows in found if not COMMIT.search(before) for row in rows]
+    assert not [row for row in unnamed if not COMMIT.search(row)]

@@ -107,12 +107,12 @@ def generate(
     options = _reading(file, encoding, errors)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     name, prompt = model_and_prompt(folder, prompt)
-    check_model(name, times=timestamps)
-    _check_states(max_new_tokens, samples, save_state, load_state)
     session, text = prompt is None and file is None and is_interactive(), ""
     if session:
         _check_session(samples, after)
-    else:
+    _check_states(max_new_tokens, samples, save_state, load_state)
+    check_model(name, times=timestamps)
+    if not session:
         text = read_prompt(prompt, file, load_state is None, options)
         if not (max_new_tokens or text or load_state):
             raise LiquidError("there is nothing to save: give a prompt")

@@ -99,4 +99,5 @@ def _gap_costs(
     predicted = model.next_gap(features, targets)
     nats = -predicted.log_prob(gap) + (gap > 0) * math.log(scale)
     early, late = (side.clamp(MIN_CHANCE, 1) for side in (predicted.cdf(gap), predicted.survival(gap)))
-    return torch.stack([nats, -(2 * torch.minimum(early, late)).clamp(max=1).log2(), early, late])
+    tail = (2 * torch.minimum(early, late)).clamp(max=1).log2().abs()  # not −log₂: that makes −0 of 0
+    return torch.stack([nats, tail, early, late])
