@@ -143,17 +143,19 @@ def draw_gap() -> Figure:
 
 def draw_state() -> Figure:
     """What a matrix memory holds over time, and its size beside a transformer's cache."""
-    keys, values = torch.eye(4)[:2], torch.eye(4)[:3]
-    grid = torch.linspace(0, 20, 401)
+    exact = torch.float64  # float32 differs in the last digits from one machine to the next
+    one = torch.eye(4, dtype=exact)
+    keys, values = one[:2], one[:3]
+    grid = torch.linspace(0, 20, 401, dtype=exact)
     writes = {0: (0, 0), 60: (1, 1), 160: (0, 2)}  # place in the grid ▶ (key, value)
-    k, v, write = torch.zeros(401, 4), torch.zeros(401, 4), torch.zeros(401)
+    k, v, write = (torch.zeros(401, *size, dtype=exact) for size in ((4,), (4,), ()))
     for place, (key, value) in writes.items():
         k[place], v[place], write[place] = keys[key], values[value], 1.0
-    decay = torch.full((401,), -0.05 * float(grid[1]))
+    decay = torch.full((401,), -0.05 * float(grid[1]), dtype=exact)
     heads = [(0, 0, "key A ▶ value 1"), (1, 1, "key B ▶ value 2"), (0, 2, "key A ▶ value 3")]
     q = torch.stack([keys[key] for key, _, _ in heads]).expand(1, 401, 3, 4)
     same = [x[None, :, None].expand(1, 401, 3, *x.shape[1:]) for x in (k, v, decay, write)]
-    read, _ = delta_memory(q, *same, torch.zeros(1, 3, 4, 4))
+    read, _ = delta_memory(q, *same, torch.zeros(1, 3, 4, 4, dtype=exact))
 
     figure, (memory, size) = panels(2)
     for place in writes:
@@ -166,7 +168,7 @@ def draw_state() -> Figure:
     bytes_of_state = model.new_state()
     with torch.no_grad():
         model(torch.tensor([[0]]), past_key_values=bytes_of_state, use_cache=True)
-    tokens = torch.logspace(0, 6, 50)
+    tokens = torch.logspace(0, 6, 50, dtype=exact)
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     size.plot(tokens, torch.full_like(tokens, bytes_of_state.nbytes), lw=1.5, label="state of a liquid model")
     size.plot(tokens, tokens * layers * width * 2 * 4, lw=1.5, label="keys and values of a transformer")

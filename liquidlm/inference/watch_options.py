@@ -11,7 +11,7 @@ def check_alarms(alarms: float) -> None:
         LiquidError: it is not positive.
 
     Example:
-        >>> check_alarms(5)
+        >>> check_alarms(5.0)
     """
     if not alarms > 0:
         raise LiquidError(f"alarms must be greater than 0, not {alarms}")

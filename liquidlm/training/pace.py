@@ -13,7 +13,7 @@ def check_pace(rate: float, budget: float = 1.0) -> None:
         LiquidError: one of them is out of range.
 
     Example:
-        >>> check_pace(rate=0.01, budget=4)
+        >>> check_pace(rate=0.01, budget=4.0)
     """
     if not 0 < rate <= 1:
         raise LiquidError(f"the rate of learning must be between 0 and 1, not {rate:g}")
