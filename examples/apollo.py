@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from liquidlm.text.clocks import seconds
+from liquidlm.text.clock.stamps import seconds
 
 STAMP = re.compile(r"\[(-?[\d:]+)\]\s*$")
 

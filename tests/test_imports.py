@@ -32,9 +32,7 @@ def test_the_import_alone_loads_nothing_heavy() -> None:
 
 def test_text_is_read_without_anything_heavy() -> None:
     heavy = ("torch", "transformers", "tokenizers", "numpy")
-    program = (
-        "import sys; from liquidlm.text import builtin, clocks, corpus, event_files, held_out, hub, utf8"
-    )
+    program = "import sys; from liquidlm.text import builtin, corpus, event_files, held_out, hub, utf8"
     assert run(f"{program}; print([name for name in {heavy} if name in sys.modules])") == "[]\n"
 
 

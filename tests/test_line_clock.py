@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 
 from liquidlm.errors import LiquidError
-from liquidlm.text.clock_options import ClockOptions
+from liquidlm.text.clock.line_clock import LineClock
+from liquidlm.text.clock.options import ClockOptions
 from liquidlm.text.event_files import read_events
-from liquidlm.text.line_clock import LineClock
 from liquidlm.text.reading import ReadingOptions
 
 NOON = 1_769_860_800  # 2026-01-31T12:00:00Z

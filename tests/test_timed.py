@@ -13,7 +13,7 @@ from liquidlm.cli.main import app
 from liquidlm.errors import LiquidError
 from liquidlm.inference.timed_text import TimedLines, prompt_events
 from liquidlm.text.batches import StreamBatches
-from liquidlm.text.clocks import find_stamp, format_stamp, seconds
+from liquidlm.text.clock.stamps import find_stamp, format_stamp, seconds
 from liquidlm.text.corpus import Document, read_documents
 from liquidlm.text.event_files import TextEvent, read_events
 from liquidlm.text.held_out import portions, survey

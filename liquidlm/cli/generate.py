@@ -10,7 +10,7 @@ from ..inference.defaults import WEIGHTS
 from ..inference.model_folders import check_model, find_folder
 from ..inference.sampling import Sampling
 from ..runtime.files import probe
-from ..text.clocks import LARGEST_TIME
+from ..text.clock.instants import LARGEST_TIME
 from ..text.reading import ReadingOptions
 from . import reading_options as reading
 from .arguments import FOLDER_HELP, Weights

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..runtime.signals import stop_signals
-from ..text.clocks import find_stamp
+from ..text.clock.stamps import find_stamp
 from .text_so_far import TextSoFar, begin_text, say
 from .writer import Writer
 

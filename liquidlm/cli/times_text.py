@@ -1,7 +1,7 @@
 """What `liquidlm times` shows of a file."""
 
 from ..errors import counted
-from ..text.clocks import format_stamp
+from ..text.clock.stamps import format_stamp
 from ..text.gaps import Bin
 from ..text.times_report import TimesReport, date_of
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..errors import LiquidError
 from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
-from ..text.clocks import LARGEST_TIME, LAST_DATE, find_stamp, format_stamp, is_dated
+from ..text.clock.instants import LARGEST_TIME
+from ..text.clock.stamps import LAST_DATE, find_stamp, format_stamp, is_dated
 from ..text.event_files import TextEvent, stamped_events
 from ..text.reading_facts import ReadingFacts
 from ..text.tokenizer import LEDTokenizerWrapper

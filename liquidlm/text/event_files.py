@@ -1,7 +1,7 @@
 """Logs, subtitles, JSON Lines and CSV with times ▶ documents of events.
 
-`line_clock.py` finds the times of lines, `record_fields.py` times and texts of records, and `timeline.py`
-says what becomes of a time that goes back.
+`clock/line_clock.py` finds the times of lines, `record_fields.py` times and texts of records, and
+`timeline.py` says what becomes of a time that goes back.
 
 The time of a token: all of an event's text is at the event's time, and so is the line break before it. A
 document is its events with one line break between two. Its `<s>` is at the time of the first event, its
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from ..errors import LiquidError
+from .clock.line_clock import LineClock
 from .csv_records import CSV_SUFFIXES, csv_table
 from .json_records import JSON_SUFFIXES, JsonRecord, is_json, json_records
-from .line_clock import LineClock
 from .reading import ReadingOptions
 from .reading_facts import ReadingFacts
 from .record_fields import ROW, RecordFields

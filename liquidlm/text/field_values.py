@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LiquidError
-from .clock_options import ClockOptions
-from .line_clock import LineClock
+from .clock.line_clock import LineClock
+from .clock.options import ClockOptions
 from .number_times import UNITS, are_dates, as_number, number_time, unit_of
 
 

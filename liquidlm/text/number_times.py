@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from .clock.instants import FIRST, LARGEST_TIME, LAST
+
 UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 """The units of the numbers that stand for times, and how many there are in a second."""
-FIRST, LAST = 3e8, 5e9
-"""A number of units since 1970 is a date between these seconds: 1979 to 2128. A smaller number is in seconds
-since the beginning of the text."""
 NAMED_UNITS = (
     (re.compile(r"nanos?$|_ns$|nanoseconds$", re.IGNORECASE), 3),
     (re.compile(r"micros$|_us$|microseconds$|usec$|^__REALTIME_TIMESTAMP$", re.IGNORECASE), 2),
@@ -18,8 +17,6 @@ NAMED_UNITS = (
 NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-6]\d)?)?")
 """A date, perhaps with a time of day, written without signs."""
-LARGEST_TIME = 1e16
-"""The largest time in seconds: in float64, larger numbers are more than a second apart."""
 
 
 def as_number(value: object) -> int | float | None:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..errors import LiquidError
-from .clock_options import ClockOptions
+from .clock.options import ClockOptions
 
 LATE_POLICIES = ("clamp", "error", "sort")
 """What to do with a time that is before the time of the line before (see `late.py`)."""

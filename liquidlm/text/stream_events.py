@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .clock.line_clock import LineClock
 from .event_files import TextEvent
 from .json_records import is_json, parsed_object
-from .line_clock import LineClock
 from .reading import ReadingOptions
 from .record_fields import RecordFields
 

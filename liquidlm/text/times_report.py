@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from .clocks import is_dated
+from .clock.stamps import is_dated
 from .event_files import TextEvent
 from .gaps import clock_step, histogram
 from .reading_facts import ReadingFacts

@@ -13,6 +13,8 @@ EPOCH_DAY = date(1970, 1, 1).toordinal()
 DAY = 86_400
 FIRST, LAST = 3e8, 5e9
 """A number of s, ms, µs or ns since 1970 is a time between these seconds: 1979 to 2128."""
+LARGEST_TIME = 1e16
+"""The largest time in seconds: in float64, larger numbers are more than a second apart."""
 TAI64 = 2**62 + 10
 """The label of 1970 in TAI64N, as daemontools write it."""
 CLOCK_UNITS = (1, 60, 3600, DAY)

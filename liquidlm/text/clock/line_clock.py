@@ -8,12 +8,13 @@ from datetime import UTC
 from functools import cached_property
 from typing import Any
 
-from ..errors import LiquidError
-from .clock.calendar import Calendar
-from .clock.candidates import UNITS, candidates, compiled, decimals
-from .clock.choice import choose
-from .clock.formats import format_kind, is_expression, time_group
-from .clock.instants import (
+from ...errors import LiquidError
+from .calendar import Calendar
+from .candidates import UNITS, candidates, compiled, decimals
+from .choice import choose
+from .formats import format_kind, is_expression, time_group
+from .instants import (
+    LARGEST_TIME,
     instant,
     local_second,
     month_and_day,
@@ -22,17 +23,15 @@ from .clock.instants import (
     since_beginning,
     zone_in,
 )
-from .clock.kinds import ORDERS, Kind, kinds
-from .clock.places import BEGIN, INDENTED, LONGEST, REACH, Stamp, place_of, taken, without_ansi
-from .clock.zones import given_zone, looks_like_zone, unclear_zone, zone_before
-from .clock_options import ClockOptions
+from .kinds import ORDERS, Kind, kinds
+from .options import ClockOptions
+from .places import BEGIN, INDENTED, LONGEST, REACH, Stamp, place_of, taken, without_ansi
+from .zones import given_zone, looks_like_zone, unclear_zone, zone_before
 
 __all__ = ["LineClock", "Stamp"]
 
 HOW = "begin the lines with a time such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5, or say with"
 HOW += " --time-format how their times are written"
-LARGEST_TIME = 1e16
-"""The largest time in seconds: in float64, larger numbers are more than a second apart."""
 LEAD = r"(?P<lead>\s*(?:<\d{1,3}>)?(?:[\[(\"'{<]\s*)?)"
 """What may stand before a time that begins a line."""
 REMEMBERED = 4096

@@ -1,4 +1,4 @@
-"""Times as text ⇄ seconds, for prompts and printed text. The times of a file are found by `line_clock`.
+"""The times of prompts and of printed text ⇄ seconds. The times of a file are found by `line_clock`.
 
 Known clocks, plain at the beginning of a line or, except the last two, in [ ] or ( ):
 
@@ -10,15 +10,17 @@ Known clocks, plain at the beginning of a line or, except the last two, in [ ] o
 - without brackets, seconds since 1970: ``1700000000.5`` (9 digits or more, so that no other number counts).
 
 To add a clock here, write its pattern, put it into PLAIN and BRACKETED, and convert it in `seconds`. To add a
-form of time for files, add it to `clock/kinds.py`.
+form of time for files, add it to `kinds.py`.
 """
 
 import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from .instants import LARGEST_TIME
 
-class Stamp(NamedTuple):
+
+class LineBegin(NamedTuple):
     """A time at the beginning of a line.
 
     Attributes:
@@ -47,8 +49,6 @@ STAMPS = [
 CLOCK_UNITS = (1.0, 60.0, 3600.0, 86400.0)
 """Seconds in the fields of a clock, the last field first: [[DD:]HH:]MM:SS."""
 
-LARGEST_TIME = 1e16
-"""The largest time in seconds: in float64, larger numbers are more than a second apart."""
 DATED_FROM = 1e8
 """Times from this number of seconds on count as seconds since 1970."""
 FIRST_DATE, LAST_DATE = -62_135_596_800.0, 253_402_300_799.0
@@ -87,7 +87,7 @@ def seconds(time: object) -> float:
     return found
 
 
-def find_stamp(line: str, kind: int | None = None) -> Stamp | None:
+def find_stamp(line: str, kind: int | None = None) -> LineBegin | None:
     """The time at the beginning of a line, or None if there is none.
 
     >>> line = "[00:01:30] The door opens."
@@ -97,12 +97,12 @@ def find_stamp(line: str, kind: int | None = None) -> Stamp | None:
 
     Args:
         line: the text of a line.
-        kind: look for this kind only (`Stamp.kind`); None: for every kind.
+        kind: look for this kind only (`LineBegin.kind`); None: for every kind.
     """
     for number in range(len(STAMPS)) if kind is None else (kind,):
         if found := STAMPS[number].match(line):
             try:
-                return Stamp(number, seconds(found[1]), found.end())
+                return LineBegin(number, seconds(found[1]), found.end())
             except ValueError:
                 return None
     return None

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..errors import LiquidError
-from .clock.formats import check_format
-from .clock.zones import given_zone
+from ...errors import LiquidError
+from .formats import check_format
+from .zones import given_zone
 
 
 @dataclass(frozen=True)
