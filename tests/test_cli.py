@@ -296,7 +296,7 @@ def test_mistakes_in_generate_and_eval_are_one_line(run, model: Path, tmp_path: 
         (("generate", model, "x", "--samples", 0), "--samples must be"),
         (("generate", model, "x", "--samples", 2, "--save-state", "f"), "--save-state"),
         (("generate", model, "x", "--load-state", tmp_path / "no.state"), "not a readable liquid state"),
-        (("generate", model, "x", "--load-state", tmp_path / "missing"), "no such file"),
+        (("generate", model, "x", "--load-state", tmp_path / "missing"), "not a readable liquid state"),
         (("generate", model, "x", "--load-state", tmp_path / "other.state"), "lacks"),
         (("generate", model, "x", "--file", "y"), "there are two prompts"),
         (("generate", tmp_path / "damaged", "x"), "is damaged"),

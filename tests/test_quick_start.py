@@ -97,7 +97,7 @@ MISTAKES = (
     ("generate --top-p 0 hello", "top_p must be"),
     ("generate --samples 0 hello", "--samples must be at least 1"),
     ("generate --file missing.txt", "missing.txt: no such file"),
-    ("generate --load-state missing.state hello", "missing.state: no such file"),
+    ("generate --load-state missing.state hello", "missing.state is not a readable liquid state"),
     ("generate --save-state no/where.state hello", "cannot write no/where.state"),
     ("generate --timestamps hello", "trained without times"),
     ("generate --after 3 hello", "--after needs --timestamps"),

@@ -9,7 +9,7 @@ from ..errors import LiquidError
 from ..inference.defaults import WEIGHTS
 from ..inference.model_folders import check_model, find_folder
 from ..inference.sampling import Sampling
-from ..runtime.files import probe
+from ..inference.state_places import GENERATE, check_place
 from ..text.clock.instants import LARGEST_TIME
 from ..text.reading import ReadingOptions
 from . import reading_options as reading
@@ -121,9 +121,7 @@ def generate(
     from .write_text import generate_text, open_writer
 
     states = {"save_state": save_state, "load_state": load_state}
-    writer = open_writer(
-        find_folder(name), sampling, max_new_tokens, timestamps, verbose, weights, save_state
-    )
+    writer = open_writer(find_folder(name), sampling, max_new_tokens, timestamps, verbose, weights)
     if session:
         signal = run_session(writer, **states)
     else:
@@ -148,9 +146,9 @@ def _check_states(
     if save_state is not None:
         if samples > 1:
             raise LiquidError("--save-state keeps the state of one text: use it without --samples")
-        probe(save_state)
+        check_place(save_state, GENERATE)
     if load_state is not None and not load_state.exists():
-        raise LiquidError(f"--load-state {load_state}: no such file; --save-state writes one")
+        raise LiquidError(f"{load_state} is not a readable liquid state: there is no such file")
     least = 1 if save_state is None else 0
     if max_new_tokens < least:
         more = "" if least == 0 else " (0 only with --save-state, to save the state of the prompt)"

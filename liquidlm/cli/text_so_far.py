@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..inference.sampling import PENALISED
-from ..inference.state_files import GENERATE, load, save
+from ..inference.state_files import load, save
+from ..inference.state_places import GENERATE
 from ..inference.timed_text import TimedToken
 from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache

@@ -9,8 +9,8 @@ from ..errors import LiquidError
 from ..inference.defaults import ALARMS, FRESH_RATE, TRAINED_RATE, WEIGHTS
 from ..inference.model_folders import check_model
 from ..inference.reading_file import kept_reading
+from ..inference.state_places import LEARN, WATCH, check_place
 from ..inference.watch_options import check_alarms, check_late
-from ..runtime.files import probe
 from ..training.pace import check_pace
 from . import reading_options as reading
 from .arguments import FOLDER_HELP, Weights
@@ -126,7 +126,7 @@ def watch(
     options = reading.reading_options(context, _kept_reading(folder))
     check_late(options)
     if state is not None:
-        probe(state)
+        check_place(state, LEARN if learn else WATCH)
     if baseline is not None and not baseline.exists():
         raise LiquidError(f"cannot read the baseline {baseline}: no such file")
     import_models()

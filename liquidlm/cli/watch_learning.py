@@ -4,7 +4,6 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -13,7 +12,7 @@ from ..inference.defaults import FRESH_RATE, TRAINED_RATE
 from ..inference.model_folders import find_folder
 from ..inference.reading_file import save_reading
 from ..inference.saving import save_model
-from ..inference.state_files import LEARN, fingerprint
+from ..inference.state_files import fingerprint
 from ..inference.surprise import SurpriseReader
 from ..ops.native.step import Weights
 from ..runtime.folders import make_folder, write_folder
@@ -41,7 +40,6 @@ class Learning(Frozen):
         to: folder that the model is written to at the end; None: nowhere.
     """
 
-    writer: ClassVar[str] = LEARN
     budget: float = 1.0
     rate: float | None = None
     to: Path | None = None

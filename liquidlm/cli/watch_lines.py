@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..errors import LiquidError
 from ..inference.rarity import NOTHING
-from ..inference.state_files import alone, check_place
+from ..inference.state_files import alone
 from ..inference.surprise import Line, SurpriseReader
 from ..ops.native.step import Weights
 from ..runtime.memory import peak_memory
@@ -54,8 +54,6 @@ def watch_lines(
 
     The log is read as the options say, or, with `keep_options`, as it was read before, if there is a state.
     """
-    if state is not None:
-        check_place(state, source.writer)
     source.check()
     with nullcontext() if state is None else alone(state):
         pieces, device = Pieces(), best_device()

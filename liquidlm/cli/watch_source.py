@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
 from ..inference.saving import load_language_model
-from ..inference.state_files import WATCH
 from ..inference.surprise import SurpriseReader
 from ..model.language_model import LiquidLanguageModel
 from ..ops.native.step import Weights
@@ -21,12 +19,10 @@ class Frozen:
 
     Attributes:
         folder: of the model.
-        writer: of its state files (see `state_files`).
         needs_lines: whether `begin` needs the first lines of the log.
     """
 
     folder: str | None
-    writer: ClassVar[str] = WATCH
 
     @property
     def needs_lines(self) -> bool:  # noqa: D102 - above

@@ -5,7 +5,6 @@ from pathlib import Path
 from ..errors import LiquidError
 from ..inference.sampling import Sampling
 from ..inference.saving import load_language_model
-from ..inference.state_files import GENERATE, check_place
 from ..inference.timed_text import check_times
 from ..ops.native.step import Weights
 from ..runtime.precision import best_device
@@ -61,16 +60,8 @@ def open_writer(
     timestamps: bool,
     verbose: bool,
     weights: Weights,
-    save_state: Path | None,
 ) -> Writer:
-    """A writer with the model in `folder`.
-
-    Raises:
-        LiquidError: it is to write times and its model has none, or another file would be overwritten by its
-            state.
-    """
-    if save_state is not None:
-        check_place(save_state, GENERATE)
+    """A writer with the model in `folder`; LiquidError if it is to write times and its model has none."""
     model, tokenizer = load_language_model(folder, best_device())
     if timestamps:
         check_times(model, folder)

@@ -20,7 +20,8 @@ from ..text.tokenizer import LEDTokenizerWrapper
 from .defaults import ALARMS
 from .log_lines import LineCutter, LinePart, LogPosition, no_times
 from .rarity import NOTHING, Features, Rarity, Verdict
-from .state_files import WATCH, load, save
+from .state_files import load, save
+from .state_places import WATCH
 from .token_costs import TokenCosts, read_costs
 from .watch_options import check_alarms, check_late
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import LiquidError
-from ..inference.state_files import LEARN
+from ..inference.state_places import LEARN
 from ..model.config import LiquidConfig
 from ..model.language_model import LiquidLanguageModel
 from ..runtime.files import write_file

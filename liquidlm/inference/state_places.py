@@ -1,0 +1,55 @@
+"""Where the state files of the command line may be written, checked without torch."""
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ..errors import LiquidError
+from ..runtime.files import probe
+
+GENERATE, WATCH, LEARN = "generate", "watch", "learn"
+"""The commands that write state files; LEARN is `watch --learn`."""
+WRITERS = {
+    GENERATE: "a state that `generate --save-state` wrote: go on with `generate --load-state`",
+    WATCH: "a state that `watch --state` wrote: go on with `watch --state`, without --learn",
+    LEARN: "a state that `watch --learn` wrote, with the weights that it learned: go on with `watch --learn"
+    " --state`",
+    None: "a state that neither `generate --save-state` nor `watch --state` wrote: LiquidCache.load reads it",
+}
+"""Which command reads the states of which."""
+
+
+def writer_of(metadata: dict[str, str]) -> str | None:
+    """The command that wrote a state. Older files have no such entry: their other entries show it."""
+    old = WATCH if "watched" in metadata else GENERATE if "pending" in metadata else None
+    return metadata.get("writer", old)
+
+
+def check_place(path: Path, writer: str) -> None:
+    """Check that a state can be written to `path`, and that no other file would be overwritten.
+
+    Args:
+        path: the file.
+        writer: the command that writes, GENERATE, WATCH or LEARN.
+
+    Raises:
+        LiquidError: it cannot be written, is the standard output, or is not a state of `writer`.
+    """
+    probe(path)
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    for stream in (1, 2):
+        if os.path.samestat(path.stat(), os.fstat(stream)):
+            raise LiquidError(f"the output is written to {path}: choose another file for the state")
+    try:
+        with safe_open(path, "numpy") as file:
+            found = writer_of(json.loads((file.metadata() or {})["liquid_state"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise LiquidError(
+            f"{path} is not a readable liquid state and would be overwritten: choose another file, or delete"
+            " it"
+        ) from error
+    if found not in (writer, None):
+        raise LiquidError(f"{path} is {WRITERS[found]}; it would be overwritten: choose another file")
