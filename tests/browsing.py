@@ -32,39 +32,61 @@ def launched() -> Iterator[Any]:
 
 
 class Visits:
-    """The pages that a test opens, in `context` unless it asks for its own."""
+    """Visits of a test to pages of servers: in `page`, or in a page of its own for options of a context.
 
-    def __init__(self, browser: Any, context: Any):
-        self.browser, self.context = browser, context
+    Attributes:
+        wrong: what has gone wrong in the pages, or gone elsewhere.
+    """
+
+    def __init__(self, browser: Any, page: Any):
+        self.browser, self.page, self.port = browser, page, 0
         self.own: list[Any] = []
-        self.pages: list[Any] = []
         self.wrong: list[str] = []
+        self._watch(page)
 
     def __call__(self, port: int, name: str = NAME, path: str = "", **how: Any) -> Any:
-        """The page of a server once it shows `name`; options as for a context of playwright."""
+        """The page of a server once it shows `name`."""
         from playwright.sync_api import expect
 
-        context = self.context
+        page, self.port = self.page, port
         if how:
-            context = self.browser.new_context(**how)
-            self.own.append(context)
-        page, home = context.new_page(), f"http://127.0.0.1:{port}/"
-        self.pages.append(page)
-        page.on("console", self._watched)
-        page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("request", lambda r: r.url.startswith((home, "data:")) or self.wrong.append(r.url))
-        page.goto(home + path)
+            self.own.append(self.browser.new_context(**how))
+            page = self.own[-1].new_page()
+            self._watch(page)
+        page.goto(f"{self._home}{path}")
         expect(page.locator("#name")).to_have_text(name)
         return page
 
-    def _watched(self, message: Any) -> None:
+    @property
+    def _home(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def _watchers(self) -> dict[str, Any]:
+        return {"console": self._of_console, "pageerror": self._of_error, "request": self._of_request}
+
+    def _watch(self, page: Any) -> None:
+        for event, watcher in self._watchers.items():
+            page.on(event, watcher)
+
+    def _of_console(self, message: Any) -> None:
         if message.type == "error" and "Failed to load resource" not in message.text:  # of a refusal: meant
             self.wrong.append(message.text)
 
+    def _of_error(self, error: Any) -> None:
+        self.wrong.append(str(error))
+
+    def _of_request(self, request: Any) -> None:
+        if not request.url.startswith((self._home, "data:", "about:")):
+            self.wrong.append(request.url)
+
     def close(self) -> None:
         """Nothing is kept for the next test."""
-        for page in self.pages:
-            page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
-            page.close()
+        self.page.unroute_all()
+        if self.page.url != "about:blank":
+            self.page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+            self.page.goto("about:blank")
+        for event, watcher in self._watchers.items():
+            self.page.remove_listener(event, watcher)
         for context in self.own:
             context.close()

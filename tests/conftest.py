@@ -114,18 +114,18 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def shared_context(browser):
-    context = browser.new_context()
-    yield context
-    context.close()
+def tab(browser):
+    page = browser.new_page()
+    yield page
+    page.close()
 
 
 @pytest.fixture
-def visit(browser, shared_context):
+def visit(browser, tab):
     """Opens the page of a server; at the end nothing may have gone wrong in it, or gone elsewhere."""
     from browsing import Visits
 
-    visits = Visits(browser, shared_context)
+    visits = Visits(browser, tab)
     yield visits
     visits.close()
     assert visits.wrong == []

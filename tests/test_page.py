@@ -96,7 +96,7 @@ def test_what_a_model_writes_is_text(visit, port) -> None:
     assert page.locator("main img, main script").count() == 0
 
 
-def test_the_browser_lets_nothing_else_run(visit, port, browser) -> None:
+def test_the_browser_lets_nothing_else_run(port, browser) -> None:
     context = browser.new_context()  # unwatched: what is refused is told in the console
     page = context.new_page()
     answer = page.goto(f"http://127.0.0.1:{port}/")
@@ -206,7 +206,7 @@ def test_on_a_phone(visit, port) -> None:
     assert page.evaluate(overflow) <= 0
     expect(page.get_by_label("Length")).to_be_hidden()  # the settings are folded
     page.locator("#settings summary").tap()
-    write(page, "Unbroken" * 30, length=200)
+    write(page, "Unbroken" * 30, length=60)
     for summary in page.locator("summary:not(#settings summary)").all():
         summary.tap()
     page.get_by_text("Show as a table").scroll_into_view_if_needed()

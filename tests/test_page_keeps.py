@@ -224,6 +224,7 @@ def test_states_are_kept_forked_and_gone_on_from(visit, port) -> None:
     page.get_by_role("button", name="Delete: book-2").click()
     expect(said).to_have_text("The state “book-2” is deleted.")
     assert questions == ["There is a state “book”. Replace it?", "Delete the state “book-2” on the server?"]
+    page.remove_listener("dialog", answer)
     assert [one["name"] for one in ask(port, "/liquid/states")[1]["data"]] == ["book"]
     expect(page.get_by_label("Begin after a kept state")).to_have_value("")  # what is gone is not begun after
     page.get_by_role("button", name="Continue").click()
