@@ -12,6 +12,7 @@ from typing import Any
 
 CONFIGS = "transformers.models.auto.configuration_auto"
 MODELS = "transformers.models.auto.modeling_auto"
+TOKENIZERS = "transformers.models.auto.tokenization_auto"
 OURS = "liquidlm.model.pretrained"
 
 NEEDED = {
@@ -28,6 +29,15 @@ def register_config() -> None:
     if CONFIGS in sys.modules:
         config = import_module("liquidlm.model.config").LiquidConfig
         sys.modules[CONFIGS].AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def register_tokenizer() -> None:
+    """`AutoTokenizer` finds `LiquidTokenizer`, once `AutoTokenizer` is imported."""
+    if TOKENIZERS in sys.modules:
+        register_config()
+        config = import_module("liquidlm.model.config").LiquidConfig
+        ours = import_module("liquidlm.text.chat").LiquidTokenizer
+        sys.modules[TOKENIZERS].AutoTokenizer.register(config, fast_tokenizer_class=ours, exist_ok=True)
 
 
 def register_models() -> None:
@@ -55,6 +65,7 @@ def _is_partial(module: str, last: str) -> bool:
 AFTER: dict[str, Callable[[], None]] = {
     CONFIGS: register_config,
     MODELS: register_models,
+    TOKENIZERS: register_tokenizer,
     **dict.fromkeys(NEEDED, register_models),
 }
 
@@ -82,4 +93,5 @@ def register() -> None:
     """Register what is imported already now, and the rest at the end of its import."""
     sys.meta_path.insert(0, AfterImport())
     register_config()
+    register_tokenizer()
     register_models()

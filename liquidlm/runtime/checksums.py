@@ -8,11 +8,13 @@ from ..errors import LiquidError
 
 MANIFEST = "checksums.json"
 """The file with the SHA-256 of every other file of a folder."""
+OWN = ("chat_template.jinja",)
+"""Files that people may change, and that are not checked."""
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksums of all files of `folder`."""
-    sums = {file.name: _checksum(file) for file in sorted(folder.iterdir())}
+    """Write the checksums of all files of `folder` that nobody may change."""
+    sums = {file.name: _checksum(file) for file in sorted(folder.iterdir()) if file.name not in OWN}
     (folder / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 
 

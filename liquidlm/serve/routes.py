@@ -71,8 +71,8 @@ def add_completion_routes(app: FastAPI, models: Models, guarded: dict[str, Any])
     async def chat(
         asked: Annotated[ChatRequest, Depends(parsed(ChatRequest, values))], request: Request
     ) -> Response:
-        """Write the next message of a conversation. The model reads it as a transcript: lines that begin
-        with `User: ` and `Assistant: `."""
+        """Write the next message of a conversation. The model reads it in the format of its chat
+        template: by default, lines that begin with `User: ` and `Assistant: `."""
         with models.using(asked.model) as serving:
             shape = ChatShape(serving.name, serving.tokenizer, bool(asked.logprobs))
             return await serving.answer(asked, request, shape, serving.chat_choices(asked))

@@ -29,6 +29,7 @@ from ..text.tokenizer import LEDTokenizerWrapper
 from ..text.utf8 import character_offsets
 from .answers import error_body
 from .bodies import SHARE
+from .chat_format import ChatFormat
 from .completion_text import CompletionText, TextDelta
 from .echo import Echo
 from .engine import Busy
@@ -42,7 +43,6 @@ from .prompts import PromptReader
 from .schema import Asked, ChatRequest, CompletionRequest, ModelCard, StreamOptions, TimeConstants
 from .shapes import Shape, counts, usage
 from .threads import Left, in_thread, unless_left
-from .transcript import STOP, transcript
 from .watching import FACTS
 from .writer import Choice, Failed, Writer
 
@@ -68,6 +68,7 @@ class Serving:
         writer: writes jobs; set by `start`.
         users: requests that may still give it work.
         prompts: makes prompts of texts and ids.
+        chat: makes texts of conversations.
         warnings: about fields that are not known here.
         card: describes the model.
     """
@@ -86,7 +87,7 @@ class Serving:
         mask_surplus(model, tokenizer)
         self.model, self.tokenizer, self.name, self.limits = model, tokenizer, name, limits
         self.prompts = PromptReader(tokenizer, model.config.vocab_size, limits.prompt_tokens)
-        self.states = states
+        self.chat, self.states = ChatFormat(tokenizer.backend), states
         self.warnings, self.users = IgnoredFields(), 0
         self._weights: Weights = weights
         self._one_analysis, self._analysing = asyncio.Semaphore(1), 0
@@ -164,15 +165,15 @@ class Serving:
             raise LiquidError("top_logprobs needs logprobs: set logprobs to true")
         self._check_count(asked.choices)
         base = await self.base(asked.state)
-        text, lead = transcript(asked.messages)
+        text, lead = await in_thread(lambda _: self.chat.prompt(asked.messages))
         asked.messages = []  # as above
-        prompt = await self.prompts.text(text if base is None else f"\n{text}", base)
+        prompt = await self.prompts.text(text if base is None else f"{self.chat.between}{text}", base)
         likeliest = (asked.top_logprobs or 0) if asked.logprobs else None
         most = asked.max_completion_tokens or asked.max_tokens or min(CHAT_TOKENS, self.limits.new_tokens)
         return [
             Choice(
                 self._job(prompt, asked, most, likeliest, number),
-                CompletionText(self.tokenizer, [*asked.stops, STOP], lead=lead),
+                CompletionText(self.tokenizer, [*asked.stops, *self.chat.stops], lead=lead),
             )
             for number in range(asked.choices)
         ]

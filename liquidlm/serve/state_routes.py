@@ -17,8 +17,7 @@ from .prefixes import Base, HashedPrompt
 from .schema import StateName
 from .serving import Serving
 from .state_schema import StateCard, StateDeleted, StateList, StateRequest
-from .threads import unless_left
-from .transcript import turns
+from .threads import in_thread, unless_left
 
 
 def add_state_routes(app: FastAPI, models: Models, guarded: dict[str, Any]) -> None:
@@ -78,8 +77,9 @@ async def _new_state(serving: Serving, asked: StateRequest, request: Request) ->
 
 async def _prompt(serving: Serving, asked: StateRequest, base: Base | None) -> HashedPrompt:
     if asked.messages is not None:
-        text = turns(asked.messages)
-        return await serving.prompts.text(text if base is None else f"\n{text}", base)
+        messages = asked.messages
+        text = await in_thread(lambda _: serving.chat.turns(messages))
+        return await serving.prompts.text(text if base is None else f"{serving.chat.between}{text}", base)
     if isinstance(asked.prompt, list):
         return await serving.prompts.ids(asked.prompt, base)
     return await serving.prompts.text(asked.prompt or "", base)

@@ -9,7 +9,8 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
-from transformers import TokenizersBackend
+
+from .chat import LiquidTokenizer
 
 BOS, PAD, EOS, UNK, MASK = SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
@@ -33,9 +34,9 @@ def adapt(tokenizer: Tokenizer) -> None:
     )
 
 
-def transformers_tokenizer(tokenizer: Tokenizer) -> TokenizersBackend:
-    """A copy of an adapted tokenizer in the class that transformers uses."""
-    return TokenizersBackend(
+def transformers_tokenizer(tokenizer: Tokenizer, chat_template: str) -> LiquidTokenizer:
+    """A copy of an adapted tokenizer in a class of transformers."""
+    return LiquidTokenizer(
         tokenizer_object=tokenizer,
         bos_token=BOS,
         pad_token=PAD,
@@ -46,6 +47,7 @@ def transformers_tokenizer(tokenizer: Tokenizer) -> TokenizersBackend:
         split_special_tokens=True,
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
+        chat_template=chat_template,
     )
 
 

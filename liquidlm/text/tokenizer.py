@@ -24,7 +24,6 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import TokenizersBackend
 
 from ..errors import LiquidError
 from .byte_level import (
@@ -39,6 +38,7 @@ from .byte_level import (
     token_bytes,
     transformers_tokenizer,
 )
+from .chat import TEMPLATE, LiquidTokenizer, chat_template
 from .cutting import PIECE, pieces
 from .token_ids import IdRow, IdRows, StreamDecoder, checked_ids
 from .tokenizer_files import HELP, load_tokenizer
@@ -85,9 +85,10 @@ class LEDTokenizerWrapper:
         self, pretrained_model_name: str | PathLike[str] | Tokenizer = "allenai/led-base-16384"
     ) -> None:
         if isinstance(pretrained_model_name, Tokenizer):
-            name, tokenizer = "this tokenizer", pretrained_model_name
+            name, tokenizer, template = "this tokenizer", pretrained_model_name, TEMPLATE
         else:
             name, tokenizer = repr(str(pretrained_model_name)), load_tokenizer(pretrained_model_name)
+            template = chat_template(pretrained_model_name)
         adapt(tokenizer)
         added = tokenizer.get_added_tokens_decoder()
         vocab = tokenizer.get_vocab()
@@ -107,7 +108,9 @@ class LEDTokenizerWrapper:
         self._can_cut = isinstance(words, ByteLevel) and words.use_regex
         self._can_cut &= all(token.special for token in added.values())
         self._tokenizer = tokenizer
-        self._backend = transformers_tokenizer(tokenizer)  # a copy: its calls change truncation and padding
+        self._backend = transformers_tokenizer(
+            tokenizer, template
+        )  # a copy: its calls change truncation and padding
         is_usable = isinstance(tokenizer.model, BPE) and -1 not in self._byte_ids
         is_usable &= sorted(vocab.values()) == list(range(len(vocab)))
         if not is_usable or self.decode(self.encode(PROBE)) != PROBE:
@@ -143,8 +146,11 @@ class LEDTokenizerWrapper:
         return cls(train_bpe(texts, vocab_size))
 
     @property
-    def backend(self) -> TokenizersBackend:
-        """The same tokenizer for the tools of `transformers`: `pipeline`, streamers, `Trainer`."""
+    def backend(self) -> LiquidTokenizer:
+        """The same tokenizer for the tools of `transformers`: `pipeline`, streamers, `Trainer`.
+
+        Its `chat_template` is that of the folder, which the server uses too.
+        """
         return self._backend
 
     def __len__(self) -> int:
