@@ -97,10 +97,11 @@ template <typename X, typename Y>
 static void forward(const Inputs<X>& given, Y* out) {
   for_blocks(given.z, [&](int64_t b, auto part) INLINED {
     Inputs<X> p = given;
-    int64_t early = p.z.kept < p.z.length ? p.z.kept : p.z.length;
+    bool whole = decltype(part)::vectors > 1;
+    int64_t early = whole && p.z.kept < p.z.length ? p.z.kept : p.z.length;
     for (int64_t i = 0; i < early; i++)
       one_by_one(part, [&](Part<1> one) INLINED { output<true>(p, b, i, one, out); });
-    for (int64_t i = early; i < p.z.length; i++) output<false>(p, b, i, part, out);
+    for (int64_t i = early; whole && i < p.z.length; i++) output<false>(p, b, i, part, out);
   });
 }
 

@@ -19,7 +19,8 @@
 #define INLINE static inline __attribute__((always_inline))
 // After the parameters of a lambda: its body is part of the loop that calls it.
 #define INLINED __attribute__((always_inline))
-#define COLD static __attribute__((noinline, unused))
+// A function that is called: a copy of it in each place would only cost the compiler's time.
+#define CALLED __attribute__((noinline, unused))
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -41,18 +42,18 @@ INLINE Bits bits(Vec x) { return (Bits)x; }
 // The first `count` numbers at p, `rest` in the other lanes. bf16 is the upper half of a float32.
 // Whole vectors have a path of their own. That of a part is a call: as inline code it takes most of the time of
 // the compiler.
-COLD Vec load_part(const float* p, int64_t count, float rest) {
+static CALLED Vec load_part(const float* p, int64_t count, float rest) {
   Vec part = all(rest);
   __builtin_memcpy(&part, p, count * sizeof *p);
   return part;
 }
-COLD Halves load_part(const bf16* p, int64_t count) {
+static CALLED Halves load_part(const bf16* p, int64_t count) {
   Halves part{};
   __builtin_memcpy(&part, p, count * sizeof *p);
   return part;
 }
 template <typename T, typename V>
-COLD void store_part(T* p, V part, int64_t count) {
+static CALLED void store_part(T* p, V part, int64_t count) {
   __builtin_memcpy(p, &part, count * sizeof *p);
 }
 INLINE bool whole(int64_t count) { return __builtin_expect(count >= LANES, 1); }

@@ -36,11 +36,11 @@ struct Events {
     at = (char*)x.at + (row * x.row + head * x.head) * (is_bf16 ? 2 : 4);
   }
   // Events first, first + 1, … as the rows of a matrix. Between two of its rows there are zeros.
-  void read(int64_t first, Matrix to) const {
+  CALLED void read(int64_t first, Matrix to) const {
     if (is_bf16) read((const bf16*)at + first * token, to);
     else read((const float*)at + first * token, to);
   }
-  void write(int64_t first, Matrix from) const {
+  CALLED void write(int64_t first, Matrix from) const {
     if (is_bf16) write((bf16*)at + first * token, from);
     else write((float*)at + first * token, from);
   }
@@ -92,25 +92,25 @@ struct Chunk {
 };
 
 // x's row i times scale[i].
-static void scale_rows(Matrix x, const float* scale) {
+static CALLED void scale_rows(Matrix x, const float* scale) {
   for (int64_t i = 0; i < x.rows; i++)
     for (int64_t j = 0; j < x.columns; j += LANES) store(x.row(i) + j, scale[i] * load(x.row(i) + j));
 }
 
-static void scale_all(Matrix x, float scale) {
+static CALLED void scale_all(Matrix x, float scale) {
   for (int64_t i = 0; i < x.rows; i++)
     for (int64_t j = 0; j < x.columns; j += LANES) store(x.row(i) + j, scale * load(x.row(i) + j));
 }
 
 // x's row i less scale[i] times row i of y.
-static void subtract_rows(Matrix x, const float* scale, Matrix y) {
+static CALLED void subtract_rows(Matrix x, const float* scale, Matrix y) {
   for (int64_t i = 0; i < x.rows; i++)
     for (int64_t j = 0; j < x.columns; j += LANES)
       store(x.row(i) + j, load(x.row(i) + j) - scale[i] * load(y.row(i) + j));
 }
 
 // The product of row i of x and row i of y.
-static float dot(Matrix x, Matrix y, int64_t i) {
+static CALLED float dot(Matrix x, Matrix y, int64_t i) {
   Vec total{};
   for (int64_t j = 0; j < x.columns; j += LANES) total += load(x.row(i) + j) * load(y.row(i) + j);
   return sum(total);

@@ -1,7 +1,7 @@
-// Weights packed for the products of `rows.h` inside a loop over events: panels of two vectors of columns.
+// Weights packed for the products of `tiles.h` inside a loop over events: panels of two vectors of columns.
 #pragma once
 
-#include "rows.h"
+#include "tiles.h"
 
 // Columns of a panel.
 constexpr int PANEL = 2 * LANES;

@@ -92,7 +92,7 @@ static void strip(Into into, Matrix c, Matrix a, Matrix b) {
 }
 
 // At most TILE_ROWS rows of a product.
-static void few_rows(Into into, Matrix c, Matrix a, Matrix b) {
+static CALLED void few_rows(Into into, Matrix c, Matrix a, Matrix b) {
   switch (a.rows) {
     case 1: return strip<1>(into, c, a, b);
     case 2: return strip<2>(into, c, a, b);
@@ -104,7 +104,7 @@ static void few_rows(Into into, Matrix c, Matrix a, Matrix b) {
 }
 
 // c (m×n) = or += or −= a (m×k) b (k×n). a may be a turned matrix, b and c may not.
-static void product(Into into, Matrix c, Matrix a, Matrix b, Shape shape = FULL) {
+static CALLED void product(Into into, Matrix c, Matrix a, Matrix b, Shape shape = FULL) {
   for (int64_t i = 0; i < a.rows; i += TILE_ROWS) {
     int64_t rows = least(TILE_ROWS, a.rows - i), end = i + rows, columns = b.columns;
     int64_t first = shape == UPPER ? i : 0, last = shape == LOWER ? end : a.columns;
@@ -122,7 +122,7 @@ INLINE Vec interleaved(Vec a, Vec b, std::integer_sequence<int, I...>) {
 
 // y = xᵀ, by blocks of LANES × LANES: after log₂ LANES rounds of interleaving rows i and i + LANES/2 the block
 // is turned.
-static void transpose(Matrix x, Matrix y) {
+static CALLED void transpose(Matrix x, Matrix y) {
   constexpr std::make_integer_sequence<int, LANES> lanes;
   for (int64_t i = 0; i < x.rows; i += LANES)
     for (int64_t j = 0; j < x.columns; j += LANES) {

@@ -144,7 +144,7 @@ class Packer:
         return F.pad(weight, (0, -weight.shape[1] % (2 * lanes))).unflatten(1, (-1, 2, lanes)).transpose(0, 1)
 
     def _words(self, blocks: Float[Tensor, "n i two l"]) -> Tensor:
-        """The order within a block, in the type of the weights; see `widen` in `rows.h`."""
+        """The order within a block, in the type of the weights; see `widen` in `tiles.h`."""
         blocks = F.pad(blocks, (0, 0, 0, 0, 0, blocks.shape[1] % 2))  # an even number of inputs
         if self.weights == "float32":
             return blocks
