@@ -8,11 +8,11 @@ import { percent, words } from "./words.js";
 const drawn = () => shown?.chances ?? [];
 const chance = (logprob) => percent(Math.exp(logprob));
 
-/** The written tokens of a part of a stream. `before` is what was written before it, `step` of this request. */
-export function* chancesOf({ text, logprobs }, before, step) {
-  const characters = [...text], length = [...step].length; // the server counts characters, not UTF-16 units
+/** The tokens of a part of a stream: `before` is its place in what was written, `offset` the server's count. */
+export function* chancesOf({ text, logprobs }, before, offset) {
+  const characters = [...text];
   for (const [i, token] of logprobs.tokens.entries()) {
-    const place = before + characters.slice(0, logprobs.text_offset[i] - length).join("").length;
+    const place = before + characters.slice(0, logprobs.text_offset[i] - offset).join("").length;
     const likeliest = Object.entries(logprobs.top_logprobs[i]).map(([one, value]) => [one, rounded(value)]);
     yield [place, token, rounded(logprobs.token_logprobs[i]), likeliest.sort((a, b) => b[1] - a[1])];
   }

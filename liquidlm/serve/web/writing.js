@@ -35,9 +35,9 @@ function beginning(step) {
     const how = { model: card.id, timed: writesTimes(), after: $("after").value, state: $("from").value || null };
     return { ...fresh, ...how, prompt: $("prompt").value, given: "", written: "", chances: [], start: 0 };
   }
-  if (step === "continue") return { ...shown, ...fresh, start: shown.written.length };
-  const chances = shown.chances.filter(([place]) => place < shown.start);
-  return { ...shown, ...fresh, written: shown.written.slice(0, shown.start), chances };
+  const start = step === "continue" ? shown.written.length : shown.start;
+  const chances = shown.chances.filter(([place]) => place < start);
+  return { ...shown, ...fresh, start, written: shown.written.slice(0, start), chances };
 }
 
 /** One completion: its request, its text, and its figures. */
@@ -45,7 +45,7 @@ class Run {
   #tokens = 0;
   #first = null; // when the first tokens came, and how many
   #end = "";
-  #step = ""; // what this request has written
+  #characters = 0; // that this request has written, as the server counts them: not in UTF-16 units
   #begun = false;
 
   constructor(step) {
@@ -98,8 +98,8 @@ class Run {
       this.echo = false;
       return give(text);
     }
-    if (logprobs) this.entry.chances.push(...chancesOf({ text, logprobs }, this.entry.written.length, this.#step));
-    this.#step += text;
+    if (logprobs) this.entry.chances.push(...chancesOf({ text, logprobs }, this.entry.written.length, this.#characters));
+    this.#characters += [...text].length;
     append(text);
   }
 
