@@ -1,6 +1,6 @@
 """One training run of one model on one text, measured in steps.
 
-A run is told its steps, not its minutes: whoever compares at equal wall-clock time measures the seconds of a
+A run has a number of steps, not of minutes. A comparison at equal wall-clock time measures the seconds of a
 step, alone on the machine and in turn with the others, and gives each model the steps that fit. So runs may
 share the machine, one thread each, without changing a figure.
 """

@@ -103,6 +103,22 @@ def test_a_short_line_is_not_held_back() -> None:
     assert [part.text for part in LineCutter().push(b"\xff\xfe", final=True)] == []
 
 
+@pytest.mark.parametrize("encoding", [None, "utf-8", "utf-16-le"])
+def test_a_wrong_byte_in_a_stream_is_replaced_or_an_error(encoding: str | None) -> None:
+    name = encoding or "utf-8"
+    wrong = b"\x00\xd8" if name == "utf-16-le" else b"\xff"
+    data = "año\nbad ".encode(name) + wrong + " byte\nend €\n".encode(name)
+    for size in (1, 2, len(data)):
+        cutter = LineCutter(encoding)
+        found = [one for i in range(0, len(data), size) for one in cutter.push(data[i : i + size])]
+        assert [part.text for part in found if part.ends] == ["año", "bad \ufffd byte", "end €"]
+        assert cutter.wrong
+    fine = LineCutter(encoding, "strict")
+    assert fine.push("año\n".encode(name)) and not fine.wrong
+    with pytest.raises(LiquidError, match="--errors replace"):
+        fine.push(wrong + " byte\n".encode(name))
+
+
 def test_lines_with_times_are_written_as_they_are_read() -> None:
     assert TimedLines().push("\rone\u2028two\x0c\n\nthree", 1.0) == (
         "[00:00:01] \rone\u2028two\x0c\n\n[00:00:01] three"

@@ -1,6 +1,7 @@
 """Options of reading a file."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from liquidlm.cli.main import app
 from liquidlm.errors import LiquidError
 from liquidlm.inference.checkpoints import checkpoints
 from liquidlm.inference.reading_file import kept_reading
+from liquidlm.text.clock.line_clock import LineClock
+from liquidlm.text.clock.options import ClockOptions
 from liquidlm.text.corpus import read_documents
 from liquidlm.text.reading import ReadingOptions
+from liquidlm.text.stream_events import settle_finder
 from liquidlm.training.loop import train
 from liquidlm.training.settings import TrainSettings
 from liquidlm.training.trainer_state import TrainerState
@@ -162,3 +166,55 @@ def test_wrong_bytes_are_an_error_or_replaced(tmp_path: Path) -> None:
         list(read_documents(tmp_path / "a.txt", options=ReadingOptions(encoding="ascii")))
     (document,) = read_documents(tmp_path / "a.txt", options=ReadingOptions(errors="replace"))
     assert document.text == "a\ufffda"
+
+
+TIMED = "2026-01-31 12:00:00 on\n2026-01-31 12:00:01 off\n"
+SUBTITLES = "1\n00:00:01,000 --> 00:00:02,000\non\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "timed", "given", "said"),
+    [
+        ("a.log", TIMED, True, {"time_field": "ts"}, "a.log: --time-field names a field of JSON or CSV"),
+        ("a.log", TIMED, True, {"text_field": "msg"}, "a.log: --text-field names a field of JSON or CSV"),
+        ("a.srt", SUBTITLES, True, {"text_field": "msg"}, "this is a file of subtitles"),
+        ("a.srt", SUBTITLES, True, {"time_format": "%H.%M.%S"}, "leave --time-format out"),
+        ("a.txt", "on and off", False, {"text_field": "msg"}, "this is plain text"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_an_error(
+    tmp_path: Path, name: str, text: str, timed: bool, given: dict[str, str], said: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(LiquidError, match=said):
+        list(read_documents(tmp_path / name, timestamps=timed, options=ReadingOptions.of(**given)))
+
+
+def test_the_fields_of_a_model_do_not_matter_where_there_are_none(tmp_path: Path) -> None:
+    options = ReadingOptions(time_field="ts", text_field="msg", fields_of_model=True)
+    (tmp_path / "a.log").write_text(TIMED)
+    (document,) = read_documents(tmp_path / "a.log", timestamps=True, options=options)
+    assert document.text == "on\noff"
+    (tmp_path / "a.txt").write_text("on and off")
+    (document,) = read_documents(tmp_path / "a.txt", options=options)
+    assert document.text == "on and off"
+    assert options == ReadingOptions.of(**options.given())
+
+
+def test_a_data_set_has_no_encoding_and_no_fields() -> None:
+    for given in ({"encoding": "latin-1"}, {"text_field": "msg"}):
+        with pytest.raises(LiquidError, match="a data set"):
+            list(read_documents("hf:no/thing", options=ReadingOptions.of(**given)))
+
+
+@pytest.mark.parametrize(("field", "said"), [("time_field", "--time-field"), ("text_field", "--text-field")])
+def test_a_stream_of_plain_lines_has_no_fields(field: str, said: str) -> None:
+    with pytest.raises(LiquidError, match=f"the log: {said} names a field"):
+        settle_finder(TIMED.splitlines(), ReadingOptions.of(**{field: "ts"}), "the log")
+
+
+@pytest.mark.parametrize(("year", "meant"), [("69", 1969), ("99", 1999), ("00", 2000), ("68", 2068)])
+def test_years_of_two_digits_are_those_of_strptime(year: str, meant: int) -> None:
+    lines = [f"31.12.{year} 12:00:00 on"]
+    stamp = LineClock.settle(lines, ClockOptions(), "a.log").find(lines[0])
+    assert stamp is not None and stamp.time == datetime(meant, 12, 31, 12, tzinfo=UTC).timestamp()

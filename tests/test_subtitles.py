@@ -111,7 +111,7 @@ def test_what_is_said_again_after_a_pause_is_said_twice():
         ("1\n2\n", "no subtitle in it"),
         ("WEBVTT\n\nNOTE nothing", "no subtitle in it"),
         (f"Hello\n\n1\n{ONE}\nThere", "line 1: 'Hello' stands before the first time"),
-        (f"1\n{ONE}\nHello\n\n2\n00:00:0x --> 00:00:04\nThere", "line 6: .* is no time"),
+        (f"1\n{ONE}\nHello\n\n2\n00:00:0x --> 00:00:04\nThere", "line 6: .* is not a time"),
         ("1\n00:00:61,000 --> 00:01:02,000\nHello", "line 2: .* end at 59"),
     ],
 )

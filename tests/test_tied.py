@@ -113,7 +113,7 @@ def test_tokens_that_are_never_read_survive_the_flow(followed, monkeypatch):
     assert survival > 0.9 if followed else survival < 0.5
 
 
-def test_whoever_has_the_same_ids_draws_the_same_of_the_vocabulary():
+def test_the_same_ids_draw_the_same_of_the_vocabulary():
     ids = tokens()
     drawn = embedding.with_random_ids(ids, 64)
     assert torch.equal(drawn, embedding.with_random_ids(ids.clone(), 64))

@@ -199,7 +199,7 @@ def resident(process: int) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_the_same_after_much_as_after_little_and_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
-    """1 MB and 4 MB, much of it a line without an end; then whoever reads the lines goes away."""
+    """1 MB and 4 MB, much of it a line without an end; then the reader of the lines goes away."""
     words = [f"{'abcdefghij'[i] * 60}" for i in range(10)]
     tokenizer = LEDTokenizerWrapper.train([" ".join(words) + "\n"] * 2, 900)
     write_folder(

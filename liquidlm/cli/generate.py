@@ -101,21 +101,18 @@ def generate(
 
         liquidlm generate runs/apollo --timestamps "[00:10:00] CC: Stand by." --after 240
     """
-    if samples < 1:
-        raise LiquidError(f"--samples must be at least 1, not {samples}")
     _check_after(after, timestamps)
     options = _reading(file, encoding, errors)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     name, prompt = model_and_prompt(folder, prompt)
-    session, text = prompt is None and file is None and is_interactive(), ""
+    session = prompt is None and file is None and is_interactive()
     if session:
         _check_session(samples, after)
-    _check_states(max_new_tokens, samples, save_state, load_state)
+    _check_request(max_new_tokens, samples, save_state, load_state)
     check_model(name, times=timestamps)
-    if not session:
-        text = read_prompt(prompt, file, load_state is None, options)
-        if not (max_new_tokens or text or load_state):
-            raise LiquidError("there is nothing to save: give a prompt")
+    text = "" if session else read_prompt(prompt, file, load_state is None, options)
+    if not (session or text or max_new_tokens or load_state):
+        raise LiquidError("there is nothing to save: give a prompt")
     import_models()
     from .session import run_session
     from .write_text import generate_text, open_writer
@@ -139,10 +136,12 @@ def _reading(file: Path | None, encoding: str | None, errors: str | None) -> Rea
     return ReadingOptions.of(**given)
 
 
-def _check_states(
+def _check_request(
     max_new_tokens: int, samples: int, save_state: Path | None, load_state: Path | None
 ) -> None:
     """LiquidError for options that contradict each other, and for files that cannot be written or read."""
+    if samples < 1:
+        raise LiquidError(f"--samples must be at least 1, not {samples}")
     if save_state is not None:
         if samples > 1:
             raise LiquidError("--save-state keeps the state of one text: use it without --samples")

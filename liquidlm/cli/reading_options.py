@@ -82,7 +82,8 @@ def reading_options(context: typer.Context, kept: dict[str, Any] | None = None) 
     """
     names = reading_names()
     given = {name: v for name, v in context.params.items() if name in names and v is not None}
-    return ReadingOptions.of(**{**(kept or {}), **given})
+    named = given.keys() & {"time_field", "text_field"}
+    return ReadingOptions.of(**{**(kept or {}), **given}, fields_of_model=not named)
 
 
 def are_given(context: typer.Context) -> bool:

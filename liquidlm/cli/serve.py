@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +10,7 @@ from ..errors import LiquidError, install
 from ..inference.defaults import WEIGHTS
 from ..inference.model_folders import check_model
 from ..pretrained import STORIES
+from ..serve.model_names import model_names
 from .api_key import KEY_VARIABLE, read_key
 from .arguments import FOLDER_HELP, Weights
 from .model_imports import import_models
@@ -79,16 +80,11 @@ def serve(
 
         liquidlm serve runs/novel --port 8000
     """
-    positive = {"rows": rows, "seconds": seconds, "prompt_tokens": prompt_tokens, "new_tokens": new_tokens}
-    for option, value in positive.items():
-        if not 0 < value < math.inf:
-            raise LiquidError(f"--{option.replace('_', '-')} must be greater than 0, not {value}")
-    if not all(one.strip() and one.isprintable() for one in name or ()):
-        raise LiquidError("--name must have letters, and no line breaks")
+    _check(context.params)
     key = read_key(context, api_key, api_key_file)
-    if waiting < 1 or min(cache_mb, states_mb) < 0:
-        raise LiquidError("--waiting must be at least 1, --cache-mb and --states-mb at least 0")
-    for folder in folders or [STORIES]:
+    folders = folders or [STORIES]
+    model_names(folders, name or [], states)
+    for folder in folders:
         check_model(folder)
     import_models()
     try:
@@ -106,7 +102,7 @@ def serve(
         cache_bytes=cache_mb << 20,
         states_bytes=states_mb << 20,
     )
-    sources = model_sources(folders or [STORIES], name or [], limits, weights, states)
+    sources = model_sources(folders, name or [], limits, weights, states)
     run(
         sources,
         limits,
@@ -117,3 +113,14 @@ def serve(
         origins=cors or (),
         access_log=access_log,
     )
+
+
+def _check(given: dict[str, Any]) -> None:
+    """LiquidError for an option that is out of its range."""
+    for option in ("rows", "seconds", "prompt_tokens", "new_tokens"):
+        if not 0 < given[option] < math.inf:
+            raise LiquidError(f"--{option.replace('_', '-')} must be greater than 0, not {given[option]}")
+    if not all(one.strip() and one.isprintable() for one in given["name"] or ()):
+        raise LiquidError("--name must have letters, and no line breaks")
+    if given["waiting"] < 1 or min(given["cache_mb"], given["states_mb"]) < 0:
+        raise LiquidError("--waiting must be at least 1, --cache-mb and --states-mb at least 0")

@@ -1,7 +1,7 @@
 """`liquidlm watch`: how surprising each line of a log is."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -80,6 +80,13 @@ LearnTo = Annotated[
         help="Write the model to this folder at the end, on Ctrl-C and on SIGTERM.",
     ),
 ]
+Errors = Annotated[
+    Literal["strict", "replace"] | None,
+    typer.Option(
+        rich_help_panel=reading.PANEL,
+        help="A wrong byte: � in its place, and a note, or an error. [default: replace]",
+    ),
+]
 OnlyMarked = Annotated[bool, typer.Option("--only-marked", help="Print only the marked lines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
@@ -104,7 +111,7 @@ def watch(
     text_field: reading.TextField = None,
     late: reading.Late = None,
     encoding: reading.Encoding = None,
-    errors: reading.Errors = None,
+    errors: Errors = None,
 ) -> None:
     """Read a log continuously, and print how surprising each line is.
 
@@ -179,7 +186,10 @@ def _source(folder: str | None, learn: bool, learning: dict[str, Any]) -> "Froze
 
 
 def _kept_reading(folder: str | None) -> dict[str, Any]:
-    """How the model's text was read, as far as it is possible for lines that come one by one."""
-    if folder is None:
-        return {}
-    return {name: value for name, value in kept_reading(folder).items() if (name, value) != ("late", "sort")}
+    """How the model's text was read, as far as it is possible for lines that come one by one.
+
+    A wrong byte does not stop the reading of a log, if the user does not want it.
+    """
+    kept = {} if folder is None else kept_reading(folder)
+    possible = {name: value for name, value in kept.items() if (name, value) != ("late", "sort")}
+    return {"errors": "replace", **possible}

@@ -126,7 +126,7 @@ def _watch(
                 quiet = NOTHING if lines else reader.silent(time.time())
                 if quiet.stands_out:
                     summary.silence(quiet)
-                _say(reader.position.notes(), said)
+                _say(reader.notes(), said)
                 if time.perf_counter() - saved > SAVED_EVERY:
                     save()
                     saved = time.perf_counter()
@@ -134,7 +134,7 @@ def _watch(
             with stop_signals(insistent=False):  # a second Ctrl-C waits for this
                 save()
     seconds = time.perf_counter() - begin
-    _say({topic: note for topic, note in reader.position.notes().items() if note not in said.values()}, {})
+    _say({topic: note for topic, note in reader.notes().items() if note not in said.values()}, {})
     summary.end()
     print(
         f"{count:,} lines, {summary.marked:,} of them marked; {count / seconds:,.0f} lines/s,"

@@ -32,10 +32,13 @@ class LinePart(NamedTuple):
 
 
 class LineCutter:
-    """Cuts a stream of bytes into lines. Bytes that are wrong in the encoding become U+FFFD.
+    """Cuts a stream of bytes into lines.
 
     The result does not depend on how the stream is divided into calls. A line of more than MAX_CHARACTERS
     characters is cut into parts.
+
+    Attributes:
+        wrong: whether a byte was wrong in the encoding.
 
     Example:
         >>> cutter = LineCutter()
@@ -45,10 +48,17 @@ class LineCutter:
         ['two']
     """
 
-    def __init__(self, encoding: str | None = None):
-        """A cutter at the beginning of a stream; the encoding None: as a byte order mark says, or UTF-8."""
-        self._decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)("replace")
+    def __init__(self, encoding: str | None = None, errors: str = "replace"):
+        """A cutter at the beginning of a stream.
+
+        Args:
+            encoding: of its bytes; None: as a byte order mark says, or UTF-8.
+            errors: "replace": a byte that is wrong in the encoding becomes U+FFFD; or "strict".
+        """
+        self._encoding, self._errors = encoding, errors
+        self._decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)("strict")
         self._head, self._rest, self._begins = b"", "", True
+        self.wrong = False
 
     def push(self, data: bytes, final: bool = False) -> list[LinePart]:
         """The lines, and parts of lines, that `data` completes.
@@ -56,6 +66,9 @@ class LineCutter:
         Args:
             data: the next bytes of the stream.
             final: whether the stream ends here. Then the last line needs no line break.
+
+        Raises:
+            LiquidError: a byte is wrong, and that is to be an error.
         """
         *lines, self._rest = (self._rest + self._decoded(data, final)).split("\n")
         parts = [part for line in lines for part in self._cut(line, ends=True)]
@@ -71,9 +84,29 @@ class LineCutter:
             if not final and any(mark != data and mark.startswith(data) for mark, _ in BYTE_ORDER_MARKS):
                 self._head = data
                 return ""
-            encoding = "utf-8-sig" if (found := marked_encoding(data)) == "utf-8" else found
-            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        return self._decoder.decode(data, final)
+            self._encoding = "utf-8-sig" if (found := marked_encoding(data)) == "utf-8" else found
+            self._decoder = codecs.getincrementaldecoder(self._encoding)("strict")
+        try:
+            return self._decoder.decode(data, final)
+        except UnicodeDecodeError as error:
+            return self._replaced(data, final, error)
+
+    def _replaced(self, data: bytes, final: bool, error: UnicodeDecodeError) -> str:
+        """The text of bytes of which one is wrong."""
+        assert self._decoder is not None
+        assert self._encoding is not None
+        what = "UTF-8" if self._encoding == "utf-8-sig" else self._encoding
+        if self._errors == "strict":
+            raise LiquidError(
+                f"{NAME} is not {what} text: it has the byte 0x{error.object[error.start]:02x}; give"
+                " --encoding, or --errors replace"
+            ) from error
+        self.wrong = True
+        lenient = codecs.getincrementaldecoder(self._encoding)("replace")
+        lenient.setstate(self._decoder.getstate())
+        text = lenient.decode(data, final)
+        self._decoder.setstate(lenient.getstate())
+        return text
 
     def _cut(self, line: str, ends: bool) -> list[LinePart]:
         parts = []
@@ -125,7 +158,8 @@ class LogPosition:
         simple = {name: getattr(self, name) for name in names}
         finder = None if self.finder is None else self.finder.state()
         timeline = asdict(self.timeline)
-        return {**simple, "options": self.options.given(), "timeline": timeline, "finder": finder}
+        options = {**self.options.given(), "errors": self.options.errors}
+        return {**simple, "options": options, "timeline": timeline, "finder": finder}
 
     @classmethod
     def restore(cls, state: dict[str, Any], options: ReadingOptions | None = None) -> "LogPosition":
@@ -140,7 +174,7 @@ class LogPosition:
             timeline = {"time": state["time"], "ahead": state["ahead"]}
             state = {name: value for name, value in state.items() if name not in ("time", "ahead", "kind")}
             state = {**state, "options": {}, "timeline": timeline, "finder": None}
-        kept = ReadingOptions.of(**state["options"])
+        kept = ReadingOptions.of(**{"errors": "replace", **state["options"]})  # earlier versions replaced
         options = kept if options is None else options
         finder = state["finder"] if options == kept else None
         found = {

@@ -81,7 +81,7 @@ class SurpriseReader:
         rarity: what is usual in the log so far; None begins anew.
         alarms: so many lines stand out per day, as far as lines are usual (see `Rarity`).
         weights: the type of the weights on a CPU (`LiquidStep`).
-        options: how the log is read, if there is no position; None: the defaults.
+        options: how the log is read, if there is no position; None: the defaults, and wrong bytes replaced.
 
     Attributes:
         state, position, rarity: after all lines so far.
@@ -114,13 +114,13 @@ class SurpriseReader:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.weights: Weights = weights
         self.state = model.new_state() if state is None else state
-        options = options or ReadingOptions()
+        options = options or ReadingOptions(errors="replace")
         check_late(options)
         self.position = LogPosition(tokenizer.bos_token_id, options) if position is None else position
         self.rarity = Rarity() if rarity is None else rarity
         self.rarity.alarms, self.timed = alarms, model.time_head is not None
         self._arrived, self._live = 0.0, False
-        self._cutter = LineCutter(self.position.options.encoding)
+        self._cutter = LineCutter(self.position.options.encoding, self.position.options.errors)
         self.copy_weights()
 
     def copy_weights(self) -> None:
@@ -153,6 +153,11 @@ class SurpriseReader:
         if self.position.untimed and not self.position.begun:
             raise no_times()
         return lines
+
+    def notes(self) -> dict[str, str]:
+        """How the log is read, and what was changed in it, in words."""
+        wrong = "it has wrong bytes: � stands in their place (--encoding names another encoding)"
+        return {**self.position.notes(), **({"bytes": wrong} if self._cutter.wrong else {})}
 
     def silent(self, wall: float) -> Verdict:
         """Whether no line has come for so long that it is worth an alarm, by the clock of this machine.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import LiquidError
 from ..inference.saving import load_language_model
 from ..inference.state_files import fingerprint, vocabulary
 from ..model.language_model import LiquidLanguageModel
@@ -12,6 +11,7 @@ from ..ops.native.step import Weights
 from ..runtime.precision import best_device
 from ..text.tokenizer import LEDTokenizerWrapper
 from .limits import Limits
+from .model_names import model_names
 from .named_states import StatesInFolder, StatesInMemory
 from .serving import Serving
 
@@ -83,13 +83,7 @@ def model_sources(
     Raises:
         LiquidError: there are more or fewer names than folders, or a name twice.
     """
-    if names and len(names) != len(folders):
-        raise LiquidError(f"{len(names)} names are given for {len(folders)} models: give one --name for each")
-    found = list(names) or [Path(folder).resolve().name or "model" for folder in folders]
-    if twice := [name for name in found if found.count(name) > 1]:
-        raise LiquidError(f"two models have the name {twice[0]!r}: give each its own with --name")
-    if states is not None and len(found) > 1 and (bad := [n for n in found if Path(n).name != n]):
-        raise LiquidError(f"with --states a model's name is a folder's too: {bad[0]!r} cannot be one")
+    found = model_names(folders, names, states)
     own = replace(
         limits,
         cache_bytes=limits.cache_bytes // len(found),

@@ -148,6 +148,7 @@ def _read_all(
 def _read(source: Source, reader: _Reader) -> Iterator[Document]:
     """The documents of one source, in parts."""
     if isinstance(source.path, str):
+        _check_dataset_options(source.name, reader.options)
         for text in dataset_texts(source.path):
             yield from _without_blank(parts(iter([text]), reader.part_size), source.name)
         return
@@ -157,6 +158,13 @@ def _read(source: Source, reader: _Reader) -> Iterator[Document]:
     with _opened(source) as stream:
         for text in _texts(stream, source.name, text_suffix(source.path), reader):
             yield from _without_blank(text, source.name)
+
+
+def _check_dataset_options(name: str, options: ReadingOptions) -> None:
+    """Raises LiquidError for an option that says how a file is read: a data set has its own."""
+    options.refuse_fields(name, "a data set, whose column is named after it: hf:NAME?column=TEXT")
+    if options.encoding is not None:
+        raise LiquidError(f"{name}: a data set has no --encoding: leave it out")
 
 
 @contextmanager
@@ -188,6 +196,7 @@ def _texts(stream: BufferedIOBase, name: str, suffix: str, reader: _Reader) -> I
         texts = _json_texts(stream, name, reader.options)
         yield from (parts(iter([text]), size) for text in texts)
     else:
+        reader.options.refuse_fields(name, "plain text")
         yield parts(decoded(stream, name, size, reader.options.encoding, reader.options.errors), size)
 
 

@@ -86,6 +86,9 @@ def read_events(
     head = list(itertools.islice(lines, HEAD))
     every = itertools.chain(head, lines)
     if suffix in SUBTITLES:
+        options.refuse_fields(name, "a file of subtitles")
+        if options.clock.time_format is not None:
+            raise LiquidError(f"{name}: subtitles have one form of time: leave --time-format out")
         facts.kind, facts.late = "subtitles", "error" if options.late == "error" else "sort"
         cues = read_subtitles(every, name, in_order=facts.late == "sort")
         yield _in_order(((one.line, TextEvent(one.time, one.text)) for one in cues), facts)
@@ -167,6 +170,7 @@ def _log(
             f"{facts.name}: JSON over several lines; write one object in a line (for a list: jq -c '.[]')"
         )
     clock = LineClock.settle(head, options.clock, facts.name)
+    options.refuse_fields(facts.name, "a log of plain lines")
     facts.kind = clock.name
     _check_beginning(head, copy.deepcopy(clock), facts.name)
 
@@ -200,7 +204,7 @@ def stamped_events(
 
 
 def _check_beginning(head: list[str], clock: LineClock, name: str) -> None:
-    """Raise LiquidError if a log begins with too many lines without a time: perhaps it is no log.
+    """Raise LiquidError if a log begins with too many lines without a time: perhaps it is not a log.
 
     A few lines, such as a title or comments, are left out.
     """

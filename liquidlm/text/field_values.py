@@ -76,7 +76,7 @@ class FieldClock:
         """The time of a value.
 
         Raises:
-            ValueError: it is no time, or of a kind that no value had when the clock was settled.
+            ValueError: it is not a time, or of a kind that no value had when the clock was settled.
         """
         value = plain_time(value)
         number = None if self.as_text else as_number(value)

@@ -11,6 +11,9 @@ LATE_POLICIES = ("clamp", "error", "sort")
 ERROR_POLICIES = ("strict", "replace")
 """What to do with a byte that is wrong in the encoding: an error, or U+FFFD in its place."""
 
+OF_NO_USER = ("clock", "fields_of_model")
+"""Fields of `ReadingOptions` that are not options of a command."""
+
 
 @dataclass(frozen=True)
 class ReadingOptions:
@@ -24,6 +27,8 @@ class ReadingOptions:
         late: what to do with a time that goes back, one of LATE_POLICIES.
         encoding: of the bytes, a name that Python knows; None: UTF-8, or what a byte order mark says.
         errors: what to do with a wrong byte, one of ERROR_POLICIES.
+        fields_of_model: whether the fields are those of the text that a model was trained on. Then a text
+            without fields is read without them.
 
     Raises:
         LiquidError: a name is unknown.
@@ -39,6 +44,7 @@ class ReadingOptions:
     late: str = "clamp"
     encoding: str | None = None
     errors: str = "strict"
+    fields_of_model: bool = field(default=False, compare=False)
 
     def __post_init__(self):
         for name, policies in (("late", LATE_POLICIES), ("errors", ERROR_POLICIES)):
@@ -68,7 +74,30 @@ class ReadingOptions:
         """The fields that are not the default, for `of`; settings files and state files keep them."""
         mine = {**asdict(self.clock), **asdict(self)}
         usual = {**asdict(ClockOptions()), **asdict(ReadingOptions())}
-        return {name: value for name, value in mine.items() if name != "clock" and value != usual[name]}
+        return {
+            name: value for name, value in mine.items() if name not in OF_NO_USER and value != usual[name]
+        }
+
+    def refuse_fields(self, name: str, what: str) -> None:
+        """Check that no field is named for a text that has none.
+
+        Args:
+            name: stands for the text in the message.
+            what: what the text is.
+
+        Raises:
+            LiquidError: a field is named.
+        """
+        named = [
+            option
+            for option, value in (("--time-field", self.time_field), ("--text-field", self.text_field))
+            if value is not None
+        ]
+        if named and not self.fields_of_model:
+            raise LiquidError(
+                f"{name}: {named[0]} names a field of JSON or CSV, and this is {what}: leave it out (the name"
+                " of a file of CSV ends in .csv)"
+            )
 
 
 def reading_names() -> list[str]:
@@ -78,4 +107,5 @@ def reading_names() -> list[str]:
         >>> reading_names()[:3], reading_names()[-1]
         (['time_format', 'time_zone', 'year'], 'errors')
     """
-    return [each.name for each in (*fields(ClockOptions), *fields(ReadingOptions)) if each.name != "clock"]
+    every = (*fields(ClockOptions), *fields(ReadingOptions))
+    return [each.name for each in every if each.name not in OF_NO_USER]

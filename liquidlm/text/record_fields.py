@@ -145,7 +145,7 @@ class RecordFields:
 
 
 def wrong_time(where: str, paths: Sequence[Path], record: Record, why: str = "") -> LiquidError:
-    """The error for a value that is no time; `why` is that of its clock, which may name an option itself."""
+    """The error for a value that is not a time; `why` is its clock's, which may name an option."""
     if "--time-" in why and "no time" not in why:
         return LiquidError(f"{where}: {_shown(paths)} is {_joined_value(record, paths)!r}: {why}")
     return LiquidError(

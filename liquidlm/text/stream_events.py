@@ -69,12 +69,14 @@ def settle_finder(lines: Sequence[str], options: ReadingOptions, name: str) -> F
         name: stands for the stream in the message of an error.
 
     Raises:
-        LiquidError: no line has a time, or its kind is not clear.
+        LiquidError: no line has a time, its kind is not clear, or fields are named and the lines have none.
     """
     if is_json(lines):
         records = [record for line in lines if (record := parsed_object(line)) is not None]
         return RecordFinder(RecordFields.settle(records, options, name))
-    return LineFinder(LineClock.settle(lines, options.clock, name))
+    clock = LineClock.settle(lines, options.clock, name)
+    options.refuse_fields(name, "a log of plain lines, or of CSV, which is only read from files")
+    return LineFinder(clock)
 
 
 def restored_finder(state: dict[str, Any]) -> Finder:

@@ -103,7 +103,7 @@ class _Cues:
                     self.block.append((number, rest))
             elif NO_TIMING.match(line):
                 raise LiquidError(
-                    f"{self.name}, line {number}: {line.strip()!r} is no time of a subtitle: write"
+                    f"{self.name}, line {number}: {line.strip()!r} is not a time of a subtitle: write"
                     " 00:00:01,000 --> 00:00:02,500"
                 )
             elif not (line if self.webvtt else line.strip()):
@@ -163,7 +163,9 @@ class _Cues:
         *large, seconds = time.replace(",", ".").split(":")
         fields = [*map(int, large), float(seconds)]
         if any(part >= 60 for part in fields[-2:]):
-            raise LiquidError(f"{self.name}, line {number}: {time} is no time: minutes and seconds end at 59")
+            raise LiquidError(
+                f"{self.name}, line {number}: {time} is not a time: minutes and seconds end at 59"
+            )
         return sum(part * 60**power for power, part in enumerate(reversed(fields)))
 
 

@@ -55,7 +55,7 @@ def fresh_model(
 def _clock(data: bytes, options: ReadingOptions, bos: int) -> dict[str, int | float]:
     """The fields of `LiquidConfig` for the times of these lines; none if they have no times."""
     position, times = LogPosition(bos, options), []
-    parts = LineCutter(options.encoding).push(data, final=True)
+    parts = LineCutter(options.encoding, options.errors).push(data, final=True)
     position.settle(parts)
     if position.finder is None:
         return {}

@@ -94,7 +94,7 @@ def rough_value(kind: Kind, found: re.Match[str]) -> float:
     """The time of a match in seconds; a year that is not written is any year.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is not a time.
     """
     parts = found.groupdict()
     if kind.span == "epoch":

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import time
 from collections.abc import Sequence
 
 from ...errors import LiquidError
@@ -19,7 +18,7 @@ SPENT = re.compile(
     r"|no\.?|tel|phone|account|client|ref|code|txn|tx|block|size|bytes|count|total)[:=#]?$",
     re.IGNORECASE,
 )
-"""Words before a number or a clock that is no time of the line."""
+"""Words before a number or a clock that is not a time of the line."""
 
 NUMBERS = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
 LETTERS = r"[^\W\d_]{3,10}"
@@ -163,16 +162,13 @@ def _is_another_place(one: Candidate, best: Candidate) -> bool:
 def _in_order(same: list[Candidate], lines: Sequence[str]) -> Candidate:
     """The order of day, month and year that the file as a whole has.
 
-    A field over 12 decides, then a time that does not go back, then dates that are not in the future, then
-    the smallest steps, then what is usual.
+    A field over 12 decides, then a time that does not go back, then the smallest steps, then what is usual.
+    The date of today decides nothing: a file is read alike on every day.
     """
     most = max(len(one.seen) for one in same)
     left = [one for one in same if len(one.seen) == most]
     fewest = min(one.backs for one in left)
     left = [one for one in left if one.backs == fewest]
-    now = time.time() + 2 * DAY
-    past = [one for one in left if one.kind.span != "date" or max(seen.value for seen in one.seen) <= now]
-    left = past or left
     spans = sorted(left, key=_steps)
     if len(spans) > 1 and 2 * _steps(spans[0]) < _steps(spans[1]):
         left = spans[:1]

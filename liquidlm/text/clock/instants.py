@@ -115,7 +115,7 @@ def since_1970(parts: Parts) -> float:
     (1769860800.123, 1769860800.5)
 
     Raises:
-        ValueError: it is no time in any of the units.
+        ValueError: it is not a time in any of the units.
     """
     if label := parts.get("t"):
         return int(label, 16) - TAI64 + int(parts["t9"] or "0", 16) / 1e9

@@ -232,7 +232,7 @@ class LineClock:
         return time
 
     def _time_of(self, found: re.Match[str]) -> float | None:
-        """The time of a match; None if it is no time."""
+        """The time of a match; None if it is not a time."""
         try:
             match self.kind.span:
                 case "date":
@@ -248,8 +248,8 @@ class LineClock:
         except (ValueError, OverflowError) as error:
             if self.kind.family and self.kind.order:
                 raise LiquidError(
-                    f"{found[0].strip()} is no time where the times are read {ORDERS[self.kind.order]}, as in"
-                    " the first lines: say with --time-format how they are written"
+                    f"{found[0].strip()} is not a time where the times are read {ORDERS[self.kind.order]}, as"
+                    " in the first lines: say with --time-format how they are written"
                 ) from error
             return None
         self._time = time
