@@ -32,6 +32,7 @@ def begin_endless(page: Page) -> None:
     page.get_by_label("Length").fill(str(LIMIT))
     page.get_by_role("textbox", name="Prompt").fill("Once")
     page.keyboard.press("Control+Enter")
+    expect(page.locator("#said")).to_have_text("Writing …")
     expect(page.locator("#tokens")).to_have_text(re.compile(r"\d\d tokens"))
 
 
