@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
 
 import liquidlm
 from liquidlm.cli.facts import model_facts
 from liquidlm.inference.saving import load_model
+from liquidlm.ops.native import build, library
 from liquidlm.pretrained import shipped_models
 from tests import warm
 
@@ -30,6 +32,20 @@ def test_the_installation() -> None:
         and facts["processor"]
     )
     assert isinstance(facts["bf16"], bool)
+
+
+@pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("flags", [["-fopenmp"], []])
+def test_kernels_without_threads_say_so(flags, tmp_path, monkeypatch) -> None:
+    if flags and not build._openmp(str(build.compiler()), tmp_path):
+        pytest.skip("the compiler has no OpenMP")
+    monkeypatch.delenv("LIQUIDLM_NATIVE", raising=False)
+    monkeypatch.setattr(build, "_openmp", lambda *_: flags)
+    built = build.build(tmp_path / build.LIBRARY.name, files=[build.FOLDER / "fingerprint.cpp"])
+    monkeypatch.setattr(library, "LIBRARY", built)
+    found = library.kernels.__wrapped__()
+    assert found.library is not None
+    assert found.reason == ("" if flags else "one thread: the compiler had no OpenMP")
 
 
 def test_an_unknown_set_of_kernels_is_one_error() -> None:

@@ -30,7 +30,7 @@ class Kernels(NamedTuple):
     Attributes:
         library: the loaded library, or None.
         name: its instruction set, or "torch" without a library.
-        reason: why there is no library, in words for the user; empty if there is one.
+        reason: why there is no library, or why it has one thread, in words for the user; else empty.
     """
 
     library: ctypes.CDLL | None
@@ -62,7 +62,8 @@ def kernels() -> Kernels:
     stamp.restype = ctypes.c_char_p
     if stamp().decode() != fingerprint():
         return Kernels(None, "torch", f"{LIBRARY.name} is of other sources: install liquidlm again")
-    return Kernels(library, name, "")
+    threads = library[f"has_threads_{name}"]()
+    return Kernels(library, name, "" if threads else "one thread: the compiler had no OpenMP")
 
 
 def runnable_sets() -> Sequence[str]:
