@@ -65,6 +65,33 @@ def test_going_on_from_a_state_is_reading_all_again(port) -> None:
     assert text(port, prompt="", state="ids")["choices"] == text(port, prompt=FIRST)["choices"]
 
 
+def test_a_state_has_its_own_clock(tmp_path) -> None:
+    first, second = "[00:00:10] one\n[00:00:20] two", "[00:00:30] three"
+    timed = {"timestamps": True}
+    with served(tiny(time_components=3), states=tmp_path) as port:
+        keep(port, "log", prompt=first, **timed)
+        asked = timed | {"after": 60, "max_tokens": 80, "echo": True}
+        later = text(port, prompt=second, state="log", **asked)["choices"][0]
+        whole = text(port, prompt=f"{first}\n{second}", **asked)["choices"][0]
+        assert later["text"] == whole["text"].removeprefix(first) and "\n[00:01:30" in later["text"]
+        count, places = len(later["logprobs"]["tokens"]), later["logprobs"]["text_offset"]
+        assert later["logprobs"]["tokens"] == whole["logprobs"]["tokens"][-count:]
+        assert [at + len(first) for at in places] == whole["logprobs"]["text_offset"][-count:]
+        bare = text(port, prompt="", state="log", **timed)  # it writes on, within the line
+        assert bare["choices"] == text(port, prompt=first, **timed)["choices"]
+        keep(port, "more", state="log", prompt=second, **timed)
+        bare = text(port, prompt="", state="more", **timed)
+        assert bare["choices"] == text(port, prompt=second, state="log", **timed)["choices"]
+        back = HOW | timed | {"state": "log", "prompt": "[00:00:05] back"}
+        status, answer = ask(port, "/v1/completions", back)
+        assert status == 400 and "begin at [00:00:20] or later" in answer["error"]["message"]
+        talk = {"name": "talk", "messages": [{"role": "user", "content": "a"}]} | timed
+        assert ask(port, "/liquid/states", talk)[0] == 400
+    with served() as port:
+        status, answer = ask(port, "/liquid/states", {"name": "log", "prompt": first} | timed)
+        assert status == 400 and "trained without times" in answer["error"]["message"]
+
+
 def test_forks_go_their_own_ways(port) -> None:
     keep(port, "root", prompt=FIRST)
     copy = keep(port, "copy", state="root")

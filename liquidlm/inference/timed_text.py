@@ -73,14 +73,46 @@ def timed_prompt(
         now = max([float(goes_on.last_time[0]), *(each.time for each in pending if each.time is not None)])
     events = prompt_events(prompt, now, after)
     begins = now if now is not None else events[0].time if events else 0.0
-    every = [(each.token, begins) for each in pending]
+    return _tokenized([(each.token, begins) for each in pending], events, tokenizer, TimedLines())
+
+
+def continued_prompt(
+    prompt: str,
+    tokenizer: LEDTokenizerWrapper,
+    now: float,
+    lines: "TimedLines",
+    after: float | None = None,
+) -> Prompt:
+    """The same for a prompt after a text that is read to its end; it may have no tokens.
+
+    Args:
+        prompt: the text.
+        tokenizer: encodes it.
+        now: time of the text before, in seconds.
+        lines: prints times before the lines that follow that text.
+        after: as above.
+
+    Raises:
+        LiquidError: the times do not fit (see `prompt_events`).
+    """
+    return _tokenized([], prompt_events(prompt, now, after), tokenizer, lines)
+
+
+def _tokenized(
+    before: list[tuple[int, float]],
+    events: Sequence[TextEvent],
+    tokenizer: LEDTokenizerWrapper,
+    lines: "TimedLines",
+) -> Prompt:
+    every = [*before]
     encoded = tokenizer.encode_all([event.text for event in events])
     for event, run in zip(events, encoded, strict=True):
         every += [(token, event.time) for token in run.tolist()]
-    ids, times = zip(*every, strict=True)
-    lines = TimedLines()
+    ids, times = [token for token, _ in every], [time for _, time in every]
     shown = "".join(lines.push(event.text, event.time) for event in events)
-    return Prompt(torch.tensor([ids]), torch.tensor([times], dtype=torch.float64), shown, lines)
+    return Prompt(
+        torch.tensor([ids], dtype=torch.int64), torch.tensor([times], dtype=torch.float64), shown, lines
+    )
 
 
 def check_times(model: LiquidLanguageModel, folder: str | Path) -> None:
@@ -100,10 +132,13 @@ class TimedLines:
         >>> lines = TimedLines()
         >>> lines.push("one\\ntw", 1.0) + lines.push("o\\n", 2.0)
         '[00:00:01] one\\n[00:00:01] two\\n'
+
+    Args:
+        fresh: whether a line begins; False if the text before ended within one.
     """
 
-    def __init__(self):
-        self.fresh, self.dated = True, None
+    def __init__(self, fresh: bool = True):
+        self.fresh, self.dated = fresh, None
 
     def push(self, text: str, time: float) -> str:
         """The next part of the text, with a time before every line that begins in it.

@@ -7,6 +7,7 @@ from ..text.tokenizer import LEDTokenizerWrapper
 from .completion_text import TextDelta
 from .prefixes import HashedPrompt
 from .prompt_scores import PromptScores
+from .prompts import begins_line
 from .tokens import Token
 
 
@@ -25,7 +26,8 @@ class Echo:
     def scored(self, prompt: HashedPrompt, scores: PromptScores) -> TextDelta:
         """The text with its tokens, their probabilities and their places in the text."""
         placed: list[tuple[Token, int]] = []
-        length, decoder, lines = 0, self.tokenizer.stream(), TimedLines()
+        length, decoder = 0, self.tokenizer.stream()
+        lines = TimedLines(begins_line(self.tokenizer, prompt.base))
         for i, token in enumerate(scores.tokens(prompt.added), prompt.added):
             placed.append((token, length))
             new = decoder.push(token.id)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64, Num
 from torch import Tensor
 
 from ..inference.sampling import PENALISED
-from ..nn.state import CellState
+from ..nn.state import CellState, LiquidCache
 
 BLOCK = 512
 """Prompts are read in blocks of this many tokens. The last block may be shorter."""
@@ -39,6 +39,11 @@ class Snapshot(NamedTuple):
         parts = [part for state in self.states for part in state if part is not None]
         parts += [part for part in (self.logits, self.features) if part is not None]
         return sum(part.numel() * part.element_size() for part in parts)
+
+    @property
+    def last_time(self) -> float:
+        """The time of the last token."""
+        return float(LiquidCache.of_states(self.states, self.length).last_time[0])
 
     def owned(self) -> "Snapshot":
         """A copy. A state may be a view of a larger tensor, which the copy does not keep in memory."""

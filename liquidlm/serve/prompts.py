@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ..errors import LiquidError
-from ..inference.timed_text import TimedLines, timed_prompt
+from ..inference.timed_text import TimedLines, continued_prompt, timed_prompt
 from ..text.tokenizer import LEDTokenizerWrapper
 from .prefixes import Base, HashedPrompt
 from .threads import Left, in_thread
@@ -49,20 +49,27 @@ class PromptReader:
             return self._of_ids(given, base)
         return await in_thread(lambda _: self._of_ids(given, base))
 
-    async def timed(self, text: str, after: float | None) -> tuple[HashedPrompt, str, TimedLines | None]:
+    async def timed(
+        self, text: str, after: float | None, base: Base | None = None
+    ) -> tuple[HashedPrompt, str, TimedLines | None]:
         """The prompt of a text whose lines begin with times, the text as it is printed, and what prints times
-        before the lines that follow.
+        before the lines that follow. After what was read before, its clock goes on.
 
         Raises:
             LiquidError: it is too long, or its times do not fit.
         """
 
         def read(gone: threading.Event) -> tuple[HashedPrompt, str, TimedLines | None]:
-            self._encoded(text, self._start, gone)
-            found = timed_prompt(text, self.tokenizer, after=after)
+            self._encoded(text, [] if base else self._start, gone)
+            if base is None:
+                found = timed_prompt(text, self.tokenizer, after=after)
+            else:
+                lines = TimedLines(begins_line(self.tokenizer, base))
+                found = continued_prompt(text, self.tokenizer, base.snapshot.last_time, lines, after)
             assert found.times is not None
             self._check(found.ids.shape[1])
-            prompt = HashedPrompt(found.ids[0].numpy(), found.times[0].numpy(), added=1)
+            added = 0 if base else 1
+            prompt = HashedPrompt(found.ids[0].numpy(), found.times[0].numpy(), base, added)
             return prompt, found.shown, found.lines
 
         return await in_thread(read)
@@ -97,3 +104,9 @@ class PromptReader:
     def _check(self, length: int) -> None:
         if length > self.most:
             raise LiquidError(f"the prompt has over {self.most:,} tokens: send at most {self.most:,}")
+
+
+def begins_line(tokenizer: LEDTokenizerWrapper, base: Base | None) -> bool:
+    """Whether a text after `base` begins a line."""
+    last = [] if base is None else [token for token in base.tail.tolist() if token != tokenizer.bos_token_id]
+    return not last or tokenizer.token_bytes(last[-1]).endswith(b"\n")

@@ -126,8 +126,6 @@ class Serving:
         """
         if asked.after is not None and not asked.timestamps:
             raise LiquidError("after needs timestamps: set timestamps to true")
-        if asked.timestamps and asked.state is not None:
-            raise LiquidError("timestamps do not go with state: remove one of them")
         base = await self.base(asked.state)
         given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
         prompts: list[Any] = [given] if given and isinstance(given[0], int) else given
@@ -196,15 +194,25 @@ class Serving:
     ) -> tuple[HashedPrompt, str, TimedLines | None]:
         """The prompt's tokens, its text if it is sent too, and the printer of times for the completion."""
         if asked.timestamps:
-            if self.model.time_head is None:
-                raise LiquidError(f"{self.name} was trained without times: remove timestamps")
-            if not isinstance(prompt, str):
-                raise LiquidError("a prompt with timestamps must be a string: send text instead of token ids")
-            return await self.prompts.timed(prompt, asked.after)
+            return await self.timed(prompt, asked.after, base)
         if isinstance(prompt, str):
             return await self.prompts.text(prompt, base), prompt, None
         read = await self.prompts.ids(prompt, base)
         return read, self.tokenizer.decode(prompt) if asked.echo else "", None
+
+    async def timed(
+        self, prompt: str | list[int], after: float | None, base: Base | None
+    ) -> tuple[HashedPrompt, str, TimedLines | None]:
+        """The same for a prompt with times.
+
+        Raises:
+            LiquidError: the model has none, the prompt is no text, or its times do not fit.
+        """
+        if self.model.time_head is None:
+            raise LiquidError(f"{self.name} was trained without times: remove timestamps")
+        if not isinstance(prompt, str):
+            raise LiquidError("a prompt with timestamps must be a string: send text instead of token ids")
+        return await self.prompts.timed(prompt, after, base)
 
     def _job(self, prompt: HashedPrompt, asked: Asked, most: int, likeliest: int | None, number: int) -> Job:
         if most > self.limits.new_tokens:

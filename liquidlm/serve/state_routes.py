@@ -80,6 +80,8 @@ async def _prompt(serving: Serving, asked: StateRequest, base: Base | None) -> H
         messages = asked.messages
         text = await in_thread(lambda _: serving.chat.turns(messages))
         return await serving.prompts.text(text if base is None else f"{serving.chat.between}{text}", base)
+    if asked.timestamps:
+        return (await serving.timed(asked.prompt or "", None, base))[0]
     if isinstance(asked.prompt, list):
         return await serving.prompts.ids(asked.prompt, base)
     return await serving.prompts.text(asked.prompt or "", base)

@@ -16,6 +16,7 @@ class StateRequest(BaseModel):
         model: whose state it is; None is the first model.
         prompt: text or ids to read.
         messages: a conversation to read; a completion goes on with the next turn.
+        timestamps: whether the lines of the prompt begin with times, as in a completion.
         state: a kept state to go on from. Without prompt and messages the new state is a copy of it.
         replace: whether a state of the same name may be replaced.
     """
@@ -26,6 +27,7 @@ class StateRequest(BaseModel):
     model: Str | None = None
     prompt: Str | Ids | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)] | None = None
+    timestamps: bool = False
     state: StateName | None = None
     replace: bool = False
 
@@ -33,6 +35,8 @@ class StateRequest(BaseModel):
     def _one_text(self) -> "StateRequest":
         if self.prompt is not None and self.messages is not None:
             raise ValueError("prompt and messages are both given: give one of them")
+        if self.timestamps and self.messages is not None:
+            raise ValueError("timestamps go with prompt, not with messages: remove one of them")
         return self
 
 
