@@ -3,7 +3,7 @@
 //     y = silu(gate)·up,   silu(x) = x·s,   s = 1/(1 + e⁻ˣ),   dsilu/dx = s·(1 + x·(1 − s))
 //
 // The backward pass computes s again: it reads gate and up, and nothing else is kept.
-#include "lanes.h"
+#include "passes.h"
 
 // Numbers per task.
 constexpr int64_t PIECE = 4096;
@@ -13,10 +13,11 @@ static void forward(const T* gate, const T* up, T* out, int64_t count, int64_t t
 #pragma omp parallel for num_threads(threads) schedule(static) if (count > PIECE)
   for (int64_t first = 0; first < count; first += PIECE) {
     int64_t last = first + PIECE < count ? first + PIECE : count;
-    for (int64_t i = first; i < last; i += LANES) {
-      Vec x = load(gate + i, last - i);
-      store(out + i, x * sigmoid(x) * load(up + i, last - i), last - i);
-    }
+    for_vectors(last - first, [&](int64_t j, int64_t n) INLINED {
+      int64_t i = first + j;
+      Vec x = load(gate + i, n);
+      store(out + i, x * sigmoid(x) * load(up + i, n), n);
+    });
   }
 }
 
@@ -26,12 +27,12 @@ static void backward(const T* gate, const T* up, const T* grad, T* grad_gate, T*
 #pragma omp parallel for num_threads(threads) schedule(static) if (count > PIECE)
   for (int64_t first = 0; first < count; first += PIECE) {
     int64_t last = first + PIECE < count ? first + PIECE : count;
-    for (int64_t i = first; i < last; i += LANES) {
-      int64_t n = last - i;
+    for_vectors(last - first, [&](int64_t j, int64_t n) INLINED {
+      int64_t i = first + j;
       Vec x = load(gate + i, n), s = sigmoid(x), g = load(grad + i, n);
       store(grad_gate + i, g * load(up + i, n) * silu_slope(x, s), n);
       store(grad_up + i, g * x * s, n);
-    }
+    });
   }
 }
 
