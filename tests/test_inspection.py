@@ -48,7 +48,7 @@ def tiny(**options) -> LiquidTextGenerationModel:
     return randomise(LiquidTextGenerationModel(config), scale=0.1).double().eval()
 
 
-def test_events_gaps_and_what_is_foretold() -> None:
+def test_events_gaps_and_what_is_predicted() -> None:
     model = tiny()
     found = examine(model, TOKENIZER, document())
     assert found.times.tolist() == TIMES and found.gaps.tolist() == np.diff(TIMES).tolist()
@@ -97,8 +97,9 @@ def test_the_plot(options: dict, tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"\x89PNG") and list(tmp_path.iterdir()) == [file]
     root = ElementTree.fromstring(_svg(page(found, "one")))
     said = [text for each in root.iter("{http://www.w3.org/2000/svg}text") if (text := each.text)]
-    foretold = "Time from each event to the next, as it was foretold and as it was"
-    assert (foretold in said) == (found.quantiles is not None)
+    predicted = "Time from each event to the next, predicted and real"
+    assert (predicted in said) == (found.quantiles is not None)
+    assert ("0" in said) == bool((found.gaps == 0).any() or found.retention)
     assert any("memory" in text for text in said) == bool(found.retention)
 
 

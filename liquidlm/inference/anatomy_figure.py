@@ -248,12 +248,13 @@ def _draw_events(axis: Any, found: Anatomy, colours: Palette) -> None:
     axis.spines["left"].set_visible(False)
 
 
-def _duration_axis(axis: Any, shortest: float, longest: float) -> None:
-    """A logarithmic scale of durations."""
+def _duration_axis(axis: Any, shortest: float, longest: float, has_zero: bool = False) -> None:
+    """A logarithmic scale of durations. A duration of 0 is drawn at the shortest."""
     low, high = shortest / 1.3, longest * 1.3
     axis.set(yscale="log", ylim=(low, high))
-    places = duration_ticks(low, high)
-    axis.set_yticks(places, [duration_text(each) for each in places])
+    zero = [shortest] if has_zero else []
+    places = [each for each in duration_ticks(low, high) if not zero or each > 2 * shortest]
+    axis.set_yticks([*zero, *places], [*("0" for _ in zero), *map(duration_text, places)])
 
 
 def _draw_gaps(axis: Any, found: Anatomy, colours: Palette) -> None:
@@ -263,15 +264,14 @@ def _draw_gaps(axis: Any, found: Anatomy, colours: Palette) -> None:
     if found.quantiles is not None:
         low, middle, high = np.maximum(found.quantiles, least)
         thin = 4.0 if len(at) <= 60 else 1.8
-        axis.vlines(at, low, high, color=colours.accent, alpha=0.35, linewidth=thin, label="foretold: 80 %")
-        axis.plot(at, middle, "_", color=colours.accent, markersize=2 + thin, label="foretold: median")
+        axis.vlines(at, low, high, color=colours.accent, alpha=0.35, linewidth=thin, label="predicted: 80 %")
+        axis.plot(at, middle, "_", color=colours.accent, markersize=2 + thin, label="predicted: median")
         drawn += [low, high]
-    axis.plot(at, true, ".", color=colours.real, markersize=5 if len(at) <= 60 else 3, label="as it was")
-    _duration_axis(axis, least, max(float(each.max()) for each in drawn))
-    title = "Time from each event to the next" + ", as it was foretold and as it was" * (
-        found.quantiles is not None
-    )
-    _title(axis, title, colours)
+    axis.plot(at, true, ".", color=colours.real, markersize=5 if len(at) <= 60 else 3, label="real")
+    longest = max(float(each.max()) for each in drawn)
+    _duration_axis(axis, least, longest, has_zero=bool((found.gaps == 0).any()))
+    both = ", predicted and real" if found.quantiles is not None else ""
+    _title(axis, f"Time from each event to the next{both}", colours)
     _legend(axis)
 
 
