@@ -1,9 +1,13 @@
 """Arguments that several commands have."""
 
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from ..errors import LiquidError
 
 FOLDER_HELP = (
     "A model: a folder (the --out of `train`), `stories` (the bundled model), or hf:USER/NAME (a model on the"
@@ -29,3 +33,25 @@ def named_folder(name: str) -> Path:
     if not name:
         raise typer.BadParameter("empty: give the name of a folder")
     return Path(name)
+
+
+def option_name(name: str) -> str:
+    """An option as the user types it, from the name of its parameter."""
+    return "--" + name.replace("_", "-")
+
+
+@contextmanager
+def naming_options(names: Container[str], option: Callable[[str], str] = option_name) -> Iterator[None]:
+    """An error that begins with the name of a parameter begins with its option.
+
+    Args:
+        names: of the parameters.
+        option: gives the option of a parameter.
+    """
+    try:
+        yield
+    except LiquidError as error:
+        name, space, rest = str(error).partition(" ")
+        if name not in names:
+            raise
+        raise LiquidError(option(name) + space + rest) from error

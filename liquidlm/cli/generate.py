@@ -13,7 +13,7 @@ from ..inference.state_places import GENERATE, check_place
 from ..text.clock.instants import LARGEST_TIME
 from ..text.reading import ReadingOptions
 from . import reading_options as reading
-from .arguments import FOLDER_HELP, Weights
+from .arguments import FOLDER_HELP, Weights, naming_options
 from .model_imports import import_models
 from .prompt import is_interactive, model_and_prompt, read_prompt
 
@@ -101,13 +101,12 @@ def generate(
 
         liquidlm generate runs/apollo --timestamps "[00:10:00] CC: Stand by." --after 240
     """
-    _check_after(after, timestamps)
     options = _reading(file, encoding, errors)
-    sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    with naming_options(Sampling.__annotations__):
+        sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     name, prompt = model_and_prompt(folder, prompt)
     session = prompt is None and file is None and is_interactive()
-    if session:
-        _check_session(samples, after)
+    _check_after_and_samples(after, samples, timestamps, session)
     _check_request(max_new_tokens, samples, save_state, load_state)
     check_model(name, times=timestamps)
     text = "" if session else read_prompt(prompt, file, load_state is None, options)
@@ -154,16 +153,13 @@ def _check_request(
         raise LiquidError(f"--max-new-tokens must be at least {least}, not {max_new_tokens}{more}")
 
 
-def _check_session(samples: int, after: float | None) -> None:
-    if samples > 1:
+def _check_after_and_samples(after: float | None, samples: int, timestamps: bool, session: bool) -> None:
+    if session and samples > 1:
         raise LiquidError("--samples needs a prompt: give one")
-    if after is not None:
-        raise LiquidError("--after needs a prompt: give one")
-
-
-def _check_after(after: float | None, timestamps: bool) -> None:
     if after is None:
         return
+    if session:
+        raise LiquidError("--after needs a prompt: give one")
     if not timestamps:
         raise LiquidError("--after needs --timestamps: add it, or leave --after out")
     if not 0 <= after <= LARGEST_TIME:

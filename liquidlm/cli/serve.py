@@ -82,10 +82,6 @@ def serve(
     """
     _check(context.params)
     key = read_key(context, api_key, api_key_file)
-    folders = folders or [STORIES]
-    model_names(folders, name or [], states)
-    for folder in folders:
-        check_model(folder)
     import_models()
     try:
         from ..serve.limits import Limits
@@ -102,7 +98,7 @@ def serve(
         cache_bytes=cache_mb << 20,
         states_bytes=states_mb << 20,
     )
-    sources = model_sources(folders, name or [], limits, weights, states)
+    sources = model_sources(folders or [STORIES], name or [], limits, weights, states)
     run(
         sources,
         limits,
@@ -116,7 +112,7 @@ def serve(
 
 
 def _check(given: dict[str, Any]) -> None:
-    """LiquidError for an option that is out of its range."""
+    """LiquidError for an option that is out of its range, and for a model that is not there."""
     for option in ("rows", "seconds", "prompt_tokens", "new_tokens"):
         if not 0 < given[option] < math.inf:
             raise LiquidError(f"--{option.replace('_', '-')} must be greater than 0, not {given[option]}")
@@ -124,3 +120,7 @@ def _check(given: dict[str, Any]) -> None:
         raise LiquidError("--name must have letters, and no line breaks")
     if given["waiting"] < 1 or min(given["cache_mb"], given["states_mb"]) < 0:
         raise LiquidError("--waiting must be at least 1, --cache-mb and --states-mb at least 0")
+    folders = given["folders"] or [STORIES]
+    model_names(folders, given["name"] or [], given["states"])
+    for folder in folders:
+        check_model(folder)

@@ -1,8 +1,6 @@
 """`liquidlm train`: new runs, resumed runs, and dry runs."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -11,6 +9,7 @@ from ..errors import LiquidError
 from ..runtime.device_names import check_device_name
 from . import reading_options as reading
 from . import train_options as options
+from .arguments import naming_options, option_name
 from .model_imports import import_models
 
 SIZES = {
@@ -86,11 +85,11 @@ def train(
 
 
 def _start(context: typer.Context) -> None:
-    from ..training.settings import TrainSettings
+    from ..training.settings import SETTINGS, TrainSettings
     from ..training.start_checks import check_start
 
     given = context.params
-    with _naming_options():
+    with naming_options(SETTINGS, _option):
         settings = TrainSettings(**_settings(context))
     if not _several_processes():
         check_start(settings, None if given["dry_run"] else given["out"])
@@ -108,6 +107,7 @@ def _start(context: typer.Context) -> None:
 
 def _resume(context: typer.Context) -> None:
     """Raises LiquidError for an option that a resumed run would ignore."""
+    from ..training.settings import SETTINGS
     from ..training.start_checks import check_resume
 
     given, changes = context.params, ("minutes", "steps", "lr", "tensorboard")
@@ -117,13 +117,13 @@ def _resume(context: typer.Context) -> None:
     values = {name: given[name] for name in changes}
     values["tensorboard"] = values["tensorboard"] or None  # the option can only switch it on
     if not _several_processes():
-        with _naming_options():
+        with naming_options(SETTINGS, _option):
             check_resume(given["out"], values)
     import_models()
     from ..runtime.precision import chosen_device
     from ..training import loop
 
-    with _naming_options():
+    with naming_options(SETTINGS, _option):
         loop.resume(given["out"], chosen_device(given["device"]), **values)
 
 
@@ -150,20 +150,6 @@ def _settings(context: typer.Context) -> dict[str, Any]:
     return settings
 
 
-@contextmanager
-def _naming_options() -> Iterator[None]:
-    """An error that begins with the name of a setting begins with its option."""
-    from ..training.settings import SETTINGS
-
-    try:
-        yield
-    except LiquidError as error:
-        name, space, rest = str(error).partition(" ")
-        if name not in SETTINGS:
-            raise
-        raise LiquidError(_option(name) + space + rest) from error
-
-
 def _several_processes() -> bool:
     """Whether torchrun has started this process. The others must learn of what it finds wrong."""
     return "TORCHELASTIC_RUN_ID" in os.environ
@@ -177,4 +163,4 @@ def _on_command_line(context: typer.Context, name: str) -> bool:
 def _option(name: str) -> str:
     """An option as the user types it."""
     names = {"batch_size": "--batch", "weights": "--weight", "source": "--from", "paths": "the PATHs"}
-    return names.get(name, "--" + name.replace("_", "-"))
+    return names.get(name, option_name(name))

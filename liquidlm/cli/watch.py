@@ -13,7 +13,7 @@ from ..inference.state_places import LEARN, WATCH, check_place
 from ..inference.watch_options import check_alarms, check_late
 from ..training.pace import check_pace
 from . import reading_options as reading
-from .arguments import FOLDER_HELP, Weights
+from .arguments import FOLDER_HELP, Weights, naming_options
 from .model_imports import import_models
 
 if TYPE_CHECKING:
@@ -129,13 +129,11 @@ def watch(
     """
     learning = {"budget": learn_budget, "rate": learn_rate, "to": learn_to}
     _check(folder, learn, learning)
-    check_alarms(alarms)
+    with naming_options(["alarms"]):
+        check_alarms(alarms)
     options = reading.reading_options(context, _kept_reading(folder))
     check_late(options)
-    if state is not None:
-        check_place(state, LEARN if learn else WATCH)
-    if baseline is not None and not baseline.exists():
-        raise LiquidError(f"cannot read the baseline {baseline}: no such file")
+    _check_files(state, baseline, learn)
     import_models()
     from .watch_lines import watch_lines
 
@@ -172,6 +170,14 @@ def _check(folder: str | None, learn: bool, learning: dict[str, Any]) -> None:
             "name a model (the --out folder of `liquidlm train`), or give --learn, which begins with a new"
             " one"
         )
+
+
+def _check_files(state: Path | None, baseline: Path | None, learn: bool) -> None:
+    """LiquidError for a state that cannot be written, and for a baseline that is not there."""
+    if state is not None:
+        check_place(state, LEARN if learn else WATCH)
+    if baseline is not None and not baseline.exists():
+        raise LiquidError(f"cannot read the baseline {baseline}: no such file")
 
 
 def _source(folder: str | None, learn: bool, learning: dict[str, Any]) -> "Frozen":
