@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 from ...errors import LiquidError
-from .formats import check_format
-from .zones import given_zone
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,12 @@ class ClockOptions:
 
     def __post_init__(self):
         if self.time_format is not None:
+            from .formats import check_format  # not needed for --help
+
             check_format(self.time_format)
         if self.time_zone is not None:
+            from .zones import given_zone
+
             given_zone(self.time_zone)
         if self.year is not None and not 1 <= self.year <= 9999:
             raise LiquidError(f"--year must be from 1 to 9999, not {self.year}")
