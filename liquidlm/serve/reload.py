@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from ..errors import LiquidError
+from ..errors import first_line
 from .model_source import ModelSource
 from .models import Models
 from .serving import Serving
@@ -27,13 +27,16 @@ class Reload:
         self._one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._had_terminal = _has_terminal()
+        self._listens = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        if self._listens:  # until the server has started, there is nothing to read again
+            signal.signal(signal.SIGHUP, lambda *_: None)
 
     def on_signal(self, server: uvicorn.Server) -> None:
         """Do it whenever SIGHUP comes; where the signal is ignored, as with nohup, it stays ignored.
 
         If the server's terminal was closed, the signal stops the server, as it stops other programs.
         """
-        if not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        if not self._listens:
             return
 
         def came() -> None:
@@ -54,8 +57,8 @@ class Reload:
                 try:
                     new = await asyncio.to_thread(source.load, before)
                     self.models.replace(new)
-                except (LiquidError, OSError, MemoryError) as error:
-                    _say(f"{source.name} is not reloaded, the old one goes on: {error}")
+                except Exception as error:  # whatever is wrong with the new one, the old one goes on
+                    _say(f"{source.name} is not reloaded, the old one goes on: {first_line(error)}")
                     continue
                 _say(f"{source.name} is reloaded{_lost(before, new)}")
 

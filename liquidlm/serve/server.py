@@ -65,6 +65,7 @@ def serve(
         if "*" in origins and api_key is None:
             print("any web page that is opened on this machine can use this server", file=sys.stderr)
         hosts = own_hosts(host, allow_hosts)
+        reload = Reload(sources, models)
         app = create_app(models, api_key=api_key, hosts=hosts, origins=origins, log=log)
         address = f"[{host}]" if ":" in host else host
         print(
@@ -73,7 +74,7 @@ def serve(
             flush=True,
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again at the end
-            Server(app, reload=Reload(sources, models)).run(sockets)
+            Server(app, reload=reload).run(sockets)
 
 
 class Server(uvicorn.Server):
