@@ -18,7 +18,7 @@ from jaxtyping import Int
 from safetensors.torch import save_model
 from torch import Tensor
 
-from benchmarks.peers import LanguageModel, parameters, recipe
+from benchmarks.peers import LanguageModel, Ours, parameters, recipe
 from benchmarks.pool import report, run_pool
 from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
@@ -71,13 +71,17 @@ def learn(trial: Trial) -> dict[str, Any]:
     text = load(trial.text)
     device = best_device()
     model = build_variant(trial.model, text.tokenizer.vocab_size, trial.length).train().to(device)
+    begin = time.perf_counter()
+    if isinstance(model, Ours):
+        model.count(text.train)
+    counting = time.perf_counter() - begin
     optimisers = recipe(model, trial.recipe, trial.lr)
     train = text.train
     if trial.span:
         spans, document = cut_into_spans(train, trial.span)
         train = WeightedCorpus(spans, [1.0] * len(document), trial.seed)
     batches = StreamBatches(train, trial.rows, trial.length, trial.seed)
-    state, curve, seconds, average = None, [], 0.0, 0.0
+    state, curve, seconds, average = None, [], counting, 0.0
     for step in range(trial.steps):
         begin = time.perf_counter()
         batch = batches.next_batch()

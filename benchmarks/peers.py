@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
+from liquidlm.model.config import LETTERS
 from liquidlm.ops import liquid_scan
 from liquidlm.text.batches import IGNORED
 from liquidlm.training.optim import Optimisers, liquid_optimisers, muon_and_adamw
@@ -67,6 +68,11 @@ class Ours(LanguageModel):
     """In training mode our model adds its flow's term to the loss, as `liquidlm train` does."""
 
     carries = True
+
+    def count(self, corpus):
+        """Count the training text, if the model has a table for it."""
+        if (counts := self.model.counts) is not None and counts.training_counts is not None:
+            counts.count_training_text(torch.from_numpy(corpus.tokens[:]), torch.from_numpy(corpus.starts))
 
     def __init__(self, model: LiquidTextGenerationModel):
         super().__init__()
@@ -208,6 +214,23 @@ def _liquidlm(
     return Ours(LiquidTextGenerationModel(config))
 
 
+COUNTS: dict[bool, dict[str, Any]] = {
+    True: {"count_orders": [1, 2, 3, 4, 5, 6, 8, 10, 12, 16], "count_training_lines": 1 << 21},
+    False: {"count_orders": [1, 2, 3, 4, 6], "count_training_lines": 1 << 18},
+}
+"""Counts of bytes, or of words."""
+
+
+def _liquidlm_counts(vocab: int, length: int, **sizes: Any) -> LanguageModel:
+    """Ours, with the exact memory: counts of the training text and of the text so far."""
+    return _liquidlm(vocab, length, **COUNTS[vocab <= LETTERS], **sizes)
+
+
+def _liquidlm_recent(vocab: int, length: int, **sizes: Any) -> LanguageModel:
+    """Ours, with counts of the text so far alone."""
+    return _liquidlm(vocab, length, **{**COUNTS[vocab <= LETTERS], "count_training_lines": 0}, **sizes)
+
+
 def _common(vocab: int, width: int, tied: bool) -> dict[str, Any]:
     """What every transformers config here says."""
     tokens = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
@@ -334,6 +357,8 @@ def _ltc(vocab: int, length: int, width: int = WIDTH, layers: int = 7, tied: boo
 
 MODELS: dict[str, Callable[..., LanguageModel]] = {
     OURS: _liquidlm,
+    "liquidlm with counts": _liquidlm_counts,
+    "liquidlm with counts of the text so far": _liquidlm_recent,
     "llama": _llama,
     "mamba2": _mamba2,
     "gated_delta": _gated_delta,

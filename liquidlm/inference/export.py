@@ -43,10 +43,18 @@ class ExportedStep(nn.Module):
 
     Attributes:
         names: of the parts of the state, such as "0.h".
+
+    Raises:
+        LiquidError: the model has a `CountMemory`.
     """
 
     def __init__(self, model: LiquidLanguageModel):
         super().__init__()
+        if model.counts is not None:
+            raise LiquidError(
+                "a model with counts (count_orders) cannot be exported: ONNX has no hash tables."
+                " Export a model that was trained without them"
+            )
         model = copy.deepcopy(model).cpu().eval()
         if model.time_head is not None:
             del model.blocks[-1]

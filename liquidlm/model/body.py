@@ -17,6 +17,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ..nn import state_tree  # noqa: F401 - torch.export learns of states
 from ..nn.cells import TimeMixer
+from ..nn.counts import CountMemory
 from ..nn.embedding import OptimizedLiquidEmbeddingMFR, TokenVectors, with_random_ids
 from ..nn.events import Events
 from ..nn.ngram import NGramEmbedding
@@ -47,7 +48,7 @@ class LiquidBody(nn.Module):
 
     config: LiquidConfig
     blocks_class: type[LiquidBlocks] = LiquidBlocks
-    _parts = ("embedding", "ngrams", "blocks", "norm", "time_norm")
+    _parts = ("embedding", "ngrams", "blocks", "norm", "time_norm", "counts")
 
     @classmethod
     def of(cls: "type[Model]", config: LiquidConfig) -> "Model":
@@ -79,6 +80,9 @@ class LiquidBody(nn.Module):
             LiquidBlock(config, kind) for kind in cast(list[str], config.mixer_types)
         )
         self.norm = Norm(config.hidden_size, config.norm_eps)
+        self.counts = None
+        if config.count_orders:
+            self.counts = CountMemory(config.count_orders, config.count_lines, config.count_training_lines)
         self.time_norm = None
         if config.time_components:
             self.blocks.append(LiquidBlock(config, "time"))
@@ -111,6 +115,9 @@ class LiquidBody(nn.Module):
         states = [mixer.initial_state(batch, dtype, device) for mixer in mixers]
         if self.ngrams is not None:
             states[0] = states[0]._replace(past_ids=self.ngrams.no_past(batch, device))
+        if self.counts is not None:
+            counts, context = self.counts.empty(batch, device)
+            states[0] = states[0]._replace(counts=counts, context=context)
         return states
 
     def clocks(self, events: Events) -> list[Events]:
@@ -177,7 +184,7 @@ class LiquidBody(nn.Module):
         vectors = self.embed(inputs, t_span, table)
         batch = prepare(self, inputs, vectors, self.cache_for(past_key_values, use_cache))
         all_hidden = self.returns_hidden(output_hidden_states)
-        hidden = run(self, batch, all_hidden=all_hidden)
+        hidden, _ = run(self, batch, all_hidden=all_hidden)
         text, time = self.features(hidden)
         return LiquidModelOutput(
             last_hidden_state=text,

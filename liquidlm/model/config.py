@@ -54,6 +54,12 @@ class LiquidConfig(Sizes, PreTrainedConfig):
             (bytes), else 0.
         ngram_dim: numbers per row of these tables; default 3/32 H, rounded up to a multiple of 8.
         ngram_max: longest n-gram, in tokens; default 4. There is one table for each length from 2.
+        count_orders: the lengths of the contexts whose next tokens are counted, rising; default None: nothing
+            is counted. See `CountMemory`. For bytes [1, 2, 3, 4, 5, 6, 8, 10, 12, 16], for words
+            [1, 2, 3, 4, 6] are good choices.
+        count_lines: lines of the state's table of counts, a power of 2, 64 bytes each; default 4096.
+        count_training_lines: lines of the table for the training text, which is a part of the model; a power
+            of 2; default 0: there is none. A text of 10 MB fills 2²¹ lines.
         conv_width: tokens that the short convolution of a block sees; default 4.
         chunk_size: tokens per chunk of the memory's parallel form; default 64. It changes speed, not results.
         loss_chunk: tokens whose logits exist at a time in training; default 2048. Fewer save memory.

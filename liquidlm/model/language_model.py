@@ -30,7 +30,7 @@ from .folded import FoldedEmbedding
 from .kept import Kept
 from .losses import Losses
 from .output import LiquidOutput, SkippedLogits
-from .segments import Hidden, run
+from .segments import Found, Hidden, run
 from .targets import Labels, with_targets
 
 
@@ -196,13 +196,13 @@ class LiquidLanguageModel(LiquidBody):
         # run
         losses = None if batch.targets is None else Losses(self, batch.targets, batch.gaps)
         each = None if losses is None else losses.add
-        hidden = run(self, batch, first_kept=kept.first, all_hidden=kept.all_hidden, each=each)
+        hidden, found = run(self, batch, first_kept=kept.first, all_hidden=kept.all_hidden, each=each)
         # loss
         loss = time_loss = None
         if losses is not None:
             loss, time_loss = losses.mean(items, vectors.flow_loss, whole_batch)
         # output
-        logits, features = self._logits(hidden, kept)
+        logits, features = self._logits(hidden, found, kept)
         return LiquidOutput(
             loss=loss,
             logits=logits,
@@ -225,10 +225,13 @@ class LiquidLanguageModel(LiquidBody):
         return Kept.of(batch, None if skip_logits else logits_to_keep, all_hidden)
 
     def _logits(
-        self, hidden: Hidden, kept: Kept
+        self, hidden: Hidden, found: Found, kept: Kept
     ) -> tuple[Float[Tensor, "b k v"] | SkippedLogits, Float[Tensor, "b k h"] | None]:
         """The logits of the kept positions and, with a time head, what `next_gap` takes there."""
         if kept.logits is None:
             return SkippedLogits(), None
         text, time = self.features([x[:, kept.logits] for x in self.last(hidden)])
-        return self.output_proj(text), time
+        logits = self.output_proj(text)
+        if self.counts is not None and found is not None:
+            logits = self.counts.log_probs(logits, found[:, kept.logits])
+        return logits, time

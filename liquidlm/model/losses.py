@@ -12,7 +12,7 @@ from ..ops import IGNORED, linear_cross_entropy
 
 if TYPE_CHECKING:
     from .language_model import LiquidLanguageModel
-    from .segments import Hidden
+    from .segments import Found, Hidden
 
 
 class Losses:
@@ -40,11 +40,15 @@ class Losses:
         self.model, self.targets, self.gaps = model, targets, gaps
         self.total: Tensor | None = None
 
-    def add(self, part: slice, hidden: "Hidden") -> None:
-        """Add the losses of a segment: its positions and its hidden states."""
+    def add(self, part: slice, hidden: "Hidden", found: "Found" = None) -> None:
+        """Add the losses of a segment: its positions, its hidden states, what was counted of its contexts."""
         features, of_time = self.model.features(hidden)
         targets = self.targets[:, part]
-        what = output_loss(self.model.output_proj, features, targets, self.model.config.loss_chunk)
+        layer, chunk = self.model.output_proj, self.model.config.loss_chunk
+        if self.model.counts is None or found is None:
+            what = output_loss(layer, features, targets, chunk)
+        else:
+            what = self.model.counts.loss(layer, features, found, targets, chunk)
         when = torch.zeros_like(what)
         if self.gaps is not None and of_time is not None:
             counted = targets != IGNORED

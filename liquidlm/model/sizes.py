@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from ..errors import LiquidError
+from ..nn.table_sizes import check_tables, check_vocabulary
 
 
 @dataclass
@@ -33,6 +34,9 @@ class Sizes:
     ngram_rows: int | None = None
     ngram_dim: int | None = None
     ngram_max: int = 4
+    count_orders: list[int] | None = None
+    count_lines: int = 4096
+    count_training_lines: int = 0
     conv_width: int = 4
     chunk_size: int = 64
     loss_chunk: int = 2048
@@ -64,6 +68,9 @@ class Sizes:
         self._whole_floats()
         self._check_counts()
         self._check_numbers()
+        if self.count_orders:
+            check_tables(self.count_orders, self.count_lines, self.count_training_lines)
+            check_vocabulary(self.vocab_size)
 
     def _whole_floats(self):
         """Turn whole numbers in fields for floats into floats."""

@@ -13,7 +13,7 @@ import math
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from ..errors import LiquidError
@@ -116,6 +116,9 @@ class LiquidStep:
         gap = gap.to(self.table)[:, None]
         states = [cast(CellState, one).like(self.table) for one in state.states()]
         logits, features, after = self.form.advance(ids, gap, states)
+        start = fresh[:, None]
+        logits, after[0] = self._with_counts(ids[:, None], start, states[0], logits[:, None], after[0])
+        logits = logits[:, 0]
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=time), 1)
         return logits, features
@@ -182,8 +185,24 @@ class LiquidStep:
             before = self.model.initial_states(rows, self.table.dtype, self.table.device)
         events = Events.build(timestamps, before[0].time, length=length, time_scale=self.time_scale)
         logits, features, after = form.read(ids, events.gap, before, every=every)
+        logits = logits.unflatten(0, (rows, -1))
+        logits, after[0] = self._with_counts(ids, events.start, before[0], logits, after[0])
         for layer, new in zip(cast(list[LiquidStateLayer], state.layers), after, strict=True):
             layer.store(new._replace(time=events.last_time), length)
-        return logits.unflatten(0, (rows, -1)), None if features is None else features.unflatten(
-            0, (rows, -1)
-        )
+        return logits, None if features is None else features.unflatten(0, (rows, -1))
+
+    def _with_counts(
+        self,
+        ids: Int[Tensor, "b t"],
+        start: Bool[Tensor, "b t"],
+        before: CellState,
+        logits: Float[Tensor, "b n v"],
+        after: CellState,
+    ) -> tuple[Float[Tensor, "b n v"], CellState]:
+        """The last logits with what a `CountMemory` has found, and the first state with its counts."""
+        counts = self.model.counts
+        if counts is None or before.context is None:
+            return logits, after
+        found, context, table = counts.read(ids, start, None, before.counts, before.context)
+        logits = counts.log_probs(logits, found[:, -logits.shape[1] :].to(logits.device))
+        return logits, after._replace(counts=table, context=context)

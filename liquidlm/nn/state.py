@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int32
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,6 +31,9 @@ class CellState(NamedTuple):
         memory: (B, N, K, P) the matrix memories of N heads; None in a layer without a memory.
         time: (B,) the time of the last event; −∞ before the first.
         past_ids: the last tokens, in the first layer of a model with an `NGramEmbedding`; else None.
+        counts: (B, L, 16) what followed the contexts of this document, in the first layer of a model with a
+            `CountMemory` that has such a table; else None.
+        context: (B, N) the last tokens, in the first layer of a model with a `CountMemory`; else None.
     """
 
     h: Float[Tensor, "b h"]
@@ -38,6 +41,8 @@ class CellState(NamedTuple):
     memory: Float[Tensor, "b n k p"] | None
     time: Float64[Tensor, " b"]
     past_ids: Int[Tensor, "b w"] | None = None
+    counts: Int32[Tensor, "b l e"] | None = None
+    context: Int[Tensor, "b n"] | None = None
 
     def map(self, change) -> "CellState":
         """The state with `change` applied to each of its tensors."""
@@ -53,8 +58,8 @@ class CellState(NamedTuple):
         device, dtype = other.device, other.dtype
         h, conv = self.h.to(device, dtype), self.conv.to(device, dtype)
         memory = None if self.memory is None else self.memory.to(device, dtype)
-        past_ids = None if self.past_ids is None else self.past_ids.to(device)
-        return CellState(h, conv, memory, self.time.to(device), past_ids)
+        integers = (None if x is None else x.to(device) for x in (self.past_ids, self.counts, self.context))
+        return CellState(h, conv, memory, self.time.to(device), *integers)
 
     def fitted(self, fresh: "CellState", whose: str) -> "CellState":
         """This state on the device and in the type of a fresh state.

@@ -4,6 +4,8 @@
 signatures, for every device; `native/` has compiled forms for processors, which are used where they are
 built. `linear_cross_entropy` equals torch's F.cross_entropy.
 
+- `count_contexts`: the exact memory, what followed the last n tokens (`counts.py`, `native/counts.py`);
+  `count_text`: counts of a whole text.
 - `delta_memory`: the matrix memory (`reference.py`, `memory.py`, `native/memory.py`).
 - `layer_norm`: the normalisation of a layer; `add_layer_norm`: of a sum; `gated_layer_norm`: with a gate.
 - `liquid_relax`: the liquid time cell; here a gap becomes a decay in fused form (`relax.py`).
@@ -15,20 +17,26 @@ built. `linear_cross_entropy` equals torch's F.cross_entropy.
 - `swiglu`: the product of a gated MLP.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor
 
 from ..runtime.precision import product_dtype
 from .conv import short_conv_shifted
+from .counts import Counted, count_contexts_reference, count_text_reference
 from .loss import IGNORED, linear_cross_entropy
 from .memory import delta_memory_chunked, delta_memory_weights
 from .native import (
     TYPES,
     add_layer_norm_native,
+    count_contexts_native,
+    count_text_native,
     delta_memory_native,
     gated_layer_norm_native,
+    kernels,
     layer_norm_native,
     liquid_relax_native,
     nonlinear_relax_native,
@@ -53,8 +61,15 @@ from .scan import liquid_scan_chunked
 
 __all__ = [
     "IGNORED",
+    "Counted",
     "add_layer_norm",
     "add_layer_norm_native",
+    "count_contexts",
+    "count_contexts_native",
+    "count_contexts_reference",
+    "count_text",
+    "count_text_native",
+    "count_text_reference",
     "delta_memory",
     "delta_memory_chunked",
     "delta_memory_native",
@@ -96,6 +111,37 @@ FEW = 4
 def _plain(length: int) -> bool:
     """Whether to use the loop: for few events, and for torch.export, which allows no in-place work."""
     return length <= FEW or torch.compiler.is_exporting()
+
+
+def count_contexts(
+    ids: Int[Tensor, "b t"],
+    start: Bool[Tensor, "b t"],
+    real: Int[Tensor, " b"],
+    context: Int[Tensor, "b n"],
+    table: Int32[Tensor, "b l 16"] | None,
+    training: Int32[Tensor, "p 16"] | None,
+    orders: Sequence[int],
+) -> Counted:
+    """What followed the last n tokens, as `count_contexts_reference` defines it. It is computed on the CPU."""
+    device = ids.device
+    given = (ids, start, real, context, table, training)
+    moved = [None if x is None else x.cpu() for x in given]
+    form = count_contexts_reference if kernels().library is None else count_contexts_native
+    counted = form(*moved, orders)  # pyright: ignore[reportArgumentType]
+    there = (None if x is None else x.to(device) for x in counted)
+    return Counted(*there)  # pyright: ignore[reportArgumentType]
+
+
+def count_text(
+    ids: Int[Tensor, " t"],
+    start: Bool[Tensor, " t"],
+    context: Int[Tensor, " n"],
+    table: Int32[Tensor, "l 16"],
+    orders: Sequence[int],
+) -> None:
+    """Count a text into a table, both on the CPU, as `count_text_reference` defines it."""
+    form = count_text_reference if kernels().library is None else count_text_native
+    form(ids, start, context, table, orders)
 
 
 def delta_memory(

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -36,6 +37,7 @@ from ..runtime.folders import remove_folder, write_folder
 from ..runtime.precision import autocast, bf16_is_faster
 from ..text.batches import IGNORED, StreamBatches
 from ..text.token_corpus import TokenCorpus
+from ..text.weighting import WeightedCorpus
 from .clock import clock
 from .optim import clip_gradients, liquid_optimisers
 from .processes import Processes, load_weights
@@ -72,6 +74,18 @@ def build_model(
         sizes |= clock(texts.train)
     sizes |= settings.sizes
     return LiquidTextGenerationModel(LiquidConfig(vocab_size=texts.tokenizer.vocab_size, **sizes))  # pyright: ignore[reportArgumentType]
+
+
+def documents_of(train: TokenCorpus | WeightedCorpus) -> tuple[Tensor, Tensor]:
+    """The tokens that are trained on, each once, and where their documents start."""
+    if isinstance(train, TokenCorpus):
+        return torch.from_numpy(train.tokens[:]), torch.from_numpy(train.starts)
+    corpus = train.corpus
+    ends = np.append(corpus.starts[1:], corpus.tokens.size)
+    read = train.weights > 0
+    parts = [corpus.tokens[first:end] for first, end in zip(corpus.starts[read], ends[read], strict=True)]
+    starts = np.cumsum([0, *(part.size for part in parts[:-1])])
+    return torch.from_numpy(np.concatenate(parts)), torch.from_numpy(starts)
 
 
 def _copy_of(source: Path, settings: TrainSettings) -> LiquidTextGenerationModel:
@@ -139,6 +153,8 @@ class Trainer:
         if processes.of_first(texts.train.checksum)[0] != texts.train.checksum:
             raise LiquidError("the processes have read different text: give the same text to all of them")
         model = build_model(settings, texts, source)
+        if model.counts is not None and model.counts.training_counts is not None:
+            model.counts.count_training_text(*documents_of(texts.train))
         model.to(self.device).train()  # pyright: ignore[reportArgumentType]
         self.full_model = model if processes.alone or not processes.first else copy.deepcopy(model)
         if settings.recompute:

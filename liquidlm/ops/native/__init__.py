@@ -9,6 +9,7 @@
 """
 
 from .conv import short_conv_native
+from .counts import count_contexts_native, count_text_native
 from .gated_norm import gated_layer_norm_native
 from .heads import queries_keys_values_native
 from .library import TYPES, Kernels, kernels, takes
@@ -23,6 +24,8 @@ __all__ = [
     "TYPES",
     "Kernels",
     "add_layer_norm_native",
+    "count_contexts_native",
+    "count_text_native",
     "delta_memory_native",
     "gated_layer_norm_native",
     "kernels",

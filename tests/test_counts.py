@@ -1,0 +1,257 @@
+"""The exact memory: its tables, its distribution, its place in the model and in the state."""
+
+import pytest
+import torch
+
+from liquidlm import LiquidConfig, LiquidTextGenerationModel
+from liquidlm.errors import LiquidError
+from liquidlm.model.step import LiquidStep
+from liquidlm.nn.counts import CountMemory, Levels
+from liquidlm.nn.state import LiquidCache
+from liquidlm.ops import count_contexts, count_contexts_reference, count_text, count_text_reference
+from liquidlm.ops.counts import ENTRIES, MOST
+
+ORDERS = [1, 2, 3, 5]
+
+
+def some_events(tokens=4, rows=3, length=120):
+    ids = torch.randint(0, tokens, (rows, length))
+    start = torch.rand(rows, length) < 0.02
+    return ids, start, torch.tensor([length, length - 30, 0])
+
+
+def zeros(*shape):
+    return torch.zeros(*shape, dtype=torch.int32)
+
+
+def some_text(tokens=6, length=2000):
+    return torch.randint(0, tokens, (length,)), torch.rand(length) < 0.01
+
+
+@pytest.mark.parametrize("lines", [1, 8, 64])
+def test_kernel_counts_as_the_reference_does(lines):
+    events, context = some_events(), torch.zeros(3, 5, dtype=torch.long)
+    training = zeros(lines, ENTRIES)
+    count_text(*some_text(), context[0].clone(), training, ORDERS)
+    given = (*events, context, zeros(3, lines, ENTRIES), training, ORDERS)
+    for fast, slow in zip(count_contexts(*given), count_contexts_reference(*given), strict=True):
+        assert torch.equal(fast, slow)
+    assert not given[4].any() and not context.any()  # what is given is not changed
+
+
+def test_kernel_counts_a_text_as_the_reference_does():
+    text, tables, contexts = some_text(2), [], []
+    for form in (count_text, count_text_reference):
+        tables.append(zeros(64, ENTRIES))
+        contexts.append(torch.zeros(5, dtype=torch.long))
+        form(*text, contexts[-1], tables[-1], ORDERS)
+    assert torch.equal(*tables) and torch.equal(*contexts)
+    assert (tables[0] & MOST).max() == MOST  # full counts were halved
+
+
+def test_counts_are_those_of_a_dictionary():
+    """With room for all, the table has what counting in a dictionary has."""
+    ids, start = torch.randint(0, 3, (1, 90)), torch.zeros(1, 90, dtype=torch.bool)
+    given = (torch.tensor([90]), torch.zeros(1, 2, dtype=torch.long), zeros(1, 1024, ENTRIES), None, [2])
+    found = count_contexts(ids, start, *given).found[0, :, 0]
+    text = [None, *ids[0].tolist()]
+    for t in range(90):
+        here = text[t], text[t + 1]
+        follows = [text[j + 2] for j in range(t) if (text[j], text[j + 1]) == here]
+        counted = {int(e) // (MOST + 1): int(e) & MOST for e in found[t] if e}
+        assert counted == {token: min(follows.count(token), MOST) for token in set(follows)}
+
+
+def random_memory(orders=ORDERS, lines=64, training_lines=0, dtype=torch.float64):
+    memory = CountMemory(orders, lines, training_lines).to(dtype).eval()
+    for parameter in memory.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return memory
+
+
+def found_of(memory, ids, start=None):
+    start = torch.zeros_like(ids, dtype=torch.bool) if start is None else start
+    return memory.read(ids, start, None, *memory.empty(len(ids))).found
+
+
+def recursion(memory, logits, found):
+    """p_k(v) = (c_k(v) + e_k p_{k−1}(v)) / (c_k + e_k), a level after the other."""
+    p = logits.softmax(-1)
+    counts, tokens = (found & MOST).double(), (found // (MOST + 1)).long()
+    e = memory._weights(logits.log_softmax(-1), Levels(tokens, counts), counts.sum(-1)).exp()
+    for k in range(found.shape[-2]):
+        c = torch.zeros_like(p).scatter_add(-1, tokens[..., k, :], counts[..., k, :])
+        n = c.sum(-1, keepdim=True)
+        p = torch.where(n > 0, (c + e[..., k, None] * p) / (n + e[..., k, None]), p)
+    return p
+
+
+def test_distribution_is_that_of_the_recursion_and_sums_to_one():
+    memory = random_memory()
+    ids = torch.randint(0, 7, (2, 60))
+    logits, found = torch.randn(2, 60, 7, dtype=torch.float64), found_of(memory, ids)
+    log_p = memory.log_probs(logits, found)
+    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(2, 60, dtype=torch.float64))
+    torch.testing.assert_close(log_p.exp(), recursion(memory, logits, found))
+    nothing = memory.log_probs(logits, torch.zeros_like(found))
+    torch.testing.assert_close(nothing, logits.log_softmax(-1))
+
+
+def test_loss_is_that_of_the_distribution_with_its_gradients():
+    memory, layer = random_memory(), torch.nn.Linear(5, 7, bias=False).double()
+    ids, hidden = torch.randint(0, 7, (2, 33)), torch.randn(2, 33, 5, dtype=torch.float64)
+    targets, found = ids.roll(-1, 1), found_of(memory, ids)
+    targets[:, -1] = -100
+    weights = [layer.weight, *memory.parameters()]
+    loss = memory.loss(layer, hidden, found, targets, 16)
+    log_p = memory.log_probs(layer(hidden), found)
+    slow = torch.nn.functional.nll_loss(log_p.flatten(0, 1), targets.flatten(), reduction="sum")
+    torch.testing.assert_close(loss, slow)
+    for fast, right in zip(*(torch.autograd.grad(x, weights) for x in (loss, slow)), strict=True):
+        torch.testing.assert_close(fast, right)
+
+
+def test_training_takes_each_target_out_of_the_training_text():
+    """The loss of a text that is counted equals the loss with the text counted but for each place."""
+    memory = random_memory([1, 2], lines=0, training_lines=256)
+    ids = torch.randint(0, 4, (1, 50))
+    start = torch.zeros_like(ids, dtype=torch.bool)
+    start[0, 0] = True
+    memory.count_training_text(ids[0], torch.tensor([0]))
+    layer, hidden = torch.nn.Linear(5, 4, bias=False).double(), torch.randn(1, 50, 5, dtype=torch.float64)
+    place, whole = 30, memory.training_counts.clone()
+    targets = torch.full_like(ids, -100)
+    targets[0, place] = ids[0, place + 1]
+    memory.train()
+    loss = memory.loss(layer, hidden, found_of(memory, ids, start), targets, 64)
+    memory.eval()
+    contexts = ids[0, : place + 1].tolist()
+    others = torch.cat([ids[0, : place + 1], ids[0, place + 1 :]])
+    memory.training_counts.zero_()
+    begins = torch.zeros(50, dtype=torch.bool)
+    begins[0] = True
+    for n in (1, 2):  # every place but one, order by order
+        single = CountMemory([n], 0, 256)
+        context = torch.zeros(n, dtype=torch.long)
+        count_text(others[: place + 1], begins[: place + 1], context, single.training_counts, [n])
+        context = torch.tensor([i + 1 for i in [*contexts, int(ids[0, place + 1])][-n:]])
+        count_text(others[place + 2 :], begins[place + 2 :], context, single.training_counts, [n])
+        single.training = False
+        found = single.read(ids, start, None, *single.empty(1)).found[0, place, 0]
+        have = found_of(memory_with(memory, whole), ids, start)[0, place, n - 1]
+        lost = {int(e) // 32: int(e) & MOST for e in have if e}
+        lost[int(ids[0, place + 1])] -= 1
+        assert {int(e) // 32: int(e) & MOST for e in found if e} == {k: v for k, v in lost.items() if v}
+    assert loss.isfinite()
+
+
+def memory_with(memory, table):
+    memory.training_counts.copy_(table)
+    return memory
+
+
+def small_model(**more):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "embedding_dim": 16, "latent_dim": 8, "num_hidden_layers": 2}
+    config = LiquidConfig(vocab_size=40, **sizes, **{"count_orders": [1, 2, 4], "count_lines": 64, **more})
+    model = LiquidTextGenerationModel(config).eval()
+    for parameter in model.counts.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def test_parts_steps_and_the_whole_agree():
+    model = small_model()
+    ids = torch.randint(0, 9, (2, 40))
+    whole = model(ids, use_cache=True)
+    state = model.new_state()
+    parts = [model(part, past_key_values=state, use_cache=True).logits for part in ids.split(7, 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), whole.logits, rtol=1e-4, atol=1e-4)
+    step, stepped = LiquidStep(model), model.new_state()
+    logits = [model(ids[:, :1], past_key_values=stepped, use_cache=True).logits[:, -1]]
+    logits += [step(ids[:, t], stepped) for t in range(1, 40)]
+    torch.testing.assert_close(torch.stack(logits, 1), whole.logits, rtol=1e-4, atol=1e-4)
+    read = model.new_state()
+    every = LiquidStep(model).read_events(ids, read, every=True)[0]
+    torch.testing.assert_close(every, whole.logits, rtol=1e-4, atol=1e-4)
+    for one in (state, stepped, read):
+        assert torch.equal(one.states()[0].counts, whole.state.states()[0].counts)
+        assert torch.equal(one.states()[0].context, whole.state.states()[0].context)
+
+
+def test_packed_documents_and_padded_rows_are_as_alone():
+    model = small_model()
+    first, second = torch.randint(0, 9, (1, 20)), torch.randint(0, 9, (1, 13))
+    alone = [model(one).logits for one in (first, second)]
+    starts = torch.zeros(1, 33, dtype=torch.bool)
+    starts[0, [0, 20]] = True
+    packed = model(torch.cat([first, second], 1), starts=starts).logits
+    torch.testing.assert_close(packed[:, :20], alone[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(packed[:, 20:], alone[1], rtol=1e-4, atol=1e-4)
+    left = torch.cat([torch.zeros(1, 7, dtype=torch.long), second], 1)
+    mask = torch.tensor([[0] * 7 + [1] * 13, [1] * 20])
+    both = model(torch.cat([left, first]), attention_mask=mask, use_cache=True)
+    torch.testing.assert_close(both.logits[:1, 7:], alone[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(both.logits[1:], alone[0], rtol=1e-4, atol=1e-4)
+    lone = model(second, use_cache=True).state.states()[0]
+    assert torch.equal(both.state.states()[0].counts[:1], lone.counts)
+
+
+def test_loss_is_the_loss_of_the_logits_and_reaches_every_weight():
+    model = small_model().train()
+    ids = torch.randint(0, 9, (2, 40))
+    output = model(ids, labels=ids, skip_logits=False)
+    text = output.loss - model.config.flow_loss_weight * output.flow_loss
+    log_p = output.logits[:, :-1].flatten(0, 1)
+    torch.testing.assert_close(text, torch.nn.functional.nll_loss(log_p, ids[:, 1:].flatten()))
+    output.loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_state_and_model_are_saved_with_their_counts(tmp_path):
+    model = small_model(count_training_lines=128)
+    model.counts.count_training_text(torch.randint(0, 9, (500,)), torch.tensor([0]))
+    ids = torch.randint(0, 9, (1, 30))
+    output = model(ids, use_cache=True)
+    output.state.save(tmp_path / "state.safetensors")
+    model.save_pretrained(tmp_path / "model")
+    again = LiquidTextGenerationModel.from_pretrained(tmp_path / "model").eval()
+    assert torch.equal(again.counts.training_counts, model.counts.training_counts)
+    state, _ = LiquidCache.load(tmp_path / "state.safetensors", 2)
+    more = torch.randint(0, 9, (1, 5))
+    torch.testing.assert_close(
+        again(more, past_key_values=state).logits, model(more, past_key_values=output.state).logits
+    )
+    assert output.state.nbytes >= 64 * ENTRIES * 4
+
+
+def test_it_foretells_what_came_before():
+    """A word that an untrained network does not know is spelled right the second time."""
+    torch.manual_seed(1)
+    model = LiquidTextGenerationModel(
+        LiquidConfig(vocab_size=40, hidden_size=16, embedding_dim=16, latent_dim=8, count_orders=[2, 3])
+    ).eval()
+    ids = torch.tensor([[1, 30, 31, 32, 33, 34, 2, 3, 30, 31, 32, 33, 34]])
+    guesses = model(ids).logits.argmax(-1)
+    assert guesses[0, 9:12].tolist() == [32, 33, 34]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"count_orders": [2, 1]}, "must rise"),
+        ({"count_orders": [0]}, "must rise"),
+        ({"count_lines": 63}, "power of 2"),
+        ({"count_lines": 0}, "need a table"),
+        ({"vocab_size": 70_000}, "at most 65,536"),
+    ],
+)
+def test_wrong_sizes_are_named(wrong, says):
+    sizes = {"vocab_size": 40, "hidden_size": 16, "count_orders": [1, 2]}
+    with pytest.raises(LiquidError, match=says):
+        LiquidConfig(**{**sizes, **wrong})
+
+
+def test_a_model_without_a_table_of_the_training_text_says_so():
+    with pytest.raises(LiquidError, match="training_lines"):
+        small_model().counts.count_training_text(torch.tensor([1]), torch.tensor([0]))
