@@ -124,12 +124,11 @@ def count_contexts(
 ) -> Counted:
     """What followed the last n tokens, as `count_contexts_reference` defines it. It is computed on the CPU."""
     device = ids.device
-    given = (ids, start, real, context, table, training)
-    moved = [None if x is None else x.cpu() for x in given]
+    table, training = (None if one is None else one.cpu() for one in (table, training))
     form = count_contexts_reference if kernels().library is None else count_contexts_native
-    counted = form(*moved, orders)  # pyright: ignore[reportArgumentType]
-    there = (None if x is None else x.to(device) for x in counted)
-    return Counted(*there)  # pyright: ignore[reportArgumentType]
+    counted = form(ids.cpu(), start.cpu(), real.cpu(), context.cpu(), table, training, orders)
+    after = None if counted.table is None else counted.table.to(device)
+    return Counted(counted.found.to(device), counted.context.to(device), after)
 
 
 def count_text(

@@ -85,9 +85,10 @@ def count_contexts_reference(
             last = [*last[1:], token + 1]
             values, k = hashes(last, orders), 0
             for one in (training, None if table is None else table[row]):
-                for value in values if one is not None else ():
-                    found[row, t, k] = torch.tensor(_find(one, value), dtype=torch.int32)
-                    k += 1
+                if one is not None:
+                    entries = [_find(one, value) for value in values]
+                    found[row, t, k : k + len(orders)] = torch.tensor(entries, dtype=torch.int32)
+                    k += len(orders)
         context[row] = torch.tensor(last)
     return Counted(found, context, table)
 
