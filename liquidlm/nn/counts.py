@@ -34,11 +34,11 @@ class Levels(NamedTuple):
     tokens: Int[Tensor, "*b k 16"]
     counts: Float[Tensor, "*b k 16"]
 
-    def without(self, targets: Int[Tensor, "*b"], first: int) -> "Levels":
-        """The same, each target counted once less in the first levels."""
-        own = (self.tokens[..., :first, :] == targets[..., None, None]) & (self.counts[..., :first, :] > 0)
+    def without(self, targets: Int[Tensor, "*b"], which: slice) -> "Levels":
+        """The same, each target counted once less in some levels."""
+        own = (self.tokens == targets[..., None, None]) & (self.counts > 0)
         counts = self.counts.clone()
-        counts[..., :first, :] -= own.to(counts)
+        counts[..., which, :] -= own[..., which, :].to(counts)
         return Levels(self.tokens, counts)
 
 
@@ -47,7 +47,8 @@ class CountMemory(nn.Module):
 
     One table is part of the state: it has the document so far. Another can be of the training text; it
     belongs to the model, and all rows read it. A level is one table and one n. Level k has counted the token
-    v c_k(v) times, in all c_k times. From the network's p_0 on, each level draws its distribution toward that
+    v c_k(v) times, in all c_k times. The levels are in the order
+    of n, at each n the training text first. From the network's p_0 on, each level draws its distribution toward that
     of the level before (MacKay & Peto 1995, "A Hierarchical Dirichlet Language Model"):
 
         p_k(v) = (c_k(v) + e_k p_{k−1}(v)) / (c_k + e_k),    k = 1…K
@@ -84,8 +85,9 @@ class CountMemory(nn.Module):
         self.orders, self.lines = list(orders), lines
         empty = torch.zeros(training_lines, ENTRIES, dtype=torch.int32) if training_lines else None
         self.register_buffer("training_counts", empty)
-        self.of_training = len(orders) if training_lines else 0
-        levels = self.of_training + (len(orders) if lines else 0)
+        tables = (training_lines > 0) + (lines > 0)
+        self.of_training = slice(0, None if training_lines else 0, tables)
+        levels = len(orders) * tables
         self.of_features = nn.Linear(FEATURES, WIDTH)
         self.of_level = nn.Parameter(torch.zeros(levels, WIDTH))
         self.inner = nn.Linear(WIDTH, WIDTH)
@@ -183,7 +185,7 @@ class CountMemory(nn.Module):
     def _loss(self, layer: nn.Module, hidden: Tensor, found: Tensor, targets: Tensor) -> Tensor:
         log_p, levels = _log_softmax(layer(hidden)), _levels(found)
         real = targets.clamp(min=0)
-        if self.training and self.of_training:
+        if self.training and self.training_counts is not None:
             levels = levels.without(real, self.of_training)
         rest, shares = self._shares(log_p.detach(), levels)
         own = levels.counts * (levels.tokens == real[:, None, None])

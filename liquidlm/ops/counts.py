@@ -64,7 +64,7 @@ def count_contexts_reference(
         real: how many events of each row are not padding, which is at the end.
         context: the last N tokens before, as in `Counted`.
         table: the counts of each row; L is a power of 2. Not changed.
-        training: counts of another text that all rows read; levels before those of the table.
+        training: counts of another text that all rows read; at each order its level is before the table's.
         orders: the lengths n of the contexts, rising; N is the last.
     """
     length, levels = ids.shape[1], len(orders) * ((table is not None) + (training is not None))
@@ -83,12 +83,9 @@ def count_contexts_reference(
                 for value in hashes(last, orders):
                     _count(table[row], value, token)
             last = [*last[1:], token + 1]
-            values, k = hashes(last, orders), 0
-            for one in (training, None if table is None else table[row]):
-                if one is not None:
-                    entries = [_find(one, value) for value in values]
-                    found[row, t, k : k + len(orders)] = torch.tensor(entries, dtype=torch.int32)
-                    k += len(orders)
+            tables = [one for one in (training, None if table is None else table[row]) if one is not None]
+            entries = [_find(one, value) for value in hashes(last, orders) for one in tables]
+            found[row, t] = torch.tensor(entries, dtype=torch.int32)
         context[row] = torch.tensor(last)
     return Counted(found, context, table)
 

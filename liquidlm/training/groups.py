@@ -16,6 +16,8 @@ TIME_HEAD = ("of_state.weight", "of_state.bias", "of_next.weight")
 FAST = ("log_tau", "synapse.bias", "ngrams.table.weight", *TIME_HEAD)
 """Names of parameters that AdamW trains at a higher rate: time constants (on a logarithmic scale), n-gram
 tables (a step sees few of their rows), and the time head (few tokens of a step have a gap)."""
+COUNTS = "counts."
+"""Beginning of the names of the net that weighs counts. It is small and starts from zero: fast, too."""
 FAST_SHARE = 10.0
 """Learning rate of `FAST` parameters, as a multiple of AdamW's. Slow units have to move by five decades, and
 rare rows get few steps."""
@@ -55,7 +57,7 @@ def parameter_groups(model: LiquidLanguageModel) -> Groups:
         for name, module in model.blocks.named_modules()
         if isinstance(module, nn.Linear) and name.split(".")[-1] not in RATES
     ]
-    fast = [p for name, p in model.named_parameters() if name.endswith(FAST)]
+    fast = [p for name, p in model.named_parameters() if name.endswith(FAST) or name.startswith(COUNTS)]
     words, tied = model.config.vocab_size > LETTERS, model.config.tie_word_embeddings
     table = [model.embedding.embedding.weight] if words or tied else []
     output = list(model.output_proj.parameters()) if words and not tied else []

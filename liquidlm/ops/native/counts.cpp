@@ -93,10 +93,10 @@ static void row(const int64_t* ids, const uint8_t* start, int64_t real, int64_t*
       for (int64_t n = 0; n < of.orders; n++) add(place(table, of.lines, before[n]), (uint32_t)ids[t]);
     if (!found) continue;
     int32_t* to = found + t * levels * ENTRIES;
-    for (int64_t n = 0; training && n < of.orders; n++, to += ENTRIES)
-      find(place(training, of.training_lines, after[n]), to);
-    for (int64_t n = 0; table && n < of.orders; n++, to += ENTRIES)
-      find(place(table, of.lines, after[n]), to);
+    for (int64_t n = 0; n < of.orders; n++) {
+      if (training) find(place(training, of.training_lines, after[n]), to), to += ENTRIES;
+      if (table) find(place(table, of.lines, after[n]), to), to += ENTRIES;
+    }
   }
 }
 
