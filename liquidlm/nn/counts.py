@@ -46,18 +46,18 @@ class CountMemory(nn.Module):
     """Counts of what followed the last n tokens, for several n, in tables of fixed size.
 
     One table is part of the state: it has the document so far. Another can be of the training text; it
-    belongs to the model, and all rows read it. A level is one table and one n. Level k has counted the token
-    v c_k(v) times, in all c_k times. The levels are in the order
-    of n, at each n the training text first. From the network's p_0 on, each level draws its distribution toward that
-    of the level before (MacKay & Peto 1995, "A Hierarchical Dirichlet Language Model"):
+    belongs to the model, and all rows read it. A level is one table and one n, in the order of n; at each n
+    the training text comes first. Level k has counted the token v c_k(v) times, and c_k tokens in all. From
+    the network's p_0 on, each level mixes its counts with the distribution of the level before (MacKay & Peto
+    1995, "A Hierarchical Dirichlet Language Model"):
 
         p_k(v) = (c_k(v) + e_k p_{k−1}(v)) / (c_k + e_k),    k = 1…K
 
-    So every p_k is a distribution. e_k > 0 is how much the level below weighs. A small net computes it from
-    the counts and from what the network says about the tokens that were counted; it never sees the target.
+    So every p_k is a distribution. e_k > 0 is the weight of the level before. A small net computes it from
+    the counts, and from the probabilities that p_0 gives to the counted tokens. It never sees the target.
 
-    In training mode, each target is counted once less in the table of the training text. The text that is
-    trained on is in that table, and the model must not find the very place that it reads.
+    In training mode, each target is counted once less in the table of the training text. This table has the
+    text that the model trains on, so without this the model would find the answer at the place that it reads.
 
         >>> memory = CountMemory([1, 2], lines=64).eval()
         >>> ids, start = torch.tensor([[5, 6, 7, 5, 6]]), torch.tensor([[True, *[False] * 4]])

@@ -122,7 +122,7 @@ def count_contexts(
     training: Int32[Tensor, "p 16"] | None,
     orders: Sequence[int],
 ) -> Counted:
-    """What followed the last n tokens, as `count_contexts_reference` defines it. It is computed on the CPU."""
+    """What followed the last n tokens, as `count_contexts_reference` defines it. A CPU computes it."""
     device = ids.device
     table, training = (None if one is None else one.cpu() for one in (table, training))
     form = count_contexts_reference if kernels().library is None else count_contexts_native

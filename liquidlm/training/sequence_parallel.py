@@ -135,6 +135,8 @@ def _check_setup(model: LiquidTextGenerationModel, length: int) -> None:
         raise LiquidError(f"{length} tokens cannot be divided between {count} processes")
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         raise LiquidError("sequence_parallel needs whole weights in every process, not sharded ones")
+    if model.counts is not None:
+        raise LiquidError("a model with counts (count_orders) reads a text in order, in one process")
     if model.gradient_checkpointing:
         raise LiquidError("activation checkpointing would receive every state twice: turn it off")
 
