@@ -1,5 +1,7 @@
 """The exact memory: its tables, its distribution, its place in the model and in the state."""
 
+import functools
+
 import pytest
 import torch
 
@@ -97,18 +99,20 @@ def test_distribution_is_that_of_the_recursion_and_sums_to_one():
     torch.testing.assert_close(nothing, logits.log_softmax(-1))
 
 
-def test_loss_is_that_of_the_distribution_with_its_gradients():
+def test_loss_is_that_of_the_distribution_and_each_part_learns_from_its_own():
     memory, layer = random_memory(), torch.nn.Linear(5, 7, bias=False).double()
     ids, hidden = torch.randint(0, 7, (2, 33)), torch.randn(2, 33, 5, dtype=torch.float64)
     targets, found = ids.roll(-1, 1), found_of(memory, ids)
     targets[:, -1] = -100
-    weights = [layer.weight, *memory.parameters()]
+    nll = functools.partial(torch.nn.functional.nll_loss, target=targets.flatten(), reduction="sum")
     loss = memory.loss(layer, hidden, found, targets, 16)
-    log_p = memory.log_probs(layer(hidden), found)
-    slow = torch.nn.functional.nll_loss(log_p.flatten(0, 1), targets.flatten(), reduction="sum")
-    torch.testing.assert_close(loss, slow)
-    for fast, right in zip(*(torch.autograd.grad(x, weights) for x in (loss, slow)), strict=True):
-        torch.testing.assert_close(fast, right)
+    mixed = nll(memory.log_probs(layer(hidden), found).flatten(0, 1))
+    alone = nll(layer(hidden).log_softmax(-1).flatten(0, 1))
+    torch.testing.assert_close(loss, mixed)
+    weights = list(memory.parameters())
+    right = [*torch.autograd.grad(alone, layer.weight), *torch.autograd.grad(mixed, weights)]
+    for fast, slow in zip(torch.autograd.grad(loss, [layer.weight, *weights]), right, strict=True):
+        torch.testing.assert_close(fast, slow)
 
 
 def test_training_takes_each_target_out_of_the_training_text():

@@ -78,7 +78,10 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         " serve(model_sources([sys.argv[1]], [], limits), limits, host='127.0.0.1', port=0)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=with_all_signals,
     )
     try:
         assert process.stderr is not None
@@ -103,6 +106,12 @@ def test_a_stream_comes_to_its_end_when_the_server_is_stopped(sent, code, tmp_pa
         process.kill()
         process.stderr.close()
         process.wait()
+
+
+def with_all_signals() -> None:
+    """Signals that a child would ignore, because the tests were started with nohup or in the background."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def replace_model(process: subprocess.Popen[str], port: int, folder: Path) -> None:

@@ -170,6 +170,10 @@ class CountMemory(nn.Module):
     ) -> Float[Tensor, ""]:
         """Σ −ln p_K of the targets. The logits of only `chunk` tokens exist at a time.
 
+        Its gradient is that of Σ −ln p_K for the net that weighs the counts, and that of Σ −ln p_0 for the
+        network: the network learns as it does alone. (With one gradient for both it learned less;
+        docs/experiments.md.)
+
         Args:
             layer: the output layer.
             hidden: its input.
@@ -185,13 +189,16 @@ class CountMemory(nn.Module):
     def _loss(self, layer: nn.Module, hidden: Tensor, found: Tensor, targets: Tensor) -> Tensor:
         log_p, levels = _log_softmax(layer(hidden)), _levels(found)
         real = targets.clamp(min=0)
+        alone = log_p.gather(-1, real[:, None])[:, 0].masked_fill(targets == IGNORED, 0.0).sum()
+        log_p = log_p.detach()
         if self.training and self.training_counts is not None:
             levels = levels.without(real, self.of_training)
-        rest, shares = self._shares(log_p.detach(), levels)
+        rest, shares = self._shares(log_p, levels)
         own = levels.counts * (levels.tokens == real[:, None, None])
         mass = (own.sum(-1) * shares).sum(-1)
         log_p = _add_mass(log_p.gather(-1, real[:, None])[:, 0] + rest, mass)
-        return -log_p.masked_fill(targets == IGNORED, 0.0).sum()
+        mixed = log_p.masked_fill(targets == IGNORED, 0.0).sum()
+        return alone.detach() - alone - mixed  # the value of −mixed, the gradients of both
 
     def _shares(
         self, log_p: Float[Tensor, "*b v"], levels: Levels
