@@ -12,9 +12,11 @@ from huggingface_hub.errors import EntryNotFoundError
 from test_fine_tuning import fine_tuning
 
 from liquidlm.cli.generate import generate
+from liquidlm.cli.info import info
 from liquidlm.inference.hub_models import FILES
 from liquidlm.inference.saving import load_model
 from liquidlm.training.loop import train
+from liquidlm.training.start_checks import check_start
 
 
 class Hub:
@@ -70,7 +72,10 @@ def test_a_command_looks_a_model_up_once(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     generate("hf:user/name", "one and", max_new_tokens=2)
     assert capsys.readouterr().out.startswith("one and") and hub.downloads == 1
+    info("hf:user/name")
+    assert str(finished) in capsys.readouterr().out and hub.downloads == 2
     settings = fine_tuning(text, finished, steps=1)
     settings.source = "hf:user/name"
+    check_start(settings, tmp_path / "run")
     train(settings, tmp_path / "run")
-    assert hub.downloads == 2
+    assert hub.downloads == 3

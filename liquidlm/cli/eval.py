@@ -1,13 +1,14 @@
 """`liquidlm eval`: evaluate a model on a text."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from ..errors import LiquidError
 from ..inference.defaults import ADAPT_RATE
-from ..inference.model_folders import check_model
+from ..inference.model_folders import check_model, has_times
 from ..inference.reading_file import kept_reading
 from ..text.paths import find_sources
 from ..text.reading import ReadingOptions
@@ -69,12 +70,12 @@ def evaluate(
         raise LiquidError(f"--adapt learns in float32: leave --weights {weights} out")
     rate = ADAPT_RATE if rate is None else rate
     check_pace(rate)
-    timed = check_model(folder, times=bool(timestamps))
-    options = reading.reading_options(context, kept_reading(folder))
-    find_sources(paths, timed if timestamps is None else timestamps)
+    found = check_model(folder, times=bool(timestamps))
+    options = reading.reading_options(context, kept_reading(found))
+    find_sources(paths, has_times(found) if timestamps is None else timestamps)
     import_models()
     how = Reader(chunk, weights, adapt, rate)
-    figures = _figures(folder, paths, timestamps, how, options)
+    figures = _figures(found, paths, timestamps, how, options)
     if as_json:
         print(json.dumps(figures))
         return
@@ -101,7 +102,7 @@ class Reader(NamedTuple):
 
 
 def _figures(
-    folder: str, paths: list[str], timestamps: bool | None, how: Reader, options: ReadingOptions
+    folder: Path, paths: list[str], timestamps: bool | None, how: Reader, options: ReadingOptions
 ) -> dict[str, int | float]:
     """The figures of a model on a text; `timestamps` None uses its times if the model has a time head."""
     from rich.console import Console

@@ -25,13 +25,13 @@ def export(folder: Folder, out: Out) -> None:
 
         liquidlm export stories --out stories-onnx
     """
-    check_model(folder)
+    model_folder = check_model(folder)
     check_is_new(out)
     import_models()
     from ..inference.export import export_onnx
     from ..inference.saving import load_language_model
 
-    model, tokenizer = load_language_model(folder)
+    model, tokenizer = load_language_model(model_folder)
     worst = export_onnx(model, tokenizer, out)
     print(
         f"{out / 'step.onnx'}: over 64 steps its logits differ from torch's by at most {worst:.0e} of"

@@ -61,7 +61,7 @@ def _processor() -> str:
 
 
 @torch.no_grad()
-def model_facts(folder: str) -> dict[str, Any]:
+def model_facts(folder: str | Path) -> dict[str, Any]:
     """Sizes, parameters, tokenizer and state of a model, and what its folder says of its training.
 
     Raises:

@@ -7,7 +7,7 @@ import typer
 
 from ..errors import LiquidError
 from ..inference.defaults import WEIGHTS
-from ..inference.model_folders import check_model, find_folder
+from ..inference.model_folders import check_model
 from ..inference.sampling import Sampling
 from ..inference.state_places import GENERATE, check_place
 from ..text.clock.instants import LARGEST_TIME
@@ -108,7 +108,7 @@ def generate(
     session = prompt is None and file is None and is_interactive()
     _check_after_and_samples(after, samples, timestamps, session)
     _check_request(max_new_tokens, samples, save_state, load_state)
-    check_model(name, times=timestamps)
+    found = check_model(name, times=timestamps)
     text = "" if session else read_prompt(prompt, file, load_state is None, options)
     if not (session or text or max_new_tokens or load_state):
         raise LiquidError("there is nothing to save: give a prompt")
@@ -117,7 +117,7 @@ def generate(
     from .write_text import generate_text, open_writer
 
     states = {"save_state": save_state, "load_state": load_state}
-    writer = open_writer(find_folder(name), sampling, max_new_tokens, timestamps, verbose, weights)
+    writer = open_writer(found, sampling, max_new_tokens, timestamps, verbose, weights)
     if session:
         signal = run_session(writer, **states)
     else:

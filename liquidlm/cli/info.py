@@ -46,12 +46,11 @@ def info(folder: Folder = None, as_json: AsJson = False) -> None:
 
         liquidlm info runs/novel --json
     """
-    if folder is not None:
-        check_model(folder)
+    found = None if folder is None else check_model(folder)
     import_models()
     from .facts import installation, model_facts
 
-    facts = installation() if folder is None else model_facts(folder)
+    facts = installation() if found is None else model_facts(found)
     if as_json:
         print(json.dumps(facts))
         return

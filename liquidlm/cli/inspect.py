@@ -56,8 +56,8 @@ def inspect(
     out = out or Path(f"{file.stem}.html")
     if (kind := out.suffix.lower()) not in (".html", ".png"):
         raise LiquidError(f"--out {out}: the name must end in .html (a page) or .png (a plot)")
-    check_model(folder, times=True)
-    options = reading.reading_options(context, kept_reading(folder))
+    found_folder = check_model(folder, times=True)
+    options = reading.reading_options(context, kept_reading(found_folder))
     find_sources([file], timestamps=True)
     probe(out)
     import_models()
@@ -67,7 +67,7 @@ def inspect(
     from ..inference.saving import load_language_model
     from ..text.corpus import read_documents
 
-    model, tokenizer = load_language_model(folder)
+    model, tokenizer = load_language_model(found_folder)
     facts: list[ReadingFacts] = []
     documents = read_documents(file, timestamps=True, options=options, found=facts.append)
     document, _ = next(documents), next(documents, None)  # notes come at the end of a file

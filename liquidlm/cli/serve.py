@@ -8,7 +8,7 @@ import typer
 
 from ..errors import LiquidError, install
 from ..inference.defaults import WEIGHTS
-from ..inference.model_folders import check_model
+from ..inference.model_folders import check_model, is_on_hub
 from ..pretrained import STORIES
 from ..serve.model_names import model_names
 from .api_key import KEY_VARIABLE, read_key
@@ -123,4 +123,5 @@ def _check(given: dict[str, Any]) -> None:
     folders = given["folders"] or [STORIES]
     model_names(folders, given["name"] or [], given["states"])
     for folder in folders:
-        check_model(folder)
+        if not is_on_hub(folder):
+            check_model(folder)

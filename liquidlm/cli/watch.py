@@ -128,7 +128,7 @@ def watch(
         tail -f server.log | liquidlm watch --learn --state log.state
     """
     learning = {"budget": learn_budget, "rate": learn_rate, "to": learn_to}
-    _check(folder, learn, learning)
+    folder = _check(folder, learn, learning)
     with naming_options(["alarms"]):
         check_alarms(alarms)
     options = reading.reading_options(context, _kept_reading(folder))
@@ -151,8 +151,8 @@ def watch(
     )
 
 
-def _check(folder: str | None, learn: bool, learning: dict[str, Any]) -> None:
-    """Check the model and how it learns.
+def _check(folder: str | None, learn: bool, learning: dict[str, Any]) -> str | None:
+    """Check the model and how it learns. Returns the folder of the model.
 
     Raises:
         LiquidError: there is no model, an option of --learn without it, or one out of its range.
@@ -164,12 +164,13 @@ def _check(folder: str | None, learn: bool, learning: dict[str, Any]) -> None:
         rate, budget = learning["rate"], learning["budget"]
         check_pace(TRAINED_RATE if rate is None else rate, 1.0 if budget is None else budget)
     if folder is not None:
-        check_model(folder)
-    elif not learn:
+        return str(check_model(folder))
+    if not learn:
         raise LiquidError(
             "name a model (the --out folder of `liquidlm train`), or give --learn, which begins with a new"
             " one"
         )
+    return None
 
 
 def _check_files(state: Path | None, baseline: Path | None, learn: bool) -> None:

@@ -24,7 +24,7 @@ def model_folder(name: str | Path) -> Path:
     return newest_undamaged(_checkpoints(folder))[0]
 
 
-def check_model(name: str | Path, times: bool = False) -> bool:
+def check_model(name: str | Path, times: bool = False) -> Path:
     """Check that there is a model of that name, without reading its weights.
 
     Args:
@@ -32,22 +32,26 @@ def check_model(name: str | Path, times: bool = False) -> bool:
         times: the model must be trained with times.
 
     Returns:
-        whether it was trained with times.
+        its folder. Commands go on with it, so that a model on the hub is looked up once.
 
     Raises:
         LiquidError: there is none, or it was trained without times.
 
     Example:
-        >>> check_model("stories")
-        False
+        >>> check_model("stories").name
+        'stories'
     """
     folder = find_folder(name)
-    if not (folder / CONFIG).exists():
-        folder = _checkpoints(folder)[0]
-    found = _has_times(folder)
-    if times and not found:
+    if times and not has_times(folder):
         raise no_times(name)
-    return found
+    if not (folder / CONFIG).exists():
+        _checkpoints(folder)
+    return folder
+
+
+def is_on_hub(name: str | Path) -> bool:
+    """Whether a name is `hf:USER/NAME`. Such a model is checked when it is downloaded, once."""
+    return str(name).startswith(HUB_PREFIX) and not Path(name).is_dir()
 
 
 def no_times(name: str | Path) -> LiquidError:
@@ -55,8 +59,11 @@ def no_times(name: str | Path) -> LiquidError:
     return LiquidError(f"the model in {name} was trained without times: train one with --timestamps")
 
 
-def _has_times(folder: Path) -> bool:
-    """Whether the configuration has a time head; True if it cannot be read, which is another error."""
+def has_times(folder: Path) -> bool:
+    """Whether a model was trained with times; True if its configuration cannot be read, which is another
+    error."""
+    if not (folder / CONFIG).exists():
+        folder = _checkpoints(folder)[0]
     try:
         return json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("time_components", 0) > 0
     except (OSError, ValueError, AttributeError, TypeError):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..errors import LiquidError
 from ..inference.checkpoints import checkpoints_to_resume
-from ..inference.model_folders import check_model, find_folder
+from ..inference.model_folders import check_model, find_folder, is_on_hub
 from ..text.paths import find_sources
 from .run_folder import check_run_folder
 from .settings import TrainSettings
@@ -25,13 +25,15 @@ def check_start(settings: TrainSettings, out: Path | None) -> None:
     for paths in (settings.paths, settings.valid):
         if paths:
             find_sources(paths, settings.timestamps)
-    if settings.source is not None:
+    local = settings.source is not None and not is_on_hub(settings.source)
+    if settings.source is not None and local:
         check_model(settings.source)
     if out is None:
         if any(is_read_once(path) for path in (*settings.paths, *settings.valid)):
             raise LiquidError("--dry-run would use up standard input or a pipe: give files")
         return
-    source_folder(settings, out)
+    if local:
+        source_folder(settings, out)
     check_run_folder(out)
 
 
