@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,9 @@ from liquidlm.nn.counts import CountMemory, Levels
 from liquidlm.nn.state import LiquidCache
 from liquidlm.ops import count_contexts, count_contexts_reference, count_text, count_text_reference
 from liquidlm.ops.counts import ENTRIES, MOST
+from liquidlm.text.token_corpus import TokenCorpus
+from liquidlm.text.weighting import WeightedCorpus
+from liquidlm.training.trainer import documents_of
 
 ORDERS = [1, 2, 3, 5]
 
@@ -116,42 +120,35 @@ def test_loss_is_that_of_the_distribution_and_each_part_learns_from_its_own():
 
 
 def test_training_takes_each_target_out_of_the_training_text():
-    """The loss of a text that is counted equals the loss with the text counted but for each place."""
-    memory = random_memory([1, 2], lines=0, training_lines=256)
+    """The loss in training mode is that of counts in which each target is counted once less, there alone."""
+    memory = random_memory([1, 2], lines=64, training_lines=256)
     ids = torch.randint(0, 4, (1, 50))
     start = torch.zeros_like(ids, dtype=torch.bool)
     start[0, 0] = True
     memory.count_training_text(ids[0], torch.tensor([0]))
     layer, hidden = torch.nn.Linear(5, 4, bias=False).double(), torch.randn(1, 50, 5, dtype=torch.float64)
-    place, whole = 30, memory.training_counts.clone()
-    targets = torch.full_like(ids, -100)
-    targets[0, place] = ids[0, place + 1]
-    memory.train()
-    loss = memory.loss(layer, hidden, found_of(memory, ids, start), targets, 64)
-    memory.eval()
-    contexts = ids[0, : place + 1].tolist()
-    others = torch.cat([ids[0, : place + 1], ids[0, place + 1 :]])
-    memory.training_counts.zero_()
-    begins = torch.zeros(50, dtype=torch.bool)
-    begins[0] = True
-    for n in (1, 2):  # every place but one, order by order
-        single = CountMemory([n], 0, 256)
-        context = torch.zeros(n, dtype=torch.long)
-        count_text(others[: place + 1], begins[: place + 1], context, single.training_counts, [n])
-        context = torch.tensor([i + 1 for i in [*contexts, int(ids[0, place + 1])][-n:]])
-        count_text(others[place + 2 :], begins[place + 2 :], context, single.training_counts, [n])
-        single.training = False
-        found = single.read(ids, start, None, *single.empty(1)).found[0, place, 0]
-        have = found_of(memory_with(memory, whole), ids, start)[0, place, n - 1]
-        lost = {int(e) // 32: int(e) & MOST for e in have if e}
-        lost[int(ids[0, place + 1])] -= 1
-        assert {int(e) // 32: int(e) & MOST for e in found if e} == {k: v for k, v in lost.items() if v}
-    assert loss.isfinite()
+    targets = ids.roll(-1, 1)
+    targets[0, -1] = -100
+    found = found_of(memory, ids, start)
+    loss = memory.train().loss(layer, hidden, found, targets, 64)
+    less = found.clone()
+    own = (found // (MOST + 1) == targets[..., None, None]) & (found & MOST > 0)
+    assert own[0, :-1, ::2].any(-1).all()  # the table of the training text has each of its own places
+    less[:, :, ::2] -= own[:, :, ::2].int()
+    less[(less & MOST) == 0] = 0
+    log_p = memory.eval().log_probs(layer(hidden), less)
+    torch.testing.assert_close(loss, -log_p[0, :-1].gather(1, targets[0, :-1, None]).sum())
 
 
-def memory_with(memory, table):
-    memory.training_counts.copy_(table)
-    return memory
+def test_documents_of_weight_0_are_not_counted():
+    tokens, starts = np.arange(9, dtype=np.int32), np.array([0, 3, 5])
+    corpus = TokenCorpus(tokens, starts, 9)
+    for train, ids, begins in (
+        (corpus, [0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 3, 5]),
+        (WeightedCorpus(corpus, [2.0, 0.0, 0.5]), [0, 1, 2, 5, 6, 7, 8], [0, 3]),
+    ):
+        found = documents_of(train)
+        assert [x.tolist() for x in found] == [ids, begins]
 
 
 def small_model(**more):
