@@ -26,9 +26,10 @@ from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM, StaticCache
 
 from benchmarks import llama_cpp
+from benchmarks.language_models import Ours
 from benchmarks.limits import bandwidth
 from benchmarks.machine import machine, read_results, without_kernels, write_results
-from benchmarks.peers import OURS, CausalLM, Ours, build, parameters
+from benchmarks.peers import OURS, CausalLM, build, parameters
 from benchmarks.plots import redraw
 from benchmarks.timing import interleaved
 from liquidlm import LiquidTextGenerationModel

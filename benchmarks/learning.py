@@ -18,7 +18,8 @@ from jaxtyping import Int
 from safetensors.torch import save_model
 from torch import Tensor
 
-from benchmarks.peers import LanguageModel, Ours, parameters, recipe
+from benchmarks.language_models import Counted, LanguageModel, Ours
+from benchmarks.peers import parameters, recipe
 from benchmarks.pool import report, run_pool
 from benchmarks.texts import HeldOut, load
 from benchmarks.variants import build_variant
@@ -72,7 +73,7 @@ def learn(trial: Trial) -> dict[str, Any]:
     device = best_device()
     model = build_variant(trial.model, text.tokenizer.vocab_size, trial.length).train().to(device)
     begin = time.perf_counter()
-    if isinstance(model, Ours):
+    if isinstance(model, Ours | Counted):
         model.count(text.train)
     counting = time.perf_counter() - begin
     optimisers = recipe(model, trial.recipe, trial.lr)

@@ -20,9 +20,10 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_model
 from torch import Tensor
 
+from benchmarks.language_models import LanguageModel
 from benchmarks.learning import Trial, weights_file
 from benchmarks.machine import read_results, write_results
-from benchmarks.peers import OURS, LanguageModel, build
+from benchmarks.peers import OURS, build
 from benchmarks.plots import redraw
 from benchmarks.texts import TEXTS
 from liquidlm import LEDTokenizerWrapper

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.language_models import Ours
 from benchmarks.machine import write_results
-from benchmarks.peers import Ours, parameters, recipe
+from benchmarks.peers import parameters, recipe
 from benchmarks.timing import interleaved, medians, ratios
 from benchmarks.training_step import random_ids
 from liquidlm import LiquidConfig, LiquidTextGenerationModel

@@ -5,24 +5,27 @@ unless a probe says otherwise; each is its own package's, initialised as its mak
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from benchmarks.language_models import Counted, LanguageModel, Ours, Peer
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.model.config import LETTERS
+from liquidlm.nn.counts import CountMemory
 from liquidlm.ops import liquid_scan
-from liquidlm.text.batches import IGNORED
+from liquidlm.training.groups import ADAM, COUNTS, FAST_SHARE
 from liquidlm.training.optim import Optimisers, liquid_optimisers, muon_and_adamw
 
 WIDTH = 256
-OURS = "liquidlm"
+OURS, WITH_COUNTS, WITH_RECENT_COUNTS = (
+    "liquidlm",
+    "liquidlm with counts",
+    "liquidlm with counts of the text so far",
+)
 PEER_TABLE_SHARE = 10.0
 """The rate of an embedding's table over that of the rest, in the recipe "adamw-table"."""
 OUTPUTS = ("output_proj", "lm_head", "output")
@@ -38,77 +41,6 @@ SIZES: dict[str, dict[str, dict[str, int]]] = {
     }
 }
 """Of "base/llama" and the others: about 25 million parameters beside the vocabulary's, of bytes."""
-
-
-class LanguageModel(nn.Module, ABC):
-    """A model of the next token.
-
-    Attributes:
-        carries: whether it goes on from the state of the tokens before; else a call knows only its own.
-    """
-
-    carries = False
-
-    @abstractmethod
-    def forward(
-        self, ids: Int[Tensor, "b t"], targets: Int[Tensor, "b t"], state: Any = None
-    ) -> tuple[Float[Tensor, ""], Any]:
-        """Mean nats of the targets that are not −100, and the state after these tokens."""
-
-    @abstractmethod
-    def logits(self, ids: Int[Tensor, "b t"], state: Any = None) -> tuple[Float[Tensor, "b t v"], Any]:
-        """What follows each token, and the state after these tokens."""
-
-    def loss(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, ""]:
-        """Cross-entropy of every token after the first, mean nats per token."""
-        return self(ids, F.pad(ids[:, 1:], (0, 1), value=IGNORED))[0]
-
-
-class Ours(LanguageModel):
-    """In training mode our model adds its flow's term to the loss, as `liquidlm train` does."""
-
-    carries = True
-
-    def count(self, corpus):
-        """Count the training text, if the model has a table for it."""
-        if (counts := self.model.counts) is not None and counts.training_counts is not None:
-            counts.count_training_text(torch.from_numpy(corpus.tokens[:]), torch.from_numpy(corpus.starts))
-
-    def __init__(self, model: LiquidTextGenerationModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids, targets, state=None):
-        output = self.model(
-            ids, shift_labels=targets, past_key_values=state, use_cache=True, logits_to_keep=1
-        )
-        return output.loss, output.past_key_values.detach_()
-
-    def logits(self, ids, state=None):
-        output = self.model(ids, past_key_values=state, use_cache=True)
-        return output.logits, output.past_key_values
-
-
-class Peer(LanguageModel):
-    """A model in two parts: what it makes of the tokens, and an output layer, applied where it is asked."""
-
-    output: nn.Module
-
-    @abstractmethod
-    def hidden(self, ids: Int[Tensor, "b t"], state: Any) -> tuple[Float[Tensor, "b t h"], Any]:
-        """What the output layer is given, and the state after these tokens."""
-
-    def forward(self, ids, targets, state=None):
-        hidden, state = self.hidden(ids, state)
-        asked = targets != IGNORED
-        if not asked.all():
-            hidden, targets = hidden[asked], targets[asked]
-        logits = self.output(hidden).flatten(0, -2).float()
-        return F.cross_entropy(logits, targets.flatten()), state
-
-    def logits(self, ids, state=None):
-        hidden, state = self.hidden(ids, state)
-        return self.output(hidden), state
 
 
 class CausalLM(Peer):
@@ -214,7 +146,7 @@ def _liquidlm(
     return Ours(LiquidTextGenerationModel(config))
 
 
-COUNTS: dict[bool, dict[str, Any]] = {
+COUNTED: dict[bool, dict[str, Any]] = {
     True: {"count_orders": [1, 2, 3, 4, 5, 6, 8, 10, 12, 16], "count_training_lines": 1 << 21},
     False: {"count_orders": [1, 2, 3, 4, 6], "count_training_lines": 1 << 18},
 }
@@ -223,12 +155,24 @@ COUNTS: dict[bool, dict[str, Any]] = {
 
 def _liquidlm_counts(vocab: int, length: int, **sizes: Any) -> LanguageModel:
     """Ours, with the exact memory: counts of the training text and of the text so far."""
-    return _liquidlm(vocab, length, **COUNTS[vocab <= LETTERS], **sizes)
+    return _liquidlm(vocab, length, **COUNTED[vocab <= LETTERS], **sizes)
 
 
 def _liquidlm_recent(vocab: int, length: int, **sizes: Any) -> LanguageModel:
     """Ours, with counts of the text so far alone."""
-    return _liquidlm(vocab, length, **{**COUNTS[vocab <= LETTERS], "count_training_lines": 0}, **sizes)
+    return _liquidlm(vocab, length, **{**COUNTED[vocab <= LETTERS], "count_training_lines": 0}, **sizes)
+
+
+def _with_counts(make: Callable[..., LanguageModel]) -> Callable[..., LanguageModel]:
+    """A peer that carries its state, with the counts of `_liquidlm_counts` beside it."""
+
+    def build(vocab: int, length: int, **sizes: Any) -> LanguageModel:
+        peer, tables = make(vocab, length, **sizes), COUNTED[vocab <= LETTERS]
+        assert isinstance(peer, Peer)
+        counts = CountMemory(tables["count_orders"], training_lines=tables["count_training_lines"])
+        return Counted(peer, counts)
+
+    return build
 
 
 def _common(vocab: int, width: int, tied: bool) -> dict[str, Any]:
@@ -357,14 +301,16 @@ def _ltc(vocab: int, length: int, width: int = WIDTH, layers: int = 7, tied: boo
 
 MODELS: dict[str, Callable[..., LanguageModel]] = {
     OURS: _liquidlm,
-    "liquidlm with counts": _liquidlm_counts,
-    "liquidlm with counts of the text so far": _liquidlm_recent,
+    WITH_COUNTS: _liquidlm_counts,
+    WITH_RECENT_COUNTS: _liquidlm_recent,
     "llama": _llama,
     "mamba2": _mamba2,
     "gated_delta": _gated_delta,
     "recurrent_gemma": _recurrent_gemma,
     "lstm": _lstm,
+    "lstm with counts": _with_counts(_lstm),
     "mingru": _mingru,
+    "mingru with counts": _with_counts(_mingru),
     "cfc": _cfc,
     "ltc": _ltc,
 }
@@ -389,10 +335,14 @@ def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
 
     "muon": Muon for the matrices of the layers, AdamW for the rest, as `liquidlm train`; "adamw": AdamW for
     all, with weight decay 0.1 on those matrices; "adamw-table": the same, and PEER_TABLE_SHARE times the
-    rate for the embedding's table, where that begins at N(0, 1) as torch's does and ours.
+    rate for the embedding's table, where that begins at N(0, 1) as torch's does and ours. The net that
+    weighs counts learns at FAST_SHARE times the rate of the other vectors, with any model.
     """
     if name == "muon" and isinstance(model, Ours):
         return liquid_optimisers(model.model, lr)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    counts = [p for n, p in trained.items() if n.startswith(COUNTS)]
+    rest = {n: p for n, p in trained.items() if not n.startswith(COUNTS)}
     inner = {
         id(module.weight)
         for name, module in model.named_modules()
@@ -401,15 +351,30 @@ def recipe(model: LanguageModel, name: str, lr: float) -> Optimisers:
     inner |= {
         id(p) for m in model.modules() if isinstance(m, nn.LSTM) for p in m.parameters() if p.dim() == 2
     }
-    trained = [p for p in model.parameters() if p.requires_grad]
-    matrices, others = ([p for p in trained if (id(p) in inner) == chosen] for chosen in (True, False))
+    matrices, others = ([p for p in rest.values() if (id(p) in inner) == chosen] for chosen in (True, False))
     if name == "muon":
-        return muon_and_adamw(matrices, others, lr)
+        optimisers = muon_and_adamw(matrices, others, lr)
+    else:
+        optimisers = _adamw(model, matrices, others, lr, with_table=name == "adamw-table")
+    if counts:
+        fast = optimisers.parts[-1][1] * FAST_SHARE
+        optimisers.parts.append((AdamW(counts, lr=fast, **ADAM), fast))
+    return optimisers
+
+
+def _adamw(
+    model: LanguageModel,
+    matrices: list[nn.Parameter],
+    others: list[nn.Parameter],
+    lr: float,
+    with_table: bool,
+) -> Optimisers:
+    """AdamW for all; `with_table`: the embedding's table at a rate of its own."""
     parts: list[tuple[Optimizer, float]] = []
-    if name == "adamw-table":
+    if with_table:
         assert isinstance(model, RecurrentStack)
         table, fast = model.embedding.weight, lr * PEER_TABLE_SHARE
         others = [p for p in others if p is not table]
         parts.append((AdamW([table], lr=fast, betas=(0.9, 0.98), weight_decay=0.0), fast))
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    return Optimisers([(AdamW(groups, lr=lr, betas=(0.9, 0.98)), lr), *parts])
+    return Optimisers([*parts, (AdamW(groups, lr=lr, betas=(0.9, 0.98)), lr)])

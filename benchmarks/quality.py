@@ -69,20 +69,29 @@ def timed(optimiser: str) -> str:
     return optimiser.removesuffix("-table")
 
 
-def measure_speed(contest: Contest, text: str, names: list[str], rounds: int = 5) -> dict[str, Any]:
-    """{model: {"bf16", "seconds": {"optimiser length": of a step}, and the kind of processor}}; for all
-    together if one is missing, or was measured on another kind."""
+def measure_speed(
+    contest: Contest, text: str, names: list[str], anew: bool = False, rounds: int = 5
+) -> dict[str, Any]:
+    """{model: {"bf16", "seconds": {"optimiser length": of a step}, the kind of processor, the commit}}.
+
+    All `names` are measured together if `anew`, or if one is missing, or was measured on another kind.
+    """
     here = machine()
     place = {name: here[name] for name in ("instructions", "gpu")}
     known = read_results(contest.name).get("speed", {}).get(text, {})
-    if all(place.items() <= known.get(name, {}).items() for name in names):
+    if not anew and all(place.items() <= known.get(name, {}).items() for name in names):
         return known
     vocab, stream = load(text).tokenizer.vocab_size, load(text).train.tokens
     ids = torch.from_numpy(stream[: contest.tokens].astype("int64"))
     found: dict[str, dict[str, Any]] = {}
     device = best_device()
     for name in names:
-        found[name] = {"bf16": bf16_is_faster(name, vocab, contest.tokens, device), "seconds": {}, **place}
+        found[name] = {
+            "bf16": bf16_is_faster(name, vocab, contest.tokens, device),
+            "seconds": {},
+            **place,
+            "commit": here["commit"],
+        }
     steps = {
         f"{name} {optimiser} {length}": TrainingStep(
             name, vocab, ids.view(-1, length), found[name]["bf16"], optimiser, device
@@ -178,6 +187,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="runs at a time; they share the cores")
     parser.add_argument(
+        "--recipe", metavar="OPTIMISER:RATE", help="of all models, in rows of 256, in place of a sweep"
+    )
+    parser.add_argument("--measure", action="store_true", help="measure the seconds of a step anew")
+    parser.add_argument(
         "--matched", choices=list(MODELS), help="only liquidlm, with this model's number of steps"
     )
     given = parser.parse_args(argv)
@@ -185,9 +198,13 @@ def main(argv: list[str] | None = None) -> None:
     if given.models is None:
         given.models = list(SIZES["base"]) if given.base else COMPARED
     models, ours = [contest.size + model for model in given.models], contest.size + OURS
-    speed = measure_speed(contest, given.text, models)
+    speed = measure_speed(contest, given.text, models, given.measure)
     small = speed if contest is SMALL else read_results(SMALL.name)["speed"][given.text]
-    chosen = sweep(given.text, given.models, small, given.sweep_minutes, given.workers)
+    if given.recipe:
+        optimiser, lr = given.recipe.split(":")
+        chosen = dict.fromkeys(given.models, Recipe(optimiser, float(lr), CARRIED[0]))
+    else:
+        chosen = sweep(given.text, given.models, small, given.sweep_minutes, given.workers)
     best = {contest.size + model: recipe for model, recipe in chosen.items()}
     trials = {
         model: [

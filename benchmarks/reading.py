@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from benchmarks.language_models import Ours
 from benchmarks.machine import machine, without_kernels, write_results
-from benchmarks.peers import OURS, Ours, build
+from benchmarks.peers import OURS, build
 from benchmarks.plots import redraw
 from liquidlm import LiquidCache, LiquidTextGenerationModel
 from liquidlm.inference.generate import read, write

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from benchmarks.peers import MODELS, OURS, LanguageModel, build, parameters, recipe
+from benchmarks.language_models import LanguageModel
+from benchmarks.peers import MODELS, OURS, build, parameters, recipe
 from benchmarks.plots import redraw
 from benchmarks.pool import report, run_pool
 from liquidlm.runtime.precision import best_device

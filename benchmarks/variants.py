@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.peers import MODELS, LanguageModel, Ours, build
+from benchmarks.language_models import LanguageModel, Ours
+from benchmarks.peers import MODELS, build
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.nn.cells import AsyncLiquidCell, TimeMixer
 from liquidlm.nn.cells.async_cell import IDLE, Reads, leak_rate

@@ -1,15 +1,16 @@
 """The benchmarks of learning: what is asked in each probe, what is judged of a text, what is run again."""
 
+import copy
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import error, randomise
 
-from benchmarks import learning, long_context, machine, pool, quality, recall, texts
+from benchmarks import learning, learning_on, long_context, machine, pool, quality, recall, texts
 from benchmarks.peers import MODELS, OUTPUTS, STEPWISE, build, recipe
 from benchmarks.variants import VARIANTS, build_variant, channel_memory
 from liquidlm import LEDTokenizerWrapper
@@ -139,7 +140,7 @@ def test_windows_judge_every_position_once_and_with_context(length, carries):
 # ---- models
 
 
-@pytest.mark.parametrize("name", ["liquidlm", "lstm", "mingru", "cfc"])
+@pytest.mark.parametrize("name", ["liquidlm", "lstm", "mingru", "mingru with counts", "cfc"])
 def test_a_model_that_carries_goes_on_where_it_was(name):
     if name in STEPWISE:
         pytest.importorskip("ncps", reason="ncps is not installed")
@@ -201,14 +202,46 @@ def test_a_run_learns_and_says_how_well(monkeypatch):
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / rows.text_bytes, rel=1e-4)
 
 
+def test_learning_on_judges_what_fixed_weights_are_judged_on_and_then_learns(monkeypatch):
+    """At a rate near 0 nothing is learned; at a high one the second row, which is like the first, costs less."""
+    tokenizer = LEDTokenizerWrapper.bytes()
+    corpus = tokenize_documents([Document("to be or not to be, " * 120, "a")], tokenizer)
+    monkeypatch.setattr(texts, "ROWS", 2)
+    monkeypatch.setattr(texts, "BURN_IN", 8)
+    rows = texts.held_out(corpus, tokenizer, 2400)
+    torch.manual_seed(0)
+    model = build("liquidlm", tokenizer.vocab_size, 32, width=32, layers=1).eval()
+    fixed = learning.bits_per_byte(model, rows, 256, bf16=False)
+    model.eval()
+    still, learned = (
+        learning_on.bits_per_byte(copy.deepcopy(model.model), rows, rate) for rate in (1e-9, 0.03)
+    )
+    assert still == pytest.approx(fixed, rel=1e-4) and learned < 0.985 * fixed
+
+
 # ---- pool
+
+
+def test_a_given_recipe_is_not_swept_for(monkeypatch):
+    asked = []
+    seconds = {"seconds": {"muon 256": 1.0}, "bf16": True}
+    monkeypatch.setattr(quality, "measure_speed", lambda contest, text, names, anew: {names[0]: seconds})
+
+    def run(name, trials, workers):
+        asked.extend(trials)
+        return {t.key: {**asdict(t), "bits_per_byte": 1.0, "parameters": 1} for t in asked}
+
+    monkeypatch.setattr(quality, "run_trials", run)
+    monkeypatch.setattr(quality, "redraw", lambda *_: None)
+    quality.main(["--models", "mingru", "--minutes", "2", "--recipe", "muon:0.03"])
+    assert [(t.recipe, t.lr, t.steps, t.length, t.judge) for t in asked] == [("muon", 0.03, 120, 256, "test")]
 
 
 @pytest.mark.parametrize("base", [False, True])
 def test_every_model_gets_the_steps_that_fit_and_the_recipe_that_was_best(base, monkeypatch, capsys):
     asked = []
 
-    def measured(contest, text, names):
+    def measured(contest, text, names, anew):
         seconds = (
             {"llama": 0.5, "liquidlm": 1.0}
             if contest is quality.SMALL

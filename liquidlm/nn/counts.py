@@ -124,12 +124,15 @@ class CountMemory(nn.Module):
         return count_contexts(ids, start, lengths, context, table, self.training_counts, self.orders)
 
     @torch.no_grad()
-    def count_training_text(self, ids: Int[Tensor, " t"], starts: Int[Tensor, " d"]) -> None:
+    def count_training_text(
+        self, ids: Int[Tensor, " t"], starts: Int[Tensor, " d"], before: Int[Tensor, " n"] | None = None
+    ) -> None:
         """Count a text into the table of the training text.
 
         Args:
             ids: of all documents, one after the other.
             starts: the position of each document's first token.
+            before: the tokens before `ids`, as many as are known, if `ids` go on with a document.
 
         Raises:
             LiquidError: the model has no such table.
@@ -140,6 +143,9 @@ class CountMemory(nn.Module):
         begins[starts] = True
         table = self.training_counts.cpu()
         context = torch.zeros(self.orders[-1], dtype=torch.long)
+        if before is not None:
+            last = before[-len(context) :]
+            context[len(context) - len(last) :] = last + 1
         for part, start in zip(ids.split(PIECE), begins.split(PIECE), strict=True):
             count_text(part, start, context, table, self.orders)
         self.training_counts.copy_(table)

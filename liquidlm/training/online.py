@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class OnlineLearner:
     """Updates a model's weights from the tokens that it has read.
 
     The tokens are cut into blocks of BLOCK. Each block is one row of an update, and the model goes on from
-    the state after the block before. Further rows read again, in order, what was read before; at its end, or
+    the state after the block before. A model with counts of a training text counts each block, learned or
+    not, after that (see `CountMemory`). Further rows read again, in order, what was read before; at its end, or
     if it is no longer kept, a row goes on at a random place. All is exact: the same tokens give the same
     weights, however they are divided into calls.
 
@@ -84,6 +86,7 @@ class OnlineLearner:
             self._update([self._at, *self._places])
             self._places = [self._next(row, place + BLOCK) for row, place in enumerate(self._places, 1)]
         self._fresh[0] = not chosen
+        self._count()
         self._at += BLOCK
         forgotten = max(0, self._at - KEPT) - self._begin
         if forgotten > 0:
@@ -91,6 +94,17 @@ class OnlineLearner:
             self._ids = self._ids[forgotten:]
             self._times = None if self._times is None else self._times[forgotten:]
         return chosen
+
+    def _count(self) -> None:
+        """Count the next block into the counts of the training text."""
+        counts = self.model.counts
+        if counts is None or counts.training_counts is None:
+            return
+        if self._before is None:
+            self._before = self._changing()
+        ids, first = torch.from_numpy(self._ids), self._at - self._begin
+        starts = torch.zeros(0 if self._at else 1, dtype=torch.long)
+        counts.count_training_text(ids[first : first + BLOCK], starts, ids[:first])
 
     def _next(self, row: int, place: int) -> int:
         """Where a row of old tokens reads next: at `place`, if all of it was read and is kept."""
@@ -201,14 +215,14 @@ class OnlineLearner:
 
     def _changing(self) -> dict[str, Tensor]:
         """Copies of what an update changes."""
-        found = {f"weights.{name}": value for name, value in self.model.named_parameters()}
+        found = {f"weights.{name}": value for name, value in _weights(self.model)}
         found |= {f"optimiser.{name}": value for name, value in self._optimiser.tensors.items()}
         found |= {f"rows.{name}": value for name, value in self._state.tensors().items()}
         return {name: value.detach().clone() for name, value in found.items()}
 
     @torch.no_grad()
     def _load(self, tensors: dict[str, Tensor], rows_read: int) -> None:
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in _weights(self.model):
             value = tensors[f"weights.{name}"]
             if value.shape != parameter.shape:
                 raise ValueError(f"{name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
@@ -217,6 +231,13 @@ class OnlineLearner:
         self._state = self.model.new_state()
         if rows := named(tensors, "rows."):
             self._state.load_tensors(rows, rows_read)
+
+
+def _weights(model: LiquidLanguageModel) -> Iterator[tuple[str, Tensor]]:
+    """By name, all of a model that changes when it learns: its parameters, and counts of a training text."""
+    yield from model.named_parameters()
+    if model.counts is not None and model.counts.training_counts is not None:
+        yield "counts.training_counts", model.counts.training_counts
 
 
 def named(tensors: dict[str, Tensor], begin: str) -> dict[str, Tensor]:
