@@ -203,7 +203,8 @@ def test_a_run_learns_and_says_how_well(monkeypatch):
 
 
 def test_learning_on_judges_what_fixed_weights_are_judged_on_and_then_learns(monkeypatch):
-    """At a rate near 0 nothing is learned; at a high one the second row, which is like the first, costs less."""
+    """At a rate near 0 nothing is learned; at a high one the second row, which is like the first, costs
+    less."""
     tokenizer = LEDTokenizerWrapper.bytes()
     corpus = tokenize_documents([Document("to be or not to be, " * 120, "a")], tokenizer)
     monkeypatch.setattr(texts, "ROWS", 2)

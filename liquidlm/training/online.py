@@ -24,10 +24,10 @@ class OnlineLearner:
     """Updates a model's weights from the tokens that it has read.
 
     The tokens are cut into blocks of BLOCK. Each block is one row of an update, and the model goes on from
-    the state after the block before. A model with counts of a training text counts each block, learned or
-    not, after that (see `CountMemory`). Further rows read again, in order, what was read before; at its end, or
-    if it is no longer kept, a row goes on at a random place. All is exact: the same tokens give the same
-    weights, however they are divided into calls.
+    the state after the block before. Further rows read again, in order, what was read before; at its end, or
+    if it is no longer kept, a row goes on at a random place. A model with counts of a training text counts
+    each block after that, learned or not. All is exact: the same tokens give the same weights, however they
+    are divided into calls.
 
     Args:
         model: changed in place. It learns as it is in evaluation mode, without dropout.
