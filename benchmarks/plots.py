@@ -5,6 +5,7 @@
 A benchmark calls `redraw` when it has written its figures. Nothing is measured here.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,9 +44,14 @@ TASKS = {
     "mqar": "associative recall",
     "passkey": "passkey",
     "copying": "copying",
+    "palindrome": "letters backwards",
+    "stack": "one stack",
+    "stacks": "64 stacks",
     "parity": "parity",
     "s3": "permutations of 3 (S₃)",
     "s5": "permutations of 5 (S₅)",
+    "arithmetic": "arithmetic modulo 5",
+    "brackets": "arithmetic with brackets",
 }
 CLOCKS = {
     "real": "real times",
@@ -71,10 +77,11 @@ def colour(name: str) -> str:
     return f"C{list(MODELS).index(name.rpartition('/')[2])}"
 
 
-def canvas(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches with panels side by side."""
+def canvas(width: float, height: float, panels: int = 1, columns: int = 4) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches with panels side by side, in rows of at most so many."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    columns = min(panels, columns)
+    axes = [figure.add_subplot(math.ceil(panels / columns), columns, i + 1) for i in range(panels)]
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.set_axisbelow(True)
@@ -194,7 +201,7 @@ def recall(figures: Figures) -> Figure:
     from benchmarks.recall import best
 
     tasks = [task for task in KNOWN if any(entry["task"] == task for entry in figures["trials"].values())]
-    figure, axes = canvas(4.2 * len(tasks), 3.8, len(tasks))
+    figure, axes = canvas(4.2 * min(4, len(tasks)), 3.8 * math.ceil(len(tasks) / 4), len(tasks))
     for axis, task in zip(axes, tasks, strict=True):
         for i, entry in enumerate(best(figures["trials"], task).values()):
             points = [(int(key.split("/")[0]), 100 * share) for key, share in entry["accuracy"].items()]

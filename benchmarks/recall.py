@@ -1,6 +1,7 @@
-"""Memory by length: associative recall, passkey, copying, parity, permutations.
+"""Memory by length: associative recall, passkey, copying, stacks, parity, permutations, arithmetic.
 
     python -m benchmarks.recall --tasks mqar passkey copying parity s3 s5 [--models liquidlm llama …]
+    python -m benchmarks.recall --tasks palindrome stack stacks arithmetic brackets
 
 Every model is trained on the task at short lengths and tested at longer ones; results already in
 results/recall.json are kept.
@@ -23,78 +24,27 @@ from benchmarks.language_models import LanguageModel
 from benchmarks.peers import MODELS, OURS, build, parameters, recipe
 from benchmarks.plots import redraw
 from benchmarks.pool import report, run_pool
+from benchmarks.recall_tasks import (
+    LETTERS,
+    MODULUS,
+    POP,
+    SIGNS,
+    STACKS,
+    Examples,
+    arithmetic,
+    copying,
+    mqar,
+    palindrome,
+    passkey,
+    stacks,
+    word_problem,
+)
 from liquidlm.runtime.precision import best_device
 from liquidlm.text.batches import IGNORED
 from liquidlm.training.optim import clip_gradients
 
 NAME = "recall"
 CPU = torch.device("cpu")
-Examples = tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]
-"""Ids, and at each position what is asked there; −100 where nothing is."""
-
-
-def mqar(rows: int, length: int, pairs: int, generator: torch.Generator, vocab: int = 8192) -> Examples:
-    """Multi-query associative recall (Arora et al. 2024): `pairs` keys and values, then every key again, at
-    random even places among random tokens; its value is asked."""
-    keys = _distinct(rows, pairs, vocab // 2 - 1, generator) + 1
-    values = _distinct(rows, pairs, vocab // 2, generator) + vocab // 2
-    ids = torch.randint(0, vocab, (rows, length), generator=generator, device=generator.device)
-    targets = torch.full_like(ids, IGNORED)
-    ids[:, : 2 * pairs] = torch.stack([keys, values], 2).flatten(1)
-    places = 2 * pairs + 2 * _distinct(rows, pairs, (length - 2 * pairs) // 2, generator)
-    ids.scatter_(1, places, keys)
-    targets.scatter_(1, places, values)
-    return ids, targets
-
-
-def passkey(rows: int, length: int, digits: int, generator: torch.Generator, vocab: int = 64) -> Examples:
-    """A number somewhere in a text that repeats itself, asked at its end (Mohtashami & Jaggi 2023)."""
-    device = generator.device
-    filler = torch.randint(20, vocab, (96,), generator=torch.Generator().manual_seed(1)).to(device)
-    offset = torch.randint(0, 96, (rows, 1), generator=generator, device=device)
-    ids = filler[(offset + torch.arange(length, device=device)) % 96]
-    key = torch.randint(0, 10, (rows, digits), generator=generator, device=device)
-    room = length - 2 * digits - 2
-    place = (torch.rand(rows, 1, generator=generator, device=device) * room).long()
-    ids.scatter_(1, place, 10)
-    ids.scatter_(1, place + 1 + torch.arange(digits, device=device), key)
-    ids[:, -digits - 1] = 11
-    ids[:, -digits:] = key
-    targets = torch.full_like(ids, IGNORED)
-    targets[:, -digits - 1 : -1] = key
-    return ids, targets
-
-
-def copying(rows: int, length: int, _: int, generator: torch.Generator, vocab: int = 28) -> Examples:
-    """(length − 1)/2 random letters, a mark, and the letters again."""
-    shape = rows, (length - 1) // 2
-    letters = torch.randint(2, vocab, shape, generator=generator, device=generator.device)
-    ids = torch.cat([letters, torch.ones_like(letters[:, :1]), letters], 1)
-    targets = torch.full_like(ids, IGNORED)
-    targets[:, -letters.shape[1] - 1 : -1] = letters
-    return ids, targets
-
-
-def word_problem(order: int) -> Callable[..., Examples]:
-    """Elements of the symmetric group S_n; at each the product of all so far is asked. S₂ is parity."""
-    group = list(itertools.permutations(range(order)))
-    index = {element: i for i, element in enumerate(group)}
-    table = torch.tensor([[index[tuple(a[i] for i in b)] for b in group] for a in group])
-
-    def examples(rows: int, length: int, _: int, generator: torch.Generator) -> Examples:
-        ids = torch.randint(0, len(group), (rows, length), generator=generator, device=generator.device)
-        product, targets, products = ids[:, 0], [ids[:, 0]], table.to(ids.device)
-        for column in ids[:, 1:].unbind(1):
-            product = products[product, column]
-            targets.append(product)
-        return ids, torch.stack(targets, 1)
-
-    return examples
-
-
-def _distinct(rows: int, count: int, limit: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
-    """Per row `count` different numbers under `limit`."""
-    return torch.rand(rows, limit, generator=generator, device=generator.device).argsort(1)[:, :count]
 
 
 @dataclass(frozen=True)
@@ -107,6 +57,7 @@ class Task:
         trained, tested: (length, load) of training, one drawn per step, and of the tests.
         tokens: per training step, about.
         layers, width: of every model.
+        rows, judged: in a training step at most; in a test of short rows.
         whole: a row counts only if all its answers are right.
         tied: whether the output layer is the embedding's table, in every model.
         choices: per model, what else it is given for this task.
@@ -120,6 +71,8 @@ class Task:
     tokens: int = 4096
     layers: int = 2
     width: int = 128
+    rows: int = 64
+    judged: int = 64
     whole: bool = False
     tied: bool = False
     choices: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -165,13 +118,26 @@ TASKS = {
         whole=True,
         choices={OURS: {"ngram_rows": 0}},  # the digits are drawn anew: their n-grams are noise
     ),
-    "copying": Task(
-        copying,
-        28,
-        [(17, 0), (33, 0), (65, 0), (129, 0)],
-        [(n + 1, 0) for n in (32, 64, 128, 256, 512)],
-        steps=1500,
-    ),
+    **{
+        name: Task(
+            examples,
+            LETTERS,
+            [(17, 0), (33, 0), (65, 0), (129, 0)],
+            [(n + 1, 0) for n in (32, 64, 128, 256, 512)],
+            steps=1500,
+        )
+        for name, examples in (("copying", copying), ("palindrome", palindrome))
+    },
+    **{
+        name: Task(
+            stacks,
+            POP + 1,
+            [(n, count) for n in (24, 48, 96, 192)],
+            [(n, count) for n in (192, 384, 768, 1536)],
+            steps=1500,
+        )
+        for name, count in (("stack", 1), ("stacks", STACKS))
+    },
     **{
         name: Task(
             word_problem(order),
@@ -183,6 +149,20 @@ TASKS = {
             choices={OURS: COUNTING},
         )
         for name, order, steps in (("parity", 2, 2000), ("s3", 3, 3000), ("s5", 5, 3000))
+    },
+    **{
+        name: Task(
+            arithmetic,
+            MODULUS + len(SIGNS),
+            [(n, brackets) for n in range(4, 42, 2)],
+            [(n, brackets) for n in (40, 64, 128, 256)],
+            steps=6000,
+            tokens=8192,
+            rows=256,
+            judged=1024,  # a row has one answer
+            choices={OURS: COUNTING | {"conv_width": 4}},  # an operation and its digit are seen together
+        )
+        for name, brackets in (("arithmetic", 0), ("brackets", 1))
     },
 }
 
@@ -219,7 +199,7 @@ def probe(given: Probe) -> dict[str, Any]:
         reach = min(1.0, 2 * (step + 1) / task.steps) * len(task.trained)
         known = task.trained[: max(1, math.ceil(reach))]
         length, load = known[int(torch.randint(0, len(known), (), generator=generator, device=device))]
-        ids, targets = task.examples(min(64, max(1, task.tokens // length)), length, load, generator)
+        ids, targets = task.examples(min(task.rows, max(1, task.tokens // length)), length, load, generator)
         loss, _ = model(ids, targets)
         loss.backward()
         clip_gradients(model.parameters())
@@ -238,10 +218,10 @@ def probe(given: Probe) -> dict[str, Any]:
 
 @torch.no_grad()
 def accuracy(model: LanguageModel, task: Task, length: int, load: int, device: torch.device = CPU) -> float:
-    """Share of right answers in 64 rows, in 20 where a row has over 2¹⁵ tokens, in 8 over 2¹⁸."""
+    """Share of right answers in the task's rows, in 20 where a row has over 2¹⁵ tokens, in 8 over 2¹⁸."""
     model.eval()
     generator = torch.Generator(device).manual_seed(123)
-    rows = 64 if length <= 2**15 else 20 if length <= 2**18 else 8
+    rows = task.judged if length <= 2**15 else 20 if length <= 2**18 else 8
     right: list[Tensor] = []
     together = 4 if model.carries else min(4, max(1, 2**15 // length))  # a whole row at a time takes memory
     for first in range(0, rows, 4):
