@@ -155,12 +155,12 @@ COUNTED: dict[bool, dict[str, Any]] = {
 
 def _liquidlm_counts(vocab: int, length: int, **sizes: Any) -> LanguageModel:
     """Ours, with the exact memory: counts of the training text and of the text so far."""
-    return _liquidlm(vocab, length, **COUNTED[vocab <= LETTERS], **sizes)
+    return _liquidlm(vocab, length, **(COUNTED[vocab <= LETTERS] | sizes))
 
 
 def _liquidlm_recent(vocab: int, length: int, **sizes: Any) -> LanguageModel:
     """Ours, with counts of the text so far alone."""
-    return _liquidlm(vocab, length, **{**COUNTED[vocab <= LETTERS], "count_training_lines": 0}, **sizes)
+    return _liquidlm(vocab, length, **(COUNTED[vocab <= LETTERS] | {"count_training_lines": 0} | sizes))
 
 
 def _with_counts(make: Callable[..., LanguageModel]) -> Callable[..., LanguageModel]:

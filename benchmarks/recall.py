@@ -21,7 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from benchmarks.language_models import LanguageModel
-from benchmarks.peers import MODELS, OURS, build, parameters, recipe
+from benchmarks.peers import MODELS, OURS, WITH_RECENT_COUNTS, build, parameters, recipe
 from benchmarks.plots import redraw
 from benchmarks.pool import report, run_pool
 from benchmarks.recall_tasks import (
@@ -86,6 +86,15 @@ COUNTING: dict[str, Any] = {
     "intermediate_size": 192,
     "conv_width": 1,
 }
+# One memory of 256 × 256 in place of four of 64 × 64. It comes first: after a time cell, whose slow units
+# count on, it would write the more weakly the longer the list is. Pairs are drawn anew: their n-grams are
+# noise.
+PAIRS: dict[str, Any] = {
+    "num_heads": 1,
+    "mixer_types": ["memory", "time"],
+    "ngram_rows": 0,
+    "intermediate_size": 384,
+}
 TASKS = {
     "mqar": Task(
         mqar,
@@ -95,16 +104,9 @@ TASKS = {
         steps=1500,
         width=256,
         tied=True,  # untied, every token would have to be learned for itself
-        # One memory of 256 × 256 in place of four of 64 × 64. It comes first: after a time cell, whose slow
-        # units count on, it would write the more weakly the longer the list is. Pairs are drawn anew: their
-        # n-grams are noise.
         choices={
-            OURS: {
-                "num_heads": 1,
-                "mixer_types": ["memory", "time"],
-                "ngram_rows": 0,
-                "intermediate_size": 384,
-            },
+            OURS: PAIRS,
+            WITH_RECENT_COUNTS: PAIRS | {"count_orders": [1, 2]},
             "gated_delta": {"head": 256},
             "mamba2": {"state": 128},
         },
@@ -116,7 +118,10 @@ TASKS = {
         [(2**n, 5) for n in (11, 15, 17, 18, 20)],
         steps=2000,
         whole=True,
-        choices={OURS: {"ngram_rows": 0}},  # the digits are drawn anew: their n-grams are noise
+        choices={
+            OURS: {"ngram_rows": 0},  # the digits are drawn anew: their n-grams are noise
+            WITH_RECENT_COUNTS: {"ngram_rows": 0, "count_orders": [1, 2, 3, 4]},
+        },
     ),
     **{
         name: Task(

@@ -95,7 +95,8 @@ def output_loss(
     """
     if is_matrix(layer):
         return linear_cross_entropy(hidden, layer.weight, targets, chunk)
-    pairs = zip(hidden.flatten(0, -2).split(chunk), targets.flatten().split(chunk), strict=True)
+    asked = targets != IGNORED
+    pairs = zip(hidden[asked].split(chunk), targets[asked].split(chunk), strict=True)
     parts = [checkpoint(_cross_entropy, layer, *pair, use_reentrant=False) for pair in pairs]
     return torch.stack(parts).sum()  # pyright: ignore[reportArgumentType]
 
@@ -109,4 +110,4 @@ def is_matrix(layer: nn.Module) -> TypeGuard[nn.Linear]:
 def _cross_entropy(layer: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     logits = layer(hidden)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(wide, targets, ignore_index=IGNORED, reduction="sum")
+    return F.cross_entropy(wide, targets, reduction="sum")

@@ -187,24 +187,22 @@ class CountMemory(nn.Module):
             targets: the right token of each position, IGNORED where none counts.
             chunk: number of tokens.
         """
-        flat = (hidden.flatten(0, 1), found.flatten(0, 1), targets.flatten())
-        pieces = zip(*(x.split(chunk) for x in flat), strict=True)
+        asked = targets != IGNORED
+        pieces = zip(*(x[asked].split(chunk) for x in (hidden, found, targets)), strict=True)
         parts = [checkpoint(self._loss, layer, *piece, use_reentrant=False) for piece in pieces]
         return torch.stack(parts).sum()  # pyright: ignore[reportArgumentType]
 
     def _loss(self, layer: nn.Module, hidden: Tensor, found: Tensor, targets: Tensor) -> Tensor:
         log_p, levels = _log_softmax(layer(hidden)), _levels(found)
-        real = targets.clamp(min=0)
-        alone = log_p.gather(-1, real[:, None])[:, 0].masked_fill(targets == IGNORED, 0.0).sum()
+        alone = log_p.gather(-1, targets[:, None])[:, 0]
         log_p = log_p.detach()
         if self.training and self.training_counts is not None:
-            levels = levels.without(real, self.of_training)
+            levels = levels.without(targets, self.of_training)
         rest, shares = self._shares(log_p, levels)
-        own = levels.counts * (levels.tokens == real[:, None, None])
+        own = levels.counts * (levels.tokens == targets[:, None, None])
         mass = (own.sum(-1) * shares).sum(-1)
-        log_p = _add_mass(log_p.gather(-1, real[:, None])[:, 0] + rest, mass)
-        mixed = log_p.masked_fill(targets == IGNORED, 0.0).sum()
-        return alone.detach() - alone - mixed  # the value of −mixed, the gradients of both
+        mixed = _add_mass(alone.detach() + rest, mass)
+        return (alone.detach() - alone - mixed).sum()  # the value of −mixed, the gradients of both
 
     def _shares(
         self, log_p: Float[Tensor, "*b v"], levels: Levels

@@ -12,8 +12,8 @@ from .muon import orthogonalized
 
 ADAM_SHARE = 0.15
 """AdamW's rate, as a fraction of Muon's."""
-MOMENTUM, COEFFICIENTS, ITERATIONS = 0.95, (3.4445, -4.775, 2.0315), 5
-"""Muon's momentum, and its Newton–Schulz iteration, as in torch."""
+MOMENTUM = 0.95
+"""Of Muon."""
 EPS = 1e-8
 WARM_UP = 10
 """Updates over which the rate rises."""
@@ -76,7 +76,7 @@ class OnlineOptimiser:
         """See `Muon`."""
         momentum = self._of(f"muon.{name}", matrix)
         momentum.lerp_(grad, 1 - MOMENTUM)
-        change = orthogonalized(grad.lerp(momentum, MOMENTUM)[None], COEFFICIENTS, ITERATIONS, 1e-7)[0]
+        change = orthogonalized(grad.lerp(momentum, MOMENTUM)[None])[0]
         rows, columns = matrix.shape
         matrix.add_(change, alpha=-rate * max(1.0, rows / columns) ** 0.5)
 

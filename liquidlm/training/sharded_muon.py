@@ -14,7 +14,7 @@ from .muon import Muon
 class ShardedMuon(Muon):
     """Muon (Keller Jordan et al. 2024) for sharded matrices; one process updates each matrix.
 
-    The Newton–Schulz iteration of Muon needs unsharded matrices. With W processes, process i mod W owns
+    The iteration of Muon needs unsharded matrices. With W processes, process i mod W owns
     matrix i and its momentum. In a step each owner receives the unsharded matrix and its gradient, updates
     the matrix, and sends the shards to all processes. The result is the same as with one process. Each
     process does 1/W of the work and keeps 1/W of the momenta.
