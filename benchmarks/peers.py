@@ -160,7 +160,8 @@ def _liquidlm_counts(vocab: int, length: int, **sizes: Any) -> LanguageModel:
 
 def _liquidlm_recent(vocab: int, length: int, **sizes: Any) -> LanguageModel:
     """Ours, with counts of the text so far alone."""
-    return _liquidlm(vocab, length, **(COUNTED[vocab <= LETTERS] | {"count_training_lines": 0} | sizes))
+    none: dict[str, Any] = {"count_training_lines": 0}
+    return _liquidlm(vocab, length, **(COUNTED[vocab <= LETTERS] | none | sizes))
 
 
 def _with_counts(make: Callable[..., LanguageModel]) -> Callable[..., LanguageModel]:
