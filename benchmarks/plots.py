@@ -37,6 +37,7 @@ MODELS = {
 
 TEXTS = {
     "novels-en": "English novels, bytes",
+    "novels-es": "Spanish novels, bytes",
     "wikitext-2": "WikiText-2, bytes",
     "tinystories": "TinyStories, BPE of 4,000",
 }
@@ -52,6 +53,10 @@ TASKS = {
     "s5": "permutations of 5 (S₅)",
     "arithmetic": "arithmetic modulo 5",
     "brackets": "arithmetic with brackets",
+}
+MET = {
+    "met_before": "first more than 8,192 bytes ago",
+    "long_unseen": "last more than 8,192 bytes ago",
 }
 CLOCKS = {
     "real": "real times",
@@ -183,15 +188,28 @@ def reading(figures: Figures) -> Figure:
 
 
 def long_context(figures: Figures) -> Figure:
-    """Bits per byte against the position in a novel, the state carried or reset."""
-    figure, (axis,) = canvas(8, 4.5)
-    for name, bits in figures["bits_per_byte_from"].items():
-        places = [max(int(first), 512) * 2**0.5 for first in bits]
-        axis.semilogx(places, list(bits.values()), base=2, marker="o", label=label(name))
-    axis.set(xlabel="position in the novel (bytes)", ylabel="loss (bits per byte)")
-    axis.set_title("held-out English novels")
-    ticks(axis, [2**n for n in range(10, 21, 2)])
-    axis.legend(fontsize="small")
+    """Bits per byte against the position in a novel, and of rare words met before."""
+    positions, words = figures.get("positions", {}), figures.get("words_met_before", {})
+    panels = len(positions) + len(words)
+    figure, axes = canvas(8 * min(2, panels), 4.5 * math.ceil(panels / 2), panels, 2)
+    for axis, (text, found) in zip(axes, positions.items(), strict=False):
+        for name, bits in found["bits_per_byte"].items():
+            places = [max(int(first), 512) * 2**0.5 for first in bits]
+            axis.semilogx(places, list(bits.values()), base=2, marker="o", label=label(name))
+        axis.set(xlabel="position in the novel (bytes)", ylabel="loss (bits per byte)")
+        axis.set_title(f"held-out {TEXTS[text].removesuffix(', bytes')}")
+        ticks(axis, [2**n for n in range(10, 21, 2)])
+        axis.legend(fontsize="small")
+    for axis, (text, found) in zip(axes[len(positions) :], words.items(), strict=True):
+        names = list(found["bits_per_byte"])
+        for i, (kind, shown) in enumerate(MET.items()):
+            bits = [found["bits_per_byte"][name][kind] for name in names]
+            bars = axis.barh(np.arange(len(names)) + 0.4 * i, bits, 0.4, label=shown)
+            axis.bar_label(bars, fmt="%.2f", padding=3)
+        axis.set_yticks(np.arange(len(names)) + 0.2, [label(name) for name in names])
+        axis.set(xlabel="loss (bits per byte)", title=f"rare words met before, {TEXTS[text]}")
+        axis.invert_yaxis()
+        axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     return figure
 
 

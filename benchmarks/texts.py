@@ -3,7 +3,7 @@
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,8 @@ def _folder_split(name: str, pattern: str) -> Split:
     }
 
 
-def _novels_en() -> Split:
-    return _folder_split("novels-en", "*.txt")
+def _novels(name: str) -> Callable[[], Split]:
+    return lambda: _folder_split(name, "*.txt")
 
 
 def _wikitext() -> Split:
@@ -94,11 +94,12 @@ def _each_story() -> Iterator[str]:
 
 
 TEXTS = {
-    "novels-en": (_novels_en, None),
+    "novels-en": (_novels("novels-en"), None),
     "wikitext-2": (_wikitext, None),
     "tinystories": (stories, 4000),
     **{f"tinystories-{size}": (stories, size) for size in (500, 1000, 2000, 8000)},
     "tinyshakespeare": (_shakespeare, None),
+    "novels-es": (_novels("novels-es"), None),
 }
 """Name ▶ how its documents are found, and the size of its BPE vocabulary (None: bytes)."""
 
