@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from liquidlm.errors import LiquidError, printable
-from liquidlm.inference.log_lines import LineCutter
+from liquidlm.inference.line_cutter import LineCutter
 from liquidlm.inference.timed_text import TimedLines
 from liquidlm.text.corpus import read_documents
 from liquidlm.training.settings import read_config

@@ -11,7 +11,8 @@ from logs import TOKENIZERS, reader, tiny
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.errors import LiquidError
 from liquidlm.inference.evaluate import evaluate
-from liquidlm.inference.log_lines import MAX_CHARACTERS, UNTIMED, LineCutter, LinePart
+from liquidlm.inference.line_cutter import MAX_CHARACTERS, LineCutter, LinePart
+from liquidlm.inference.log_lines import UNTIMED
 from liquidlm.inference.surprise import Line, SurpriseReader
 from liquidlm.text.corpus import read_documents
 from liquidlm.text.timeline import LATE

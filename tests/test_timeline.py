@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liquidlm.errors import LiquidError
-from liquidlm.inference.log_lines import LineCutter, LogPosition
+from liquidlm.inference.line_cutter import LineCutter
+from liquidlm.inference.log_lines import LogPosition
 from liquidlm.inference.timed_text import prompt_events
 from liquidlm.text.event_files import read_events
 from liquidlm.text.reading import ReadingOptions
@@ -117,7 +118,7 @@ def test_watch_reads_what_train_reads(text: str) -> None:
     (events,) = [list(document) for document in documents]
     cutter, place = LineCutter(), LogPosition(0)
     parts = cutter.push(text.encode(), final=True)
-    place.settle(parts)
+    parts = place.records(parts, final=True)
     found: list[tuple[float | None, str]] = []
     for part in parts:
         place = LogPosition.restore(json.loads(json.dumps(place.as_dict())))

@@ -16,7 +16,8 @@ from logs import SIZES, reader, tiny
 
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.cli.watch_lines import printer
-from liquidlm.inference.log_lines import MAX_CHARACTERS, LinePart, LogPosition
+from liquidlm.inference.line_cutter import MAX_CHARACTERS, LinePart
+from liquidlm.inference.log_lines import LogPosition
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.state_files import fingerprint
 from liquidlm.inference.surprise import Line, SurpriseReader
@@ -294,5 +295,5 @@ def test_a_state_of_before_is_read() -> None:
         1,
         None,
     )
-    found.settle([LinePart("[8] on")])
+    found.records([LinePart("[8] on")])
     assert found.put(LinePart("[8] on"), timed=True) == "\non" and found.time == 10.0

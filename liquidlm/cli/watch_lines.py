@@ -30,6 +30,8 @@ PATIENCE = 0.2
 """Seconds without input after which signals are looked for."""
 SAVED_EVERY = 60.0
 MARK = "▲"
+BREAK = "↵"
+"""Stands for a line break in a row of CSV, which is printed as one line."""
 SEEN = str.maketrans(dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�"))
 """Control characters of a text, which a terminal would obey."""
 
@@ -179,7 +181,7 @@ def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
                 print(json.dumps(line._asdict(), ensure_ascii=not in_utf8))
                 continue
             gap = "" if line.gap_bits is None else f"{line.gap_bits:6.1f}"
-            text = line.text.rstrip("\r")
+            text = line.text.rstrip("\r").replace("\n", BREAK)
             begin = f"{line.bits:8.1f}{gap} {MARK if line.stands_out else ' '} "
             begin += f"[{line.reason}] " if line.stands_out else ""
             if console.is_terminal:

@@ -1,124 +1,19 @@
 """Reading a log: bytes become lines, and lines become text with times for the model."""
 
-import codecs
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import LiquidError
+from ..text.clock.line_clock import NoTimesError
 from ..text.event_files import UNTIMED, TextEvent
 from ..text.reading import ReadingOptions
 from ..text.stream_events import Finder, restored_finder, settle_finder
+from ..text.stream_rows import Header, RowFinder
 from ..text.timeline import Timeline
-from ..text.utf8 import BYTE_ORDER_MARKS, marked_encoding
-
-MAX_CHARACTERS = 16_384
-"""A longer line is read in parts of this many characters."""
-NAME = "the log"
-"""Stands for the log in the messages of errors."""
-
-
-class LinePart(NamedTuple):
-    """A line, or a part of a very long line.
-
-    Attributes:
-        text: without the line break.
-        begins, ends: whether the line begins, and ends, with this part.
-    """
-
-    text: str
-    begins: bool = True
-    ends: bool = True
-
-
-class LineCutter:
-    """Cuts a stream of bytes into lines.
-
-    The result does not depend on how the stream is divided into calls. A line of more than MAX_CHARACTERS
-    characters is cut into parts.
-
-    Attributes:
-        wrong: whether a byte was wrong in the encoding.
-
-    Example:
-        >>> cutter = LineCutter()
-        >>> [part.text for part in cutter.push(b"one\\ntw")]
-        ['one']
-        >>> [part.text for part in cutter.push(b"o", final=True)]
-        ['two']
-    """
-
-    def __init__(self, encoding: str | None = None, errors: str = "replace"):
-        """A cutter at the beginning of a stream.
-
-        Args:
-            encoding: of its bytes; None: as a byte order mark says, or UTF-8.
-            errors: "replace": a byte that is wrong in the encoding becomes U+FFFD; or "strict".
-        """
-        self._encoding, self._errors = encoding, errors
-        self._decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)("strict")
-        self._head, self._rest, self._begins = b"", "", True
-        self.wrong = False
-
-    def push(self, data: bytes, final: bool = False) -> list[LinePart]:
-        """The lines, and parts of lines, that `data` completes.
-
-        Args:
-            data: the next bytes of the stream.
-            final: whether the stream ends here. Then the last line needs no line break.
-
-        Raises:
-            LiquidError: a byte is wrong, and that is to be an error.
-        """
-        *lines, self._rest = (self._rest + self._decoded(data, final)).split("\n")
-        parts = [part for line in lines for part in self._cut(line, ends=True)]
-        if final and (self._rest or not self._begins):
-            line, self._rest = self._rest, ""
-            return parts + self._cut(line, ends=True)
-        return parts + self._cut(self._rest, ends=False)
-
-    def _decoded(self, data: bytes, final: bool) -> str:
-        """The text of the next bytes; none while they may be the beginning of a byte order mark."""
-        if self._decoder is None:
-            self._head, data = b"", self._head + data
-            if not final and any(mark != data and mark.startswith(data) for mark, _ in BYTE_ORDER_MARKS):
-                self._head = data
-                return ""
-            self._encoding = "utf-8-sig" if (found := marked_encoding(data)) == "utf-8" else found
-            self._decoder = codecs.getincrementaldecoder(self._encoding)("strict")
-        try:
-            return self._decoder.decode(data, final)
-        except UnicodeDecodeError as error:
-            return self._replaced(data, final, error)
-
-    def _replaced(self, data: bytes, final: bool, error: UnicodeDecodeError) -> str:
-        """The text of bytes of which one is wrong."""
-        assert self._decoder is not None
-        assert self._encoding is not None
-        what = "UTF-8" if self._encoding == "utf-8-sig" else self._encoding
-        if self._errors == "strict":
-            raise LiquidError(
-                f"{NAME} is not {what} text: it has the byte 0x{error.object[error.start]:02x}; give"
-                " --encoding, or --errors replace"
-            ) from error
-        self.wrong = True
-        lenient = codecs.getincrementaldecoder(self._encoding)("replace")
-        lenient.setstate(self._decoder.getstate())
-        text = lenient.decode(data, final)
-        self._decoder.setstate(lenient.getstate())
-        return text
-
-    def _cut(self, line: str, ends: bool) -> list[LinePart]:
-        parts = []
-        while len(line) > MAX_CHARACTERS:
-            parts.append(LinePart(line[:MAX_CHARACTERS], self._begins, False))
-            line, self._begins = line[MAX_CHARACTERS:], False
-        if ends:
-            parts.append(LinePart(line, self._begins, True))
-            self._begins = True
-        else:
-            self._rest = line
-        return parts
+from .line_cutter import MAX_CHARACTERS, NAME, LinePart
+from .whole_records import WholeRecords
 
 
 @dataclass
@@ -146,6 +41,9 @@ class LogPosition:
     empty: bool = True
     blank: int = 0
     untimed: int = 0
+
+    def __post_init__(self):
+        self._records = WholeRecords()
 
     @property
     def time(self) -> float | None:
@@ -189,20 +87,38 @@ class LogPosition:
         kind = {} if self.finder is None else {"kind": self.finder.kind}
         return {**kind, **self.timeline.notes()}
 
-    def settle(self, parts: Sequence[LinePart]) -> None:
-        """Settle how times are written on the lines that come next, if it is not yet known.
+    def records(self, parts: Sequence[LinePart], final: bool = False) -> list[LinePart]:
+        """The next lines of a log with times, for `put`. A record of several lines, or parts, is one part.
+
+        How times are written is settled on these lines, if it is not yet known.
+
+        Args:
+            parts: the next lines, and parts of lines.
+            final: whether the log ends here. Else the beginning of a record is held back.
 
         Raises:
             LiquidError: the kind of their times is not clear.
         """
+        parts = self._records.join(parts, self.finder, final)
+        if self.finder is None or isinstance(self.finder, Header):
+            self._settle(parts)
+            parts = self._records.join(parts, self.finder, final)
+        return parts
+
+    def _settle(self, parts: Sequence[LinePart]) -> None:
         lines = [part.text.rstrip("\r") for part in parts if part.begins and part.text.strip()]
-        if self.finder is not None or not lines:
+        if not lines:
             return
-        try:
+        if isinstance(self.finder, Header):
+            lines = [self.finder.line, *(line for line in lines if not self.finder.skips(line))]
+        with suppress(NoTimesError):  # the first lines may have none, such as a title
             self.finder = settle_finder(lines, self.options, NAME)
-        except LiquidError as error:
-            if "no time" not in str(error):
-                raise
+
+    def copy(self) -> "LogPosition":
+        """The same position, with the beginning of a record that is held back."""
+        other = LogPosition.restore(self.as_dict())
+        other._records = self._records.copy()
+        return other
 
     def put(self, part: LinePart, timed: bool) -> str:
         """Move past a line; returns the text that it adds for the model.
@@ -216,7 +132,9 @@ class LogPosition:
                 and that is to be an error.
         """
         self.number += part.begins
-        return self._put_timed(part) if timed else self._put_untimed(part)
+        text = self._put_timed(part) if timed else self._put_untimed(part)
+        self.number += part.lines - 1
+        return text
 
     def _put_untimed(self, part: LinePart) -> str:
         begun, self.begun = self.begun, True
@@ -224,6 +142,8 @@ class LogPosition:
 
     def _put_timed(self, part: LinePart) -> str:
         line = part.text.rstrip("\r\n") if part.ends else part.text
+        if isinstance(self.finder, Header | RowFinder) and part.begins and self.finder.skips(line):
+            return ""
         found = self._found(line) if part.begins else None
         if found is not None:
             begun, self.begun = self.begun, True

@@ -18,7 +18,8 @@ from ..ops.native.step import Weights
 from ..text.reading import ReadingOptions
 from ..text.tokenizer import LEDTokenizerWrapper
 from .defaults import ALARMS
-from .log_lines import LineCutter, LinePart, LogPosition, no_times
+from .line_cutter import LineCutter, LinePart
+from .log_lines import LogPosition, no_times
 from .rarity import NOTHING, Features, Rarity, Verdict
 from .state_files import load, save
 from .state_places import WATCH
@@ -149,7 +150,7 @@ class SurpriseReader:
         Raises:
             LiquidError: the model needs times, and the log has none.
         """
-        lines = self._read(self._cutter.push(b"", final=True))
+        lines = self._read(self._cutter.push(b"", final=True), final=True)
         if self.position.untimed and not self.position.begun:
             raise no_times()
         return lines
@@ -216,21 +217,21 @@ class SurpriseReader:
             raise LiquidError(f"{path} is not a readable liquid state (damaged)") from error
         return cls(model, tokenizer, state, position, rarity, alarms=alarms, weights=weights)
 
-    def _read(self, parts: Sequence[LinePart]) -> list[Line]:
+    def _read(self, parts: Sequence[LinePart], final: bool = False) -> list[Line]:
         """All lines, or none if an error or a signal comes in between: state, position and what is usual stay
         together."""
-        before, place, usual = self.state.copy(), self.position.as_dict(), self.rarity.as_dict()
+        before, place, usual = self.state.copy(), self.position.copy(), self.rarity.as_dict()
         try:
-            return self._lines(parts)
+            return self._lines(parts, final)
         except BaseException:
-            self.state, self.position = before, LogPosition.restore(place)
+            self.state, self.position = before, place
             alarms, self.rarity = self.rarity.alarms, Rarity.restore(usual)
             self.rarity.alarms = alarms
             raise
 
-    def _lines(self, parts: Sequence[LinePart]) -> list[Line]:
+    def _lines(self, parts: Sequence[LinePart], final: bool) -> list[Line]:
         if self.timed:
-            self.position.settle(parts)
+            parts = self.position.records(parts, final)
         time, texts, times = self.position.time, [], []
         for part in parts:
             texts.append(self.position.put(part, self.timed))

@@ -40,6 +40,51 @@ class Table(NamedTuple):
     options: ReadingOptions
 
 
+class Columns(NamedTuple):
+    """How the rows of a table are read.
+
+    Attributes:
+        separator: between two cells.
+        names: of the columns; those without a name are numbers, from 0.
+        header: the cells of the first row, if it has the names; None: it is a row as the others.
+        options: as the user gave them, with the names of the columns that have time and text.
+    """
+
+    separator: str
+    names: list[str]
+    header: list[str] | None
+    options: ReadingOptions
+
+    @classmethod
+    def settle(cls, rows: Sequence[Row], separator: str, options: ReadingOptions) -> "Columns":
+        """The columns of a table.
+
+        Args:
+            rows: the first rows.
+            separator: between two cells.
+            options: what the user says about the table.
+        """
+        width = len(rows[0].cells) if rows else 0
+        time = _time_column(rows, options, width)
+        found = _names(rows, options, time, width)
+        names = found or [str(number) for number in range(width)]
+        header = None if found is None else rows[0].cells
+        return cls(separator, names, header, _with_columns(names, options, time))
+
+    def record(self, row: Row, name: str) -> Record:
+        """The record of a row; `name` stands for the file in the message of an error.
+
+        Raises:
+            LiquidError: the row has another number of cells.
+        """
+        if len(row.cells) != len(self.names):
+            raise LiquidError(
+                f"{name}, line {row.number}: {len(row.cells)} cells, but the first row has {len(self.names)};"
+                ' put a cell that contains the separator between " and "'
+            )
+        return dict(zip(self.names, row.cells, strict=True))
+
+
 def csv_table(lines: Iterable[str], suffix: str, options: ReadingOptions, name: str) -> Table:
     """The records of a table. A first row without a time has the names of the columns.
 
@@ -58,38 +103,46 @@ def csv_table(lines: Iterable[str], suffix: str, options: ReadingOptions, name: 
     """
     lines = iter(lines)
     first = list(itertools.islice(lines, HEAD))
-    separator = "\t" if suffix == ".tsv" else _separator(first)
-    rows = _rows(itertools.chain(first, lines), separator, name)
+    separator = "\t" if suffix == ".tsv" else find_separator(first)
+    rows = csv_rows(itertools.chain(first, lines), separator, name)
     head = list(itertools.islice(rows, HEAD))
-    width = len(head[0].cells) if head else 0
-    time = _time_column(head, options, width)
-    names = _names(head, options, time, width)
-    if names is not None:
-        head = head[1:]
-    names = names or [str(number) for number in range(width)]
+    columns = Columns.settle(head, separator, options)
+    head = head if columns.header is None else head[1:]
     return Table(
-        ((row.number, _record(row, names, name)) for row in itertools.chain(head, rows)),
-        _with_columns(names, options, time),
+        ((row.number, columns.record(row, name)) for row in itertools.chain(head, rows)), columns.options
     )
 
 
-def _rows(lines: Iterable[str], separator: str, name: str) -> Iterator[Row]:
-    """The rows that are not empty."""
+def csv_rows(lines: Iterable[str], separator: str, name: str, first: int = 1) -> Iterator[Row]:
+    """The rows that are not empty.
+
+    Args:
+        lines: without their line breaks.
+        separator: between two cells.
+        name: stands for the file in the message of an error.
+        first: the number of the first line.
+
+    Raises:
+        LiquidError: they are not CSV.
+    """
     whole = (line.removesuffix("\r").replace("\r", RETURN) + "\n" for line in lines)
     reader = csv.reader(whole, delimiter=separator, strict=True)
-    number = 1
+    number = first
     try:
         for cells in reader:
             if cells:
                 yield Row(number, [cell.replace(RETURN, "\r") for cell in cells])
-            number = reader.line_num + 1
+            number = first + reader.line_num
     except csv.Error as error:
         raise LiquidError(f"{name}, line {number}: not CSV ({error})") from error
 
 
-def _separator(lines: Sequence[str]) -> str:
-    """The separator that divides the first rows into the most cells, all into as many."""
+def find_separator(lines: Sequence[str]) -> str:
+    """The separator that divides the first rows into the most cells, all into as many.
 
+    >>> find_separator(["time;text, in words", "1;on"])
+    ';'
+    """
     shown = [line.replace("\r", " ") + "\n" for line in lines[:-1] or lines]
 
     def width(separator: str) -> int:
@@ -100,15 +153,6 @@ def _separator(lines: Sequence[str]) -> str:
         return counts.pop() if len(counts) == 1 else 0
 
     return max(SEPARATORS, key=width)
-
-
-def _record(row: Row, names: list[str], name: str) -> Record:
-    if len(row.cells) != len(names):
-        raise LiquidError(
-            f"{name}, line {row.number}: {len(row.cells)} cells, but the first row has {len(names)}; put"
-            ' a cell that contains the separator between " and "'
-        )
-    return dict(zip(names, row.cells, strict=True))
 
 
 def _time_column(rows: Sequence[Row], options: ReadingOptions, width: int) -> int | None:

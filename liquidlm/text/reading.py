@@ -96,7 +96,7 @@ class ReadingOptions:
         if named and not self.fields_of_model:
             raise LiquidError(
                 f"{name}: {named[0]} names a field of JSON or CSV, and this is {what}: leave it out (the name"
-                " of a file of CSV ends in .csv)"
+                " of a file of CSV ends in .csv; a stream of CSV begins with the names of its columns)"
             )
 
 

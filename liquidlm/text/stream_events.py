@@ -8,6 +8,7 @@ from .event_files import TextEvent
 from .json_records import is_json, parsed_object
 from .reading import ReadingOptions
 from .record_fields import RecordFields
+from .stream_rows import Table, restored_table, settle_table
 
 
 class LineFinder(NamedTuple):
@@ -54,7 +55,7 @@ class RecordFinder(NamedTuple):
         return {"records": self.fields.state()}
 
 
-Finder = LineFinder | RecordFinder
+Finder = LineFinder | RecordFinder | Table
 
 
 def settle_finder(lines: Sequence[str], options: ReadingOptions, name: str) -> Finder:
@@ -74,9 +75,10 @@ def settle_finder(lines: Sequence[str], options: ReadingOptions, name: str) -> F
     if is_json(lines):
         records = [record for line in lines if (record := parsed_object(line)) is not None]
         return RecordFinder(RecordFields.settle(records, options, name))
-    clock = LineClock.settle(lines, options.clock, name)
-    options.refuse_fields(name, "a log of plain lines, or of CSV, which is only read from files")
-    return LineFinder(clock)
+    if (table := settle_table(lines, options, name)) is not None:
+        return table
+    options.refuse_fields(name, "a log of plain lines")
+    return LineFinder(LineClock.settle(lines, options.clock, name))
 
 
 def restored_finder(state: dict[str, Any]) -> Finder:
@@ -90,4 +92,6 @@ def restored_finder(state: dict[str, Any]) -> Finder:
     """
     if "records" in state:
         return RecordFinder(RecordFields.restore(state["records"]))
+    if "table" in state:
+        return restored_table(state["table"])
     return LineFinder(LineClock.restore(state["lines"]))

@@ -3,10 +3,12 @@
 import numpy as np
 import torch
 
-from ..inference.log_lines import LineCutter, LogPosition
+from ..inference.line_cutter import LineCutter
+from ..inference.log_lines import LogPosition
 from ..model.config import LiquidConfig
 from ..model.language_model import LiquidLanguageModel
 from ..text.reading import ReadingOptions
+from ..text.stream_events import LineFinder
 from ..text.token_corpus import TokenCorpus
 from ..text.tokenizer import LEDTokenizerWrapper
 from .clock import clock
@@ -55,8 +57,10 @@ def fresh_model(
 def _clock(data: bytes, options: ReadingOptions, bos: int) -> dict[str, int | float]:
     """The fields of `LiquidConfig` for the times of these lines; none if they have no times."""
     position, times = LogPosition(bos, options), []
-    parts = LineCutter(options.encoding, options.errors).push(data, final=True)
-    position.settle(parts)
+    cutter = LineCutter(options.encoding, options.errors)
+    parts, rest = position.records(cutter.push(data)), cutter.push(b"", final=True)
+    if position.finder is None or isinstance(position.finder, LineFinder):
+        parts += position.records(rest)  # of a record, only the beginning may have come
     if position.finder is None:
         return {}
     for part in parts:

@@ -8,7 +8,8 @@ from jaxtyping import Float64, Int64
 
 from ..errors import LiquidError
 from ..inference.defaults import ALARMS, FRESH_RATE
-from ..inference.log_lines import LinePart, LogPosition
+from ..inference.line_cutter import LinePart
+from ..inference.log_lines import LogPosition
 from ..inference.rarity import Rarity
 from ..inference.state_files import fingerprint, vocabulary
 from ..inference.surprise import Line, SurpriseReader
@@ -140,10 +141,10 @@ class LearningReader(SurpriseReader):
             tokenizer, learner, kept["origin"], state, position, rarity, alarms=alarms, weights=weights
         )
 
-    def _read(self, parts: Sequence[LinePart]) -> list[Line]:
+    def _read(self, parts: Sequence[LinePart], final: bool = False) -> list[Line]:
         self.learner.mark()
         try:
-            return super()._read(parts)
+            return super()._read(parts, final)
         except BaseException:
             self.learner.undo()
             self.copy_weights()

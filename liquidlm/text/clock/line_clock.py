@@ -46,6 +46,10 @@ def _before(places: Sequence[str]) -> str:
     return f"(?<=[{signs}])" if signs and not {BEGIN, INDENTED, "after a letter"} & set(places) else ""
 
 
+class NoTimesError(LiquidError):
+    """No line of a text has a time."""
+
+
 class LineClock:
     """Finds the time of each line of a file.
 
@@ -85,7 +89,8 @@ class LineClock:
             name: stands for the file in the message of an error.
 
         Raises:
-            LiquidError: no line has a time, or its kind is not clear.
+            NoTimesError: no line has a time.
+            LiquidError: its kind is not clear.
         """
         shown = lines
         if options.time_format is not None and is_expression(options.time_format):
@@ -97,7 +102,7 @@ class LineClock:
             raise LiquidError(f"{name}: {error}") from error
         except LookupError as error:
             first = next((number for number, line in enumerate(shown, start=1) if line.strip()), 1)
-            raise LiquidError(f"{name}, line {first}: {error.args[0]}") from error
+            raise NoTimesError(f"{name}, line {first}: {error.args[0]}") from error
 
     @classmethod
     def _settle(cls, lines: Sequence[str], options: ClockOptions) -> "LineClock":
