@@ -6,6 +6,7 @@ A benchmark calls `redraw` when it has written its figures. Nothing is measured 
 """
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,16 +71,22 @@ CLOCKS = {
 def label(name: str) -> str:
     """The name that a plot shows for a name of the JSON files.
 
-    >>> label("llama, windows of 256"), label("base/mingru"), label("ours")
-    ('Llama, windows of 256', 'minGRU', 'liquidlm')
+    >>> label("llama, windows of 256"), label("base/mingru with counts"), label("ours")
+    ('Llama, windows of 256', 'minGRU with counts', 'liquidlm')
     """
-    kind, comma, rest = name.rpartition("/")[2].partition(",")
-    return {**MODELS, "ours": "liquidlm"}.get(kind, kind) + comma + rest
+    kind, rest = _kind(name)
+    return {**MODELS, "ours": "liquidlm"}.get(kind, kind) + rest
 
 
 def colour(name: str) -> str:
-    """The same colour for a model in every plot."""
-    return f"C{list(MODELS).index(name.rpartition('/')[2])}"
+    """The same colour for a model in every plot, with counts or without."""
+    return f"C{list(MODELS).index(_kind(name)[0])}"
+
+
+def _kind(name: str) -> tuple[str, str]:
+    """The model's own name, and what is said of it."""
+    kind = re.split("[ ,]", name.rpartition("/")[2], maxsplit=1)[0]
+    return kind, name.rpartition("/")[2][len(kind) :]
 
 
 def canvas(width: float, height: float, panels: int = 1, columns: int = 4) -> tuple[Figure, list[Axes]]:
@@ -109,6 +116,7 @@ def quality(figures: Figures, text: str) -> Figure:
         seconds = figures["speed"][text][model]["seconds"][f"{kind} {run['length']}"]
         tokens = run["rows"] * run["length"] / 1e6
         how: Figures = {"marker": "o", "label": label(model), "color": colour(model)}
+        how["linestyle"] = "--" if " " in model else "-"
         by_time.plot([step * seconds / 60 for step in steps], bits, **how)
         by_tokens.plot([step * tokens for step in steps], bits, **how)
     by_time.set(xlabel="training time (minutes, 2 cores)", ylabel="validation loss (bits per byte)")

@@ -49,8 +49,6 @@ LABELS = {
     "Spanish novels": "novelas españolas",
     "first more than 8,192 bytes ago": "la primera vez hace más de 8.192 bytes",
     "last more than 8,192 bytes ago": "la última vez hace más de 8.192 bytes",
-    "liquidlm with counts": "liquidlm con recuentos",
-    "liquidlm with counts of the text so far": "liquidlm con recuentos del texto leído",
     "state carried": "el estado se conserva",
     "length (tokens; dotted: longest in training)": "longitud (tokens; puntos: la mayor al entrenar)",
     "right answers (%)": "aciertos (%)",
@@ -102,6 +100,8 @@ PATTERNS = (
     (r"(\d+) texts at a time", r"\1 textos a la vez"),
     (r"reset every (\S+)", r"se borra cada \1"),
     (r"windows of (\S+)", r"ventanas de \1"),
+    (r"(\S+|gated delta net) with counts", r"\1 con recuentos"),
+    (r"(\S+|gated delta net) with counts of the text so far", r"\1 con recuentos del texto leído"),
 )
 """Labels with a number in them."""
 
@@ -111,6 +111,8 @@ def spanish(label: str) -> str:
 
     >>> spanish("Llama, windows of 1,024"), spanish("liquidlm, state carried"), spanish("16,384")
     ('Llama, ventanas de 1.024', 'liquidlm, el estado se conserva', '16.384')
+    >>> spanish("liquidlm with counts of the text so far, state carried")
+    'liquidlm con recuentos del texto leído, el estado se conserva'
     """
     if label in LABELS:
         return LABELS[label]

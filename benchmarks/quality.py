@@ -102,8 +102,8 @@ def measure_speed(
         )
     }
     for key, seconds in medians(interleaved(dict(steps), rounds)).items():
-        name, rest = key.split(" ", 1)
-        found[name]["seconds"][rest] = seconds
+        name, optimiser, length = key.rsplit(" ", 2)  # a name can have spaces
+        found[name]["seconds"][f"{optimiser} {length}"] = seconds
     return add_results(contest.name, "speed", text, found)["speed"][text]
 
 

@@ -21,6 +21,7 @@ from benchmarks import (
     timing,
     training_step,
 )
+from benchmarks.peers import MODELS
 
 
 @pytest.fixture
@@ -180,6 +181,15 @@ def test_a_plot_shows_the_best_run_of_each_model():
         ("liquidlm", 1.8),
         ("lstm", 1.9),
     ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_a_colour_and_a_name_in_both_languages(name):
+    assert plots.colour(f"base/{name}") == plots.colour(name.partition(" ")[0])
+    shown = plots.label(name)
+    assert plots.MODELS[name.partition(" ")[0]] in shown
+    assert ("with counts" in name) == ("con recuentos" in plots_es.spanish(shown))
+    assert "text" not in plots_es.spanish(shown).split()
 
 
 # ---- training step

@@ -4,7 +4,9 @@ import copy
 import itertools
 import math
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -221,6 +223,26 @@ def test_learning_on_judges_what_fixed_weights_are_judged_on_and_then_learns(mon
 
 
 # ---- pool
+
+
+def test_the_speed_of_a_model_whose_name_has_words_is_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    text = SimpleNamespace(
+        tokenizer=LEDTokenizerWrapper.bytes(), train=SimpleNamespace(tokens=np.zeros(2048, np.int32))
+    )
+    monkeypatch.setattr(quality, "load", lambda name: text)
+    monkeypatch.setattr(quality, "bf16_is_faster", lambda *_: False)
+    monkeypatch.setattr(quality, "TrainingStep", lambda name, *_: lambda: None)
+    monkeypatch.setattr(
+        quality, "interleaved", lambda steps, _: {key: [float(i)] for i, key in enumerate(steps)}
+    )
+    names = ["liquidlm", "liquidlm with counts", "llama"]
+    found = quality.measure_speed(quality.SMALL, "novels-es", names)
+    assert {name: found[name]["seconds"] for name in names} == {
+        "liquidlm": {"adamw 256": 0.0, "muon 256": 1.0},
+        "liquidlm with counts": {"adamw 256": 2.0, "muon 256": 3.0},
+        "llama": {"adamw 1024": 4.0, "muon 1024": 5.0, "adamw 256": 6.0, "muon 256": 7.0},
+    }
 
 
 def test_a_given_recipe_is_not_swept_for(monkeypatch):
