@@ -161,7 +161,7 @@ TASKS = {
             MODULUS + len(SIGNS),
             [(n, brackets) for n in range(4, 42, 2)],
             [(n, brackets) for n in (40, 64, 128, 256)],
-            steps=6000,
+            steps=3000,
             tokens=8192,
             rows=256,
             judged=1024,  # a row has one answer
