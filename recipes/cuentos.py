@@ -1,7 +1,8 @@
-"""The Spanish model "cuentos": its text. (The model is not in the package yet.)
+"""The Spanish model "cuentos": its text, its training, its card. (The model is not in the package yet.)
 
-    python -m recipes.cuentos                         # write the text, from a folder of data sets
+    python -m recipes.cuentos prepare                 # write the text, from a folder of data sets
     liquidlm train --config recipes/cuentos.toml --out runs/cuentos
+    python -m recipes.cuentos ship runs/cuentos       # write the model to liquidlm/pretrained/cuentos
 
 The text has three parts: short stories by Spanish authors (cligs/textbox, CC BY 4.0 markup), Spanish novels
 (ELTeC-spa, CC BY 4.0 markup) and American novels in Spanish (cligs/conha19). All of it is in the public
@@ -12,9 +13,13 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from benchmarks.texts import FOLDER
 from liquidlm.text.corpus import Document, read_documents
+from recipes.shipping import Recipe
 
 TEXT = Path("runs/cuentos-text")
 HELD_OUT = {
@@ -28,11 +33,16 @@ HELD_OUT = {
 out, too."""
 
 
+PROMPTS = ["Había una vez", "Era una noche de invierno", "El viejo miró al mar"]
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
 def joined(text: str) -> str:
     """Text in which words in italics stand in their line again: "hijo de la\nsiñá\nSerafina" is one line."""
     return re.sub(r"(?<=[a-záéíóúüñ,])\n(?=\S)", " ", text).replace(" ,", ",").replace(" .", ".")
 
 
+@app.command()
 def prepare() -> None:
     """Write the parts of the training text, and the held-out texts, with one document per line."""
     held_out = {(FOLDER / name).resolve() for names in HELD_OUT.values() for name in names}
@@ -54,5 +64,13 @@ def prepare() -> None:
         print(f"{name}: {len(texts):,} documents, {sum(len(text.text.encode()) for text in texts):,} bytes")
 
 
+@app.command()
+def ship(run: Path, out: Annotated[Path | None, typer.Option()] = None) -> None:
+    """Write the trained model in int8, with a model card of figures and samples."""
+    tales, novel = (list(read_documents(FOLDER / name)) for name in HELD_OUT["test"])
+    card = Path(__file__).with_name("cuentos-card.md")
+    Recipe("cuentos", card, PROMPTS, {}).ship(run, {"stories": tales, "novel": novel}, out)
+
+
 if __name__ == "__main__":
-    prepare()
+    app()

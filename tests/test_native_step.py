@@ -48,7 +48,7 @@ def rounded(parts: TorchStep, weights: str) -> TorchStep:
     def change(x):
         if weights == "bf16":
             return x.bfloat16().float()
-        scale = x.abs().amax(0).clamp(min=1e-30) / 127
+        scale = (x.abs().amax(0).clamp(min=1e-30) / 127).bfloat16()
         return (x / scale).round() * scale
 
     if weights == "float32":

@@ -15,7 +15,8 @@ from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.saving import load_model
 from liquidlm.pretrained import STORIES, shipped_models
 from liquidlm.runtime.checksums import verify
-from recipes.stories import PROMPTS, sample
+from recipes.shipping import MOST_BYTES, sample
+from recipes.stories import PROMPTS
 
 
 @pytest.mark.parametrize("name", shipped_models())
@@ -23,7 +24,7 @@ def test_a_shipped_model_is_undamaged_and_small(name: str) -> None:
     folder = shipped_models()[name]
     verify(folder)
     weights = folder / "model.safetensors"
-    assert weights.stat().st_size <= 16 * 2**20
+    assert weights.stat().st_size <= MOST_BYTES
     assert (folder / "README.md").read_text().startswith("---\nlanguage:")
     model, tokenizer = load_model(name)
     assert {p.dtype for p in model.parameters()} == {torch.float32}

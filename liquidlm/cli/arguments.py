@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from ..errors import LiquidError
+from ..pretrained import names_in_words
 
 FOLDER_HELP = (
-    "A model: a folder (the --out of `train`), `stories` (the bundled model), or hf:USER/NAME (a model on the"
-    " Hugging Face hub)."
+    f"A model: a folder (the --out of `train`), {names_in_words()} (bundled with liquidlm), or hf:USER/NAME"
+    " (a model on the Hugging Face hub)."
 )
 
 Folder = Annotated[str, typer.Argument(metavar="DIR", help=FOLDER_HELP)]

@@ -15,8 +15,9 @@ from .. import __version__
 from ..errors import LiquidError
 from ..inference.checkpoints import checkpoints, newest_undamaged
 from ..inference.generate import read
-from ..inference.model_folders import find_folder
+from ..inference.model_folders import find_folder, model_folder
 from ..inference.saving import load_language_model
+from ..model.packed import is_packed, stored_types
 from ..ops.native import kernels
 from ..runtime.precision import best_device, bf16_is_faster
 from ..text.tokenizer_training import MIN_VOCAB_SIZE
@@ -29,6 +30,7 @@ SIZES = ("hidden_size", "num_hidden_layers", "embedding_dim", "latent_dim", "voc
 FIGURES = ("train_bits_per_byte", "valid_bits_per_byte", "final_bits_per_byte")
 PASSES = ("passes",)
 CARD = "README.md"
+TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SHOWN_APART = ("steps", "minutes", "paths")
 """Settings that are facts of their own."""
 
@@ -76,6 +78,7 @@ def model_facts(folder: str | Path) -> dict[str, Any]:
         **{name: getattr(model.config, name) for name in SIZES},
         "blocks": list(model.config.mixer_types or ()),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "stored_as": _stored(path),
         "tokenizer": "bytes" if tokenizer.vocab_size == MIN_VOCAB_SIZE else "byte-level BPE",
         "tokens_in_the_tokenizer": tokenizer.vocab_size,
         "state_bytes_per_text": state.nbytes,
@@ -83,6 +86,14 @@ def model_facts(folder: str | Path) -> dict[str, Any]:
         **_training(path),
         "figures": _figures(path),
     }
+
+
+def _stored(path: Path) -> str:
+    """The type of the weights on disk."""
+    types = stored_types(model_folder(path).glob("model*.safetensors"))
+    if is_packed(types):
+        return "int8, with a scale per row"
+    return ", ".join(sorted({TYPES.get(kind, kind) for kind in types.values() if "F" in kind}))
 
 
 def _training(path: Path) -> dict[str, Any]:

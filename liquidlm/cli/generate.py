@@ -86,7 +86,7 @@ def generate(
 ) -> None:
     """Continue a prompt, and print the text token by token.
 
-    Without a folder, the command uses the bundled model, which writes simple stories. A prompt can be as long
+    Without a folder, the command uses the bundled model `stories`, and says so. A prompt can be as long
     as a book, because the model reads it in pieces into a state of constant size. In a terminal, the command
     without a prompt starts an interactive session. Type a line, and the model continues it. Your next line
     continues the same text.

@@ -9,6 +9,7 @@ import typer
 
 from .. import __version__
 from ..errors import LiquidError, printable
+from ..pretrained import names_in_words
 from ..runtime.allocator import keep_freed_memory
 from ..runtime.streams import READER_GONE, OutputLost, standard_streams
 from .bench import bench
@@ -17,6 +18,7 @@ from .export import export
 from .generate import generate
 from .info import info
 from .inspect import inspect
+from .pack import pack
 from .serve import serve
 from .times import times
 from .train import train
@@ -27,12 +29,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="""Continuous-time language models for very long text.
+    help=f"""Continuous-time language models for very long text.
 
     A liquid model reads and writes at constant cost and memory per token. It keeps a state of constant size,
     not a window of past tokens.
 
-    The package contains a small model that writes stories, and `train` has a default text:
+    A model comes with the package ({names_in_words()}), and `train` has a default text:
 
         liquidlm generate "Once upon a time"
 
@@ -73,6 +75,7 @@ app.command()(inspect)
 app.command()(watch)
 app.command()(serve)
 app.command()(export)
+app.command()(pack)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
 
 

@@ -17,11 +17,13 @@ WAIT = 1.0
 def model_and_prompt(first: str | None, second: str | None) -> tuple[str, str | None]:
     """The model and the prompt of one or two arguments.
 
-    One argument alone is the prompt of the bundled model, unless it names a model or looks like a path.
+    One argument alone is a prompt for the default model, unless it names a model or looks like a path.
     """
     if first is not None and (second is not None or _is_model(first)):
         return first, second
-    print(f"model: {STORIES}, the bundled model", file=sys.stderr)
+    others = [name for name in shipped_models() if name != STORIES]
+    which = f"a bundled model; others: {', '.join(others)}" if others else "the bundled model"
+    print(f"model: {STORIES}, {which}", file=sys.stderr)
     return STORIES, first
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..pretrained import names_in_words
 from .arguments import named_folder
 
 Paths = Annotated[
@@ -34,7 +35,7 @@ Source = Annotated[
     typer.Option(
         "--from",
         metavar="DIR",
-        help="Fine-tune a trained model: a folder, hf:USER/NAME, or `stories` (the bundled model). The run"
+        help=f"Fine-tune a trained model: a folder, hf:USER/NAME, or {names_in_words()} (bundled). The run"
         " keeps the weights, sizes and tokenizer. --out must be another folder.",
     ),
 ]

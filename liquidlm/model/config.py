@@ -12,6 +12,7 @@ from ..nn.ode import check_method
 from ..runtime.field_checks import plain_fields
 from ..runtime.validation import unknown
 from .mixers import MIXERS
+from .packed import is_int8
 from .sizes import Sizes
 from .stub import STUB, STUB_TEXT
 
@@ -139,7 +140,12 @@ class LiquidConfig(Sizes, PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """As in transformers. Fields that this version does not know are kept as they are."""
+        """As in transformers. Fields that this version does not know are kept as they are.
+
+        That the weights are in int8 on disk is left out: those of the loaded model are not.
+        """
+        if is_int8(config_dict):
+            config_dict = {k: v for k, v in config_dict.items() if k != "quantization_config"}
         found = super().from_dict({k: v for k, v in config_dict.items() if _is_known(k)}, **kwargs)
         for name in config_dict:
             if not _is_known(name):

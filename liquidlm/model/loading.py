@@ -5,8 +5,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from ..errors import LiquidError
+from .packed import check_types, is_packed, stored_types, unpack
 
 if TYPE_CHECKING:
     from .pretrained import LiquidModel
@@ -71,6 +74,23 @@ class LoadingMixin:
             _begin(model, new)
             warnings.warn(f"new weights, to be trained: {_some(new)}", stacklevel=2)
         return (model, info) if output_loading_info else model
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers, but int8 weights become float32 when they are read."""
+        if state_dict is None and all(
+            str(file).endswith(".safetensors") for file in checkpoint_files or [""]
+        ):
+            types = stored_types(checkpoint_files)
+            check_types(types, model.state_dict())
+            if is_packed(types):
+                files = [load_file(file) for file in checkpoint_files]
+                weights = {name: weight for file in files for name, weight in file.items()}
+                state_dict, checkpoint_files = unpack(weights), None
+        load = cast(Any, PreTrainedModel)._load_pretrained_model
+        return load(model, state_dict, checkpoint_files, *args, **kwargs)
 
     def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:
         """As in transformers, but a tied table that the folder lacks stays in the list of missing weights."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..int8 import to_int8
 from .library import call, kernels
 
 Weights = Literal["float32", "bf16", "int8"]
@@ -125,8 +126,8 @@ class Packer:
         weight, bias = weight.float(), weight.new_zeros(weight.shape[1]) if bias is None else bias
         scale = None
         if self.weights == "int8":
-            scale = weight.abs().amax(0).clamp(min=1e-30) / 127
-            weight = (weight / scale).round()
+            integers, scales = to_int8(weight.mT)  # as in a file of int8: its integers are the same
+            weight, scale = integers.mT.float(), scales.float().squeeze(1)
         return PackedMatrix(
             self._keep(self._words(self._blocks(weight, pairs))),
             None if scale is None else self._keep(self._blocks(scale[None] * 2.0**-24, pairs)),
