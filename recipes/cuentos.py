@@ -19,7 +19,7 @@ import typer
 
 from benchmarks.texts import FOLDER
 from liquidlm.text.corpus import Document, read_documents
-from recipes.shipping import Recipe
+from recipes.shipping import Recipe, SpanishNumber
 
 TEXT = Path("runs/cuentos-text")
 HELD_OUT = {
@@ -69,7 +69,7 @@ def ship(run: Path, out: Annotated[Path | None, typer.Option()] = None) -> None:
     """Write the trained model in int8, with a model card of figures and samples."""
     tales, novel = (list(read_documents(FOLDER / name)) for name in HELD_OUT["test"])
     card = Path(__file__).with_name("cuentos-card.md")
-    Recipe("cuentos", card, PROMPTS, {}).ship(run, {"stories": tales, "novel": novel}, out)
+    Recipe("cuentos", card, PROMPTS, {}, SpanishNumber).ship(run, {"stories": tales, "novel": novel}, out)
 
 
 if __name__ == "__main__":

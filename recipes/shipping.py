@@ -1,6 +1,6 @@
 """A trained run ▶ the folder of a bundled model: int8 weights, tokenizer, card of figures and samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,13 @@ MOST_BYTES = 16 * 2**20
 """A bundled model is downloaded with the package: its weights may have so many bytes."""
 
 
+class SpanishNumber(float):
+    """A number that is written with a decimal comma."""
+
+    def __format__(self, form: str) -> str:
+        return super().__format__(form).translate(str.maketrans(".,", ",."))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a bundled model needs beside its run.
@@ -35,12 +42,14 @@ class Recipe:
         card: its text, with the names of facts and figures in braces.
         prompts: of the samples.
         words: further facts of the card.
+        number: makes numbers that are written as in the card's language.
     """
 
     name: str
     card: Path
     prompts: Sequence[str]
     words: Mapping[str, str]
+    number: Callable[[float], float] = float
 
     def ship(self, run: Path, held_out: Mapping[str, list[Document]], out: Path | None = None) -> None:
         """Write the model of a run in int8, with its card.
@@ -59,12 +68,8 @@ class Recipe:
                 f"the model in {run} has counts of its training text: train one without count_training_lines"
             )
         model.load_state_dict(unpack(pack(model.state_dict())))  # the figures are those of the int8 weights
-        card = self.card.read_text(encoding="utf-8").format(
-            **self.words,
-            **_facts(run),
-            **_figures(model, tokenizer, held_out),
-            samples="\n\n".join(_quoted(sample(model, tokenizer, prompt)) for prompt in self.prompts),
-        )
+        samples = "\n\n".join(_quoted(sample(model, tokenizer, prompt)) for prompt in self.prompts)
+        card = self._filled({**_facts(run), **_figures(model, tokenizer, held_out)}, samples)
 
         def fill(folder: Path) -> None:
             save_int8_model(folder, model, tokenizer)
@@ -76,8 +81,16 @@ class Recipe:
         write_folder(out or BUNDLED / self.name, fill)
         print(card)
 
+    def _filled(self, figures: Mapping[str, float], samples: str) -> str:
+        """The card with its figures: as programs read them in the metadata, as people do in the text."""
+        _, metadata, text = self.card.read_text(encoding="utf-8").split("---\n", 2)
+        read = {name: self.number(value) for name, value in figures.items()}
+        return "---\n".join(
+            ["", metadata.format(**figures), text.format(**read, **self.words, samples=samples)]
+        )
 
-def _facts(run: Path) -> dict[str, int | float]:
+
+def _facts(run: Path) -> dict[str, float]:
     """Steps, tokens, passes, hours and dropout of a run, from its newest checkpoint and its curve."""
     last = TrainerState.read(newest_undamaged(checkpoints(run))[0])
     tokens = last.step * last.settings.batch_size * last.settings.context
@@ -95,18 +108,18 @@ def _figures(
     model: LiquidTextGenerationModel,
     tokenizer: LEDTokenizerWrapper,
     held_out: Mapping[str, list[Document]],
-) -> dict[str, str]:
+) -> dict[str, float]:
     """Number of parameters, bits per byte of held-out texts, and share of tokens that survive the flow."""
     figures = {
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "survival": f"{model.embedding.round_trip_survival():.2%}",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "survival": model.embedding.round_trip_survival(),
     }
     for name, texts in held_out.items():
         result = evaluate(
             model, tokenize_documents(texts, tokenizer), eos_token_id=tokenizer.eos_token_id, bf16=False
         )
-        figures[f"{name}_bits"] = f"{result.bits_per_byte:.3f}"
-        figures[f"{name}_bytes"] = f"{result.bytes:,}"
+        figures[f"{name}_bits"] = result.bits_per_byte
+        figures[f"{name}_bytes"] = result.bytes
     return figures
 
 

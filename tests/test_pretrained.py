@@ -15,7 +15,7 @@ from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.inference.saving import load_model
 from liquidlm.pretrained import STORIES, shipped_models
 from liquidlm.runtime.checksums import verify
-from recipes.shipping import MOST_BYTES, sample
+from recipes.shipping import MOST_BYTES, Recipe, SpanishNumber, sample
 from recipes.stories import PROMPTS
 
 
@@ -63,3 +63,15 @@ def test_the_cards_samples_are_what_it_writes() -> None:
     first = sample(model, tokenizer, PROMPTS[0])
     opening = first[:80].splitlines()[0]  # later draws may differ where a machine rounds otherwise
     assert opening in card
+
+
+def test_the_spanish_card_has_points_for_programs_and_commas_for_people() -> None:
+    names = ("steps", "tokens", "millions", "passes", "hours", "dropout", "parameters", "survival")
+    figures = dict.fromkeys(
+        (*names, *(f"{x}_{y}" for x in ("stories", "novel") for y in ("bits", "bytes"))), 1.0
+    )
+    card = Path(__file__).parents[1] / "recipes" / "cuentos-card.md"
+    recipe = Recipe("cuentos", card, [], {}, SpanishNumber)
+    text = recipe._filled(figures | {"steps": 8000, "hours": 3.5}, "> Había")
+    assert "  steps: 8000\n" in text and "  hours: 3.5\n" in text
+    assert "| pasos | 8.000 |" in text and "3,5 horas" in text and text.endswith("> Había\n")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..inference.model_folders import check_model
-from ..runtime.folders import check_is_new
+from ..inference.model_folders import check_model, model_folder
+from ..runtime.folders import check_is_new, write_folder
 from .arguments import Folder, named_folder
 from .model_imports import import_models
 
@@ -30,14 +30,11 @@ def pack(folder: Folder, out: Out) -> None:
 
         liquidlm pack runs/novel --out small-novel
     """
-    model_folder = check_model(folder)
+    files = model_folder(check_model(folder))
     check_is_new(out)
     import_models()
-    from ..inference.model_folders import model_folder as holding
     from ..inference.saving import load_model, save_int8_model
-    from ..runtime.folders import write_folder
 
-    files = holding(model_folder)
     model, tokenizer = load_model(files)
 
     def fill(part: Path) -> None:
