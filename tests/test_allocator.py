@@ -26,3 +26,35 @@ def test_kept_memory_is_not_faulted_in_again():
         return int(warm.run([what], program=SCRIPT).stdout)
 
     assert faults("keep") < 16384 < faults("leave")
+
+
+THREADS = """
+import sys, threading
+from pathlib import Path
+from liquidlm.runtime.allocator import keep_freed_memory, share_freed_memory
+keep_freed_memory()
+if sys.argv[1] == "share":
+    share_freed_memory()
+turn, stay = threading.Lock(), threading.Barrier(7)
+
+def work():
+    with turn:
+        bytes(2**24).count(1)  # written by the first who reads it
+        bytearray(b"1" * 2**24)
+    stay.wait()
+
+for _ in range(6):
+    threading.Thread(target=work).start()
+with turn:
+    pass
+stay.wait()
+print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_threads_use_what_other_threads_have_freed():
+    def peak_kb(what):
+        return int(warm.run([what], program=THREADS).stdout)
+
+    assert peak_kb("leave") - peak_kb("share") > 2**16  # 4 of the 6 threads' 16 MiB, at least

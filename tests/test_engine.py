@@ -12,9 +12,13 @@ from engines import ids, tiny
 from liquidlm.inference.generate import read_output, write, write_timed
 from liquidlm.inference.sampling import Sampling
 from liquidlm.model.folded import FoldedEmbedding
+from liquidlm.serve.batch import MARK
+from liquidlm.serve.completion_text import CompletionText
 from liquidlm.serve.engine import Busy, Engine
 from liquidlm.serve.jobs import Finished, Job, PromptRead, Token
-from liquidlm.serve.prefixes import BLOCK, HashedPrompt
+from liquidlm.serve.prefixes import BLOCK, HashedPrompt, Snapshot
+from liquidlm.text.token_ids import StreamDecoder
+from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 
 class Desk:
@@ -338,3 +342,25 @@ def test_a_prompt_whose_reading_fails_has_an_end(broken, monkeypatch) -> None:
             found = desk.run(*(job(ids(9, i), 3) for i in range(3)))
             assert [events[-1].reason for events in found] == ["failed"] * 3
         assert len(tokens(desk.run(job(ids(9), 3, stop=()))[0])) == 3
+
+
+def test_the_work_of_a_token_does_not_grow_with_the_text(monkeypatch):
+    """Each token is decoded once and each character sent once; states are copied at even distances, and the
+    ids of the text at its end alone."""
+    copied, decoded = [], []
+    own, longer, push = Snapshot.owned, HashedPrompt.extended, StreamDecoder.push
+    monkeypatch.setattr(Snapshot, "owned", lambda self: copied.append("state") or own(self))
+    monkeypatch.setattr(HashedPrompt, "extended", lambda self, ids: copied.append("ids") or longer(self, ids))
+    monkeypatch.setattr(StreamDecoder, "push", lambda self, token: decoded.append(token) or push(self, token))
+    tokenizer, one = LEDTokenizerWrapper.bytes(), job(ids(5), 300, stop=(), seed=1)
+    text, sent = CompletionText(tokenizer, ["never this"]), []
+    with Desk(tiny()) as desk:
+        (events,) = desk.run(one)
+    for event in events:
+        if isinstance(event, Token):
+            sent.append(text.push(event))
+    sent.append(text.end(Finished("length")))
+    assert decoded == tokens(events) == [token.id for delta in sent for token, _ in delta.tokens]
+    assert "".join(delta.text for delta in sent) == tokenizer.decode(decoded)
+    # Each mark is a copy; the cache copies the prompt's state, the last two marks and the end.
+    assert (copied.count("ids"), copied.count("state")) == (1, 299 // MARK + 4)

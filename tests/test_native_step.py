@@ -238,3 +238,13 @@ def test_an_id_outside_the_vocabulary(token):
 
 def test_float64_and_mixers_of_ones_own_stay_with_torch():
     assert isinstance(LiquidStep(build().double(), weights="int8").form, TorchStep)
+
+
+def test_the_kernel_works_in_the_same_memory_again():
+    """States that are kept would settle between blocks of rising sizes: a server's memory would grow."""
+    model = build()
+    step, kept = LiquidStep(model), set()
+    for length in (40, *range(33, 60), 1):
+        step.read_events(torch.zeros(1, length, dtype=torch.long), model.new_state())
+        kept |= {work.data_ptr() for work in step.form._plan._spare}
+    assert len(kept) == 1

@@ -11,6 +11,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
+from ..runtime.allocator import return_freed_memory, share_freed_memory
 from .access_log import AccessLog
 from .app import create_app
 from .checks import checked_origin, own_hosts
@@ -53,11 +54,13 @@ def serve(
     """
     if "OMP_NUM_THREADS" not in os.environ:  # one core for requests: the model waits for its slowest thread
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+    share_freed_memory()
     with ExitStack() as stack:
         origins = [checked_origin(origin) for origin in origins]
         log = None if access_log is None else stack.enter_context(closing(AccessLog(access_log)))
         sockets = [stack.enter_context(one) for one in listen(host, port)]
         models = Models([source.load() for source in sources], limits)
+        return_freed_memory()  # what loading needed
         if not is_loopback(host) and api_key is None:
             print(
                 f"anyone who can reach {host} can use this server: protect it with --api-key", file=sys.stderr

@@ -179,6 +179,7 @@ class Plan:
         self._model, self._kept, self._numbers = model, packer.kept, packer.numbers
         model.block, model.blocks = self._blocks, len(blocks)
         self._address = ctypes.addressof(model)
+        self._spare: list[Tensor] = []
 
     def run(
         self,
@@ -206,7 +207,7 @@ class Plan:
         rows, events = ids.shape
         logits = gap.new_empty(rows * events if every else rows, self._model.vocabulary)
         threads = max(1, min(torch.get_num_threads(), ids.numel() * self._numbers // WORTH_A_THREAD))
-        work = gap.new_empty(call("step_work", self._address, rows, events, threads))
+        work = self._room(call("step_work", self._address, rows, events, threads), gap)
         parts = [
             None if part is None else part.contiguous()
             for both in zip(before, after, strict=True)
@@ -219,4 +220,16 @@ class Plan:
             size = self._model.vocabulary
             wrong = int(ids[(ids < 0) | (ids >= size)][0])
             raise IndexError(f"token id {wrong} is outside 0…{size - 1}")
+        self._spare[:] = [work]
         return logits
+
+    def _room(self, size: int, like: Tensor) -> Tensor:
+        """At least so many numbers for the kernel to work with: those of an earlier call, if they suffice.
+
+        Were they freed, states that are kept would settle in the hole, and the next call would need another.
+        """
+        try:
+            work = self._spare.pop()  # no other thread has it now
+        except IndexError:
+            work = like.new_empty(0)
+        return work if len(work) >= size else like.new_empty(1 << (size - 1).bit_length())
