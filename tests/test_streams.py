@@ -132,3 +132,30 @@ def test_ctrl_c_while_it_starts_is_quiet(command: list[str], module: str, tmp_pa
         said = child.stderr.read()
         assert child.wait(60) == 130
     assert all(line.startswith("import time:") for line in said.splitlines())
+
+
+INTERRUPT = "__import__('signal').raise_signal(2)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
+@pytest.mark.parametrize(
+    "place",
+    [
+        f"train.import_models = lambda: exec({INTERRUPT!r})",  # as where a dataclass is made
+        f"train.check_device_name = lambda name: {INTERRUPT}",
+        f"main.app = lambda: {INTERRUPT}",  # before and after typer catches it
+    ],
+    ids=["dataclass", "command", "app"],
+)
+def test_ctrl_c_at_the_end_of_the_imports_is_quiet(place: str, tmp_path: Path) -> None:
+    program = f"import sys\nfrom liquidlm.cli import main\ntrain = sys.modules['liquidlm.cli.train']\n{place}"
+    (tmp_path / "interrupted.py").write_text(f"{program}\nmain.main()")
+    ended = subprocess.run(  # as python -m liquidlm: a script ends otherwise
+        [sys.executable, "-m", "interrupted", "train", "--out", "run", "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

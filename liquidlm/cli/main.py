@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import LiquidError, printable
 from ..pretrained import names_in_words
 from ..runtime.allocator import keep_freed_memory
+from ..runtime.startup import INTERRUPTED, forget_interrupts
 from ..runtime.streams import READER_GONE, OutputLost, standard_streams
 from .bench import bench
 from .eval import evaluate
@@ -85,6 +86,7 @@ def main() -> None:
     with standard_streams():
         code = _exit_code(app)
         code = _exit_code(sys.stdout.flush) or code  # now, when a failure can still be reported
+    forget_interrupts()
     sys.exit(code)
 
 
@@ -94,6 +96,8 @@ def _exit_code(command: Callable[[], object]) -> int | str | None:
         command()
     except SystemExit as end:
         return end.code
+    except KeyboardInterrupt:  # outside the app, which catches its own
+        return INTERRUPTED
     except OutputLost as error:
         return READER_GONE if error.reader_gone else _refuse(error)
     except (LiquidError, OSError) as error:

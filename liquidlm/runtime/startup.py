@@ -30,6 +30,16 @@ def ready() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def forget_interrupts() -> None:
+    """Let the process end with its own exit code, even if Ctrl-C was pressed before.
+
+    Python remembers a KeyboardInterrupt that left the `exec` of a string, as in the making of a dataclass.
+    Then `python -m` ends by the signal, although the interrupt was caught. The next `exec` of a string
+    forgets it.
+    """
+    exec("")
+
+
 def open_closed() -> None:
     """Open the descriptors 0, 1 and 2 if they are closed, so that no later file gets one of these numbers.
 
