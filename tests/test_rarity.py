@@ -160,12 +160,12 @@ def test_what_is_planted_is_named_and_little_else_marked(seed: int) -> None:
 
 
 def test_nothing_stands_out_at_first_and_about_as_much_as_was_asked_for_later() -> None:
-    lines = list(log(6000, 9, {5: "new kind of line", WARM_UP - 2: "slow"}))
-    few, many = (judged(Rarity(alarms), lines) for alarms in (5.0, 200.0))
+    lines = list(log(3000, 9, {5: "new kind of line", WARM_UP - 2: "slow"}))
+    few, many = (judged(Rarity(alarms), lines) for alarms in (10.0, 400.0))
     assert not any(one.stands_out for one in few[:WARM_UP])
     print([sum(one.stands_out for one in found) for found in (few, many)])
     assert sum(one.stands_out for one in few) <= 2
-    assert 3 <= sum(one.stands_out for one in many) <= 36  # 6,000 s are 0.07 days
+    assert 3 <= sum(one.stands_out for one in many) <= 36  # 3,000 s are 0.035 days
 
 
 def test_what_is_usual_goes_through_a_file() -> None:

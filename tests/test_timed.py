@@ -317,7 +317,7 @@ def call(*words: str) -> str:
 
 def test_train_eval_generate_with_times(log: Path, tmp_path: Path, as_users_run) -> None:
     out = str(tmp_path / "run")
-    call("train", str(log), "--timestamps", "--out", out, "--steps", "40", "--context", "32", *SIZES)
+    call("train", str(log), "--timestamps", "--out", out, "--steps", "20", "--context", "32", *SIZES)
     figures = json.loads(call("eval", out, str(log), "--timestamps", "--json"))
     assert figures["events"] == 300 and math.isfinite(figures["time_nats_per_event"])
     assert json.loads(call("eval", out, str(log), "--json"))["nats"] == figures["nats"]
