@@ -23,7 +23,7 @@ from liquidlm.model.block import LiquidBlock
 from liquidlm.model.pretrained import LiquidTextGenerationModel
 from liquidlm.runtime.checksums import verify
 from liquidlm.runtime.folders import remove_folder
-from liquidlm.text.builtin import builtin_documents
+from liquidlm.text import builtin
 from liquidlm.text.corpus import Document
 from liquidlm.training import loop as training
 from liquidlm.training.loop import resume, train
@@ -58,8 +58,9 @@ def test_the_vocabulary_survives_the_flow_after_training_on_real_text(
     """id → embedding → z → inverse(z) → nearest embedding, on the documentation that Python carries."""
     for name in ("SAMPLE_BYTES", "FINAL_BYTES"):  # the loss is not what is asked
         monkeypatch.setattr(f"liquidlm.training.text.{name}", 3000)
-    documents = [document.text for document in builtin_documents()]
-    (tmp_path / "docs.txt").write_text("\n".join(documents)[:400_000])
+    documents = itertools.chain(builtin._topics(), builtin._module_docstrings())  # only as many as are needed
+    lines = itertools.islice((line for document in documents for line in document.text.split("\n")), 5000)
+    (tmp_path / "docs.txt").write_text("\n".join(lines))
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "embedding_dim": 512, "latent_dim": 128}
     chosen = settings(tmp_path / "docs.txt", 40, tokenizer="bpe:4000", sizes=sizes, batch_size=8, dropout=0.0)
     train(chosen, tmp_path / "run")
