@@ -59,6 +59,14 @@ MET = {
     "met_before": "first more than 8,192 bytes ago",
     "long_unseen": "last more than 8,192 bytes ago",
 }
+NAMES = {
+    "ours": "liquidlm",
+    "learned online": "liquidlm, learned online",
+    "clocks by hand": "with times per kind of line",
+    "growing float32": "growing cache, float32",
+    "static float32": "fixed cache, float32",
+}
+"""Other names in the JSON files ▶ in a plot."""
 CLOCKS = {
     "real": "real times",
     "jittered": "20 % noise",
@@ -75,7 +83,8 @@ def label(name: str) -> str:
     ('Llama, windows of 256', 'minGRU with counts', 'liquidlm')
     """
     kind, rest = _kind(name)
-    return {**MODELS, "ours": "liquidlm"}.get(kind, kind) + rest
+    parts = [MODELS.get(kind, kind) + rest.partition(",")[0], *rest.split(", ")[1:]]
+    return ", ".join(NAMES.get(part, part) for part in parts)
 
 
 def colour(name: str) -> str:
@@ -90,7 +99,7 @@ def _kind(name: str) -> tuple[str, str]:
 
 
 def canvas(width: float, height: float, panels: int = 1, columns: int = 4) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches with panels side by side, in rows of at most so many."""
+    """A figure of this size in inches, with panels side by side in rows of at most `columns`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     columns = min(panels, columns)
     axes = [figure.add_subplot(math.ceil(panels / columns), columns, i + 1) for i in range(panels)]
@@ -98,6 +107,15 @@ def canvas(width: float, height: float, panels: int = 1, columns: int = 4) -> tu
         axis.grid(alpha=0.3)
         axis.set_axisbelow(True)
     return figure, axes
+
+
+def legend_beside(figure: Figure) -> None:
+    """One legend for all panels, to their right, so that it covers no line."""
+    found: dict[str, Any] = {}
+    for axis in figure.axes:
+        for line, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, line)
+    figure.legend(found.values(), found.keys(), fontsize="small", loc="outside right upper")
 
 
 def ticks(axis: Axes, values: list[int]) -> None:
@@ -115,13 +133,17 @@ def quality(figures: Figures, text: str) -> Figure:
         kind = run["recipe"].removesuffix("-table")
         seconds = figures["speed"][text][model]["seconds"][f"{kind} {run['length']}"]
         tokens = run["rows"] * run["length"] / 1e6
-        how: Figures = {"marker": "o", "label": label(model), "color": colour(model)}
+        name = f"{label(model)}, {run['bits_per_byte']:.3f}"
+        how: Figures = {"marker": "o", "label": name, "color": colour(model)}
         how["linestyle"] = "--" if " " in model else "-"
         by_time.plot([step * seconds / 60 for step in steps], bits, **how)
         by_tokens.plot([step * tokens for step in steps], bits, **how)
-    by_time.set(xlabel="training time (minutes, 2 cores)", ylabel="validation loss (bits per byte)")
+    by_time.set(
+        xlabel="training time (minutes, 2 cores)",
+        ylabel="loss on a validation sample (bits per byte)",
+    )
     by_tokens.set(xlabel="training tokens (millions)")
-    by_time.legend(fontsize="small")
+    by_tokens.legend(fontsize="small", title="after 10 minutes, on the test text", title_fontsize="small")
     figure.suptitle(f"{TEXTS.get(text, text)}: loss during training")
     return figure
 
@@ -147,39 +169,43 @@ def training_step(figures: Figures) -> Figure:
             if "left_out" not in entry:
                 lines = panels.setdefault(vocab, {})
                 lines.setdefault(name, []).append((int(length), entry["tokens_per_second"]))
-    figure, axes = canvas(6 * len(panels), 4, len(panels))
+    figure, axes = canvas(6.5 * len(panels), 4, len(panels))
     for axis, (vocab, lines) in zip(axes, panels.items(), strict=True):
         for name, points in lines.items():
             kind, *variant = name.split(" ", 1)
-            look = {"color": colour(kind) if kind in MODELS else "grey", "linestyle": ":" if variant else "-"}
+            look = {
+                "color": colour(kind) if kind in MODELS else "black",
+                "linestyle": ":" if variant else "-",
+            }
             axis.loglog(*zip(*sorted(points), strict=True), marker="o", label=label(name), **look)
         axis.set(title=f"training, vocabulary of {int(vocab):,}")
         axis.set(xlabel="length of a row (tokens)", ylabel="speed (tokens per second)")
         ticks(axis, sorted({length for points in lines.values() for length, _ in points}))
-        axis.legend(fontsize="small")
+    legend_beside(figure)
     return figure
 
 
 def generation(figures: Figures) -> Figure:
     """Writing speed against the context: a panel per number of rows."""
     batches = sorted({int(key.split("/")[0]) for key in figures["after"]})
-    figure, axes = canvas(4 * len(batches), 3.4, len(batches))
+    figure, axes = canvas(5.5 * len(batches), 4, len(batches))
     for axis, batch in zip(axes, batches, strict=True):
         found = {
             int(k.split("/")[1]): v for k, v in figures["after"].items() if int(k.split("/")[0]) == batch
         }
+        dashes = iter((":", "--", "-."))
         for name in next(iter(found.values()))["tokens_per_second"]:
             speeds = {context: each["tokens_per_second"] for context, each in sorted(found.items())}
             points = [(context, speed[name]) for context, speed in speeds.items() if name in speed]
             kind, _, rest = name.partition(" ")
             limit = "bandwidth" in name
-            shown = name if limit or not rest else f"{label(kind)}, {rest}"
-            look = {"linestyle": ":", "color": "grey"} if limit else {"marker": "o"}
+            shown = name if limit or not rest else label(f"{kind}, {rest}")
+            look = {"linestyle": next(dashes), "color": "grey"} if limit else {"marker": "o"}
             axis.loglog(*zip(*points, strict=True), label=shown, **look)
         axis.set(title=f"{batch} text{'s' * (batch > 1)} at a time")
         axis.set(xlabel="context (tokens)", ylabel="speed (tokens per second)")
         ticks(axis, sorted(found))
-    axes[-1].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.02, 1.0))
+    legend_beside(figure)
     return figure
 
 
@@ -273,6 +299,7 @@ def surprise(figures: Figures) -> Figure:
     axis.axhline(0.5, color="black", linewidth=0.5)
     axis.set_xticks(np.arange(len(kinds)) + 0.4 - width / 2, kinds, fontsize=8)
     axis.set(ylabel="area under the ROC curve (1: perfect, 0.5: chance)", ylim=(0, 1.25))
+    axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axis.set_title("planted anomalies in the log of a service")
     axis.legend(fontsize=8, loc="upper center", ncols=4)
     return figure

@@ -9,7 +9,8 @@ LABELS = {
     # quality
     "training time (minutes, 2 cores)": "tiempo de entrenamiento (minutos, 2 núcleos)",
     "training tokens (millions)": "tokens de entrenamiento (millones)",
-    "validation loss (bits per byte)": "pérdida de validación (bits por byte)",
+    "loss on a validation sample (bits per byte)": "pérdida, muestra de validación (bits por byte)",
+    "after 10 minutes, on the test text": "tras 10 minutos, con el texto de prueba",
     "English novels, bytes: loss during training": "Novelas inglesas, bytes: pérdida al entrenar",
     "Spanish novels, bytes: loss during training": "Novelas españolas, bytes: pérdida al entrenar",
     "WikiText-2, bytes: loss during training": "WikiText-2, bytes: pérdida al entrenar",
@@ -23,8 +24,8 @@ LABELS = {
     "1 text at a time": "1 texto a la vez",
     "in torch": "en torch",
     "in onnxruntime": "en onnxruntime",
-    "growing float32": "caché que crece, float32",
-    "static float32": "caché fija, float32",
+    "growing cache": "caché que crece",
+    "fixed cache": "caché fija",
     "weights and state at the machine's bandwidth": "pesos y estado al ancho de banda de la máquina",
     "time per token (ms)": "tiempo por token (ms)",
     "liquidlm: time of a token after a long context": "liquidlm: tiempo de un token tras un contexto largo",
@@ -90,7 +91,7 @@ LABELS = {
     "events moved": "eventos movidos",
     "counts with idf": "recuentos con idf",
     "unusual sessions of HDFS": "sesiones inusuales de HDFS",
-    "clocks by hand": "relojes a mano",
+    "with times per kind of line": "con tiempos por tipo de línea",
     "learned online": "aprende mientras lee",
     "second half": "segunda mitad",
 }
@@ -111,11 +112,13 @@ def spanish(label: str) -> str:
 
     >>> spanish("Llama, windows of 1,024"), spanish("liquidlm, state carried"), spanish("16,384")
     ('Llama, ventanas de 1.024', 'liquidlm, el estado se conserva', '16.384')
-    >>> spanish("liquidlm with counts of the text so far, state carried")
-    'liquidlm con recuentos del texto leído, el estado se conserva'
+    >>> spanish("liquidlm with counts of the text so far, state carried"), spanish("0.95")
+    ('liquidlm con recuentos del texto leído, el estado se conserva', '0,95')
     """
     if label in LABELS:
         return LABELS[label]
+    if re.fullmatch(r"[−-]?\d+\.\d+", label):
+        return label.replace(".", ",")
     for pattern, in_spanish in PATTERNS:
         if re.fullmatch(pattern, label):
             return re.sub(r"(?<=\d),(?=\d{3})", ".", re.sub(pattern, in_spanish, label))
@@ -130,6 +133,9 @@ def translate(figure: Figure) -> None:
         for axis in (axes.xaxis, axes.yaxis):
             labels = [label.get_text() for label in axis.get_ticklabels()]
             if any(spanish(label) != label for label in labels):
-                axis.set_ticks(axis.get_ticklocs(), [spanish(label) for label in labels])
+                low, high = sorted(axis.get_view_interval())
+                pairs = zip(axis.get_ticklocs(), labels, strict=True)
+                seen = {place: spanish(label) for place, label in pairs if low <= place <= high}
+                axis.set_ticks(list(seen), list(seen.values()))
     for text in figure.findobj(Text):
         text.set_text(spanish(text.get_text()))

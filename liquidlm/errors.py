@@ -19,8 +19,27 @@ def install(extra: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message of an error; the name of its class if there is no message."""
+    """The first line of the message of an error; the name of its class if there is no message.
+
+    Of an error of the system, only its reason: the message around it names the file.
+
+    >>> first_line(FileNotFoundError(2, "No such file or directory", "a.toml")), first_line(KeyError())
+    ('No such file or directory', 'KeyError')
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def message(error: BaseException) -> str:
+    """The message of an error, without the number of a system's error.
+
+    >>> message(FileNotFoundError(2, "No such file or directory", "a.toml")), message(LiquidError("no text"))
+    ('a.toml: No such file or directory', 'no text')
+    """
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -261,7 +261,7 @@ def test_torchrun_restarts_a_run_that_dies_and_ctrl_c_stops_it(text: Path, two: 
     finally:
         process.kill()
     assert (out / "died").exists()
-    assert "Go on with: liquidlm train --resume" in messages.read_text()
+    assert "Continue with: liquidlm train --resume" in messages.read_text()
     assert not (out / "model.safetensors").exists()
     assert json.loads((checkpoints(out)[0] / "run.json").read_text())["step"] > 9
     python(f"assert fork(2, lambda: resume({str(out)!r})) == [0, 0]")

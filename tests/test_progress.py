@@ -76,9 +76,10 @@ def test_a_run_tells_how_far_it_is_in_one_unit(
 
 
 def test_a_run_that_had_little_of_the_processor_says_so() -> None:
-    note = busy(100.0, 20.0)
-    assert note is not None and "0.2 of a core" in note
-    assert busy(100.0, 60.0) is None and busy(1.0, 0.0) is None
+    note, alone = busy(100.0, 20.0, threads=2), busy(100.0, 20.0, threads=1)
+    assert note is not None and "0.2 of a core" in note and "OMP_NUM_THREADS=1" in note
+    assert alone is not None and "OMP_NUM_THREADS" not in alone  # it has one thread already
+    assert busy(100.0, 60.0, threads=2) is None and busy(1.0, 0.0, threads=2) is None
 
 
 def test_work_that_takes_long_is_named_where_there_is_no_terminal(capsys, monkeypatch) -> None:

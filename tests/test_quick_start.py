@@ -83,7 +83,10 @@ MISTAKES = (
     ("train --out r --from nowhere", "nowhere is not a folder"),
     ("train --out r --from stories --size tiny", "leave --size out"),
     ("train --out r --config sizes.toml", "sizes.toml: sizes.hiden_size is not a setting (did you mean"),
-    ("train --out r --config missing.toml", "missing.toml cannot be read"),
+    (
+        "train --out r --config missing.toml",
+        "missing.toml cannot be read as settings: No such file or directory",
+    ),
     ("train --out r missing.txt", "missing.txt: no such file"),
     ("train --out r --valid missing.txt", "missing.txt: no such file"),
     ("train --out notes.log/r", "cannot write notes.log/r"),

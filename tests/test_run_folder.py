@@ -122,7 +122,7 @@ def test_a_run_that_an_error_ends_is_saved_and_goes_on_bit_for_bit(
         with pytest.raises(raised, match=said):
             train(settings(text), tmp_path / "run")
     printed = "".join(capsys.readouterr().err.split("\n"))
-    assert "Step 7 is saved. Go on with: liquidlm train --resume --out" in printed
+    assert "Step 7 is saved. Continue with: liquidlm train --resume --out" in printed
     assert checkpoints(tmp_path / "run")[0].name == "step-00000007"
     resume(tmp_path / "run")
     found, expected = weights(tmp_path / "run"), weights(finished)

@@ -132,7 +132,7 @@ def replace_model(process: subprocess.Popen[str], port: int, folder: Path) -> No
     assert ask(port, "/v1/completions", ASKED | {"model": folder.name})[0] == 200
     assert ask(port, "/liquid/states/kept")[0] == 404 and load(port)["running"] == 1
     (folder / "config.json").write_text("{")
-    assert "is not reloaded, the old one goes on" in said()
+    assert "is not reloaded, the old model stays in use" in said()
     assert ask(port, "/v1/completions", ASKED | {"model": folder.name})[0] == 200
 
 

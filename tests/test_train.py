@@ -325,7 +325,7 @@ def test_a_signal_saves_and_says_how_to_go_on(text: Path, tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     said = messages.read_text()
-    assert f"Go on with: liquidlm train --resume --out {out}" in said
+    assert f"Continue with: liquidlm train --resume --out {out}" in said
     (saved,) = checkpoints(out)
     step = json.loads((saved / "run.json").read_text())["step"]
     assert step >= 10

@@ -16,8 +16,10 @@ from logs import SIZES, reader, tiny
 
 from liquidlm import LEDTokenizerWrapper
 from liquidlm.cli.watch_lines import printer
+from liquidlm.cli.watch_summary import Summary
 from liquidlm.inference.line_cutter import MAX_CHARACTERS, LinePart
 from liquidlm.inference.log_lines import LogPosition
+from liquidlm.inference.rarity import Verdict
 from liquidlm.inference.saving import load_model, save_model
 from liquidlm.inference.state_files import fingerprint
 from liquidlm.inference.surprise import Line, SurpriseReader
@@ -297,3 +299,12 @@ def test_a_state_of_before_is_read() -> None:
     )
     found.records([LinePart("[8] on")])
     assert found.put(LinePart("[8] on"), timed=True) == "\non" and found.time == 10.0
+
+
+@pytest.mark.parametrize(("silences", "said"), [(1, "0 lines, 1 alarm\n"), (2, "0 lines, 2 alarms\n")])
+def test_a_summary_counts_in_the_singular_and_the_plural(capsys, silences: int, said: str) -> None:
+    summary = Summary(as_json=False)
+    for _ in range(silences):
+        summary.silence(Verdict(9.0, "silence", "beat", True))
+    summary.end()
+    assert said in capsys.readouterr().err

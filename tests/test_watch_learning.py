@@ -228,7 +228,7 @@ def test_a_folder_is_not_changed_and_its_state_is_of_it(
         files(folder) == before and files(tmp_path / "to")["model.safetensors"] != before["model.safetensors"]
     )
     for words, said in (
-        ((folder, "--state", state), "go on with `watch --learn --state`"),
+        ((folder, "--state", state), "continue with `watch --learn --state`"),
         (("--learn", "--state", state), "name the folder that it began with"),
         ((tmp_path / "to", "--learn", "--state", state), "has learned from another model"),
     ):

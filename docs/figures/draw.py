@@ -163,7 +163,7 @@ def draw_state() -> Figure:
     for head, (_, value, name) in enumerate(heads):
         memory.plot(grid, read[0, :, head] @ values[value], lw=1.5, label=name)
     memory.set(title="A memory that leaks 5 % per unit of time", xlabel="time", ylabel="read")
-    memory.legend(fontsize=8)
+    memory.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.05))
     model, _ = load_model("stories")
     bytes_of_state = model.new_state()
     with torch.no_grad():
@@ -179,15 +179,27 @@ def draw_state() -> Figure:
 
 
 def translate(figure: Figure) -> None:
-    """Put a drawn figure's labels into Spanish; numbers of a legend swap point and comma.
+    """Put a drawn figure's labels into Spanish; numbers swap point and comma.
 
     Raises:
         KeyError: a label has no translation.
     """
+    swap = str.maketrans(",.", ".,")
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if axis.get_scale() == "linear":
+            low, high = sorted(axis.get_view_interval())
+            ticks = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+            seen = {place: label.get_text().translate(swap) for place, label in ticks if low <= place <= high}
+            axis.set_ticks(list(seen), list(seen.values()))
+    labels = {
+        label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()
+    }
     for text in figure.findobj(Text):
         words = text.get_text()
+        if text in labels:
+            continue
         if NUMBER.fullmatch(words):
-            text.set_text(words.translate(str.maketrans(",.", ".,")))
+            text.set_text(words.translate(swap))
         elif words and not words.startswith("$"):  # $: a power of ten on an axis
             text.set_text(SPANISH[words])
 

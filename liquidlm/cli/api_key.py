@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 
 KEY_VARIABLE = "LIQUIDLM_API_KEY"
 
@@ -40,4 +40,4 @@ def _first_line(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip().partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise LiquidError(f"the key in {file} cannot be read: {error}") from error
+        raise LiquidError(f"the key in {file} cannot be read: {first_line(error)}") from error

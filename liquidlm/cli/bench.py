@@ -13,9 +13,9 @@ Name = Annotated[str, typer.Argument(help="The benchmark. Without it, the list o
 def bench(context_: typer.Context, name: Name = "--list") -> None:
     """Run a benchmark against other models.
 
-    The results and plots are written to benchmarks/results. The command needs a clone of the repository,
-    because the installed package has no benchmarks. Options after the name are options of the benchmark.
-    `python -m benchmarks.run NAME --help` lists them.
+    The results are written to benchmarks/results, the plots to docs/images. The command needs a clone of the
+    repository, because the installed package has no benchmarks. Options after the name are
+    options of the benchmark. `python -m benchmarks.run NAME --help` lists them.
     """
     try:
         from benchmarks.run import main as run

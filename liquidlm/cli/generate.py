@@ -17,7 +17,7 @@ from .arguments import FOLDER_HELP, Weights, naming_options
 from .model_imports import import_models
 from .prompt import is_interactive, model_and_prompt, read_prompt
 
-Folder = Annotated[str | None, typer.Argument(metavar="[DIR]", help=FOLDER_HELP)]
+Folder = Annotated[str | None, typer.Argument(metavar="[DIR]", help=f"{FOLDER_HELP} Default: stories.")]
 Prompt = Annotated[
     str | None,
     typer.Argument(

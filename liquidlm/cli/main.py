@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import LiquidError, printable
+from ..errors import LiquidError, message, printable
 from ..pretrained import names_in_words
 from ..runtime.allocator import keep_freed_memory
 from ..runtime.startup import INTERRUPTED, forget_interrupts
@@ -107,5 +107,5 @@ def _exit_code(command: Callable[[], object]) -> int | str | None:
 
 def _refuse(error: Exception) -> int:
     process = "" if os.environ.get("RANK", "0") == "0" else f"process {os.environ['RANK']}: "
-    print(printable(f"{process}error: {error}"), file=sys.stderr)
+    print(printable(f"{process}error: {message(error)}"), file=sys.stderr)
     return 2

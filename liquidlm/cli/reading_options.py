@@ -17,8 +17,8 @@ TimeFormat = Annotated[
     typer.Option(
         metavar="FORMAT",
         rich_help_panel=PANEL,
-        help="How times are written: words of strptime such as `%d.%m.%y %H.%M`, or a regular expression with"
-        " a group `time`. [default: found in the text]",
+        help="How times are written: a strptime format such as `%d.%m.%y %H.%M`, or a regular expression"
+        " with a group `time`. [default: found in the text]",
     ),
 ]
 TimeZone = Annotated[
@@ -26,7 +26,7 @@ TimeZone = Annotated[
     typer.Option(
         metavar="ZONE",
         rich_help_panel=PANEL,
-        help="The zone of times that name none: `Europe/Madrid`, `+01:00`. [default: UTC]",
+        help="The time zone of times that do not name one: `Europe/Madrid`, `+01:00`. [default: UTC]",
     ),
 ]
 Year = Annotated[
@@ -54,8 +54,9 @@ Late = Annotated[
     Literal["clamp", "error", "sort"] | None,
     typer.Option(
         rich_help_panel=PANEL,
-        help="A time that goes back: `clamp` takes it at the time of the line before, or, over a minute back,"
-        " as a clock that was set anew; `sort` sorts the lines of a file; `error` stops. [default: clamp]",
+        help="What to do with a line that is earlier than the line before it. `clamp`: up to a minute"
+        " earlier, it gets the time of the line before; more than a minute earlier, the clock was set, and"
+        " times continue from there. `sort`: sort the lines of a file. `error`: stop. [default: clamp]",
     ),
 ]
 Encoding = Annotated[
@@ -66,7 +67,11 @@ Encoding = Annotated[
 ]
 Errors = Annotated[
     Literal["strict", "replace"] | None,
-    typer.Option(rich_help_panel=PANEL, help="A wrong byte: an error, or � in its place. [default: strict]"),
+    typer.Option(
+        rich_help_panel=PANEL,
+        help="What to do with a wrong byte: `strict` stops with an error, `replace` puts � in its place."
+        " [default: strict]",
+    ),
 ]
 
 

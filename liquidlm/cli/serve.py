@@ -15,7 +15,9 @@ from .api_key import KEY_VARIABLE, read_key
 from .arguments import FOLDER_HELP, Weights
 from .model_imports import import_models
 
-Folders = Annotated[list[str] | None, typer.Argument(metavar="[DIR]...", help=FOLDER_HELP)]
+Folders = Annotated[
+    list[str] | None, typer.Argument(metavar="[DIR]...", help=f"{FOLDER_HELP} Default: stories.")
+]
 Host = Annotated[str, typer.Option(help="Address to listen on. The default accepts this machine only.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
 Name = Annotated[
@@ -32,14 +34,14 @@ ApiKey = Annotated[
 ApiKeyFile = Annotated[Path | None, typer.Option(help="Read the bearer token from the first line of a file.")]
 AllowHost = Annotated[
     list[str] | None,
-    typer.Option(help="A further name by which clients call the server, such as that of a proxy."),
+    typer.Option(help="Another host name that clients use for the server, such as that of a proxy."),
 ]
 Cors = Annotated[
     list[str] | None,
-    typer.Option(metavar="ORIGIN", help="Let web pages of this origin use the server; * is every one."),
+    typer.Option(metavar="ORIGIN", help="Let web pages of this origin use the server. *: all web pages."),
 ]
 AccessLog = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write a line about each request; - is the standard error.")
+    str | None, typer.Option(metavar="FILE", help="Write a line about each request. -: to standard error.")
 ]
 Rows = Annotated[int, typer.Option(help="Number of texts written at the same time.")]
 Waiting = Annotated[int, typer.Option(help="Number of texts that can wait. Further requests are refused.")]

@@ -12,8 +12,8 @@ from .text_so_far import TextSoFar, begin_text, say
 from .writer import Writer
 
 HOW_TO = """\
-Type the beginning of a text and press Enter: the model continues it. Your next line goes on from there.
-An empty line continues the text as it is. Ctrl-C stops the writing. Ctrl-D ends the session."""
+Type the beginning of a text and press Enter: the model continues it. Your next line continues the same text.
+With an empty line, the model continues alone. Ctrl-C stops the output. Ctrl-D ends the session."""
 
 WAKE_UP = 0.2
 """Seconds between two looks at signals, while the session waits for a line."""

@@ -46,7 +46,9 @@ Tokenizer = Annotated[
 ]
 Size = Annotated[
     str,
-    typer.Option(help="`tiny`, `small` or `base`: about 1, 5 and 25 million parameters (37 with bpe:4000)."),
+    typer.Option(
+        help="`tiny`, `small` or `base`: 1.5, 4.4 and 25 million parameters (with bpe:4000: 2, 7, 37)."
+    ),
 ]
 Weights = Annotated[
     list[float] | None,

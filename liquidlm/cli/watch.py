@@ -34,15 +34,15 @@ StateFile = Annotated[
 Alarms = Annotated[
     float,
     typer.Option(
-        help="Mark about so many lines per day while the log is as usual, by its own clock. Without times,"
-        " a day is 100,000 lines."
+        help="Mark about this many lines in a usual day of the log. Days follow the times in the log. Without"
+        " times, a day is 100,000 lines."
     ),
 ]
 Baseline = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="First read this log, in which all is normal, and learn what is usual. It is not printed. With a"
+        help="First read this log, which has no anomalies, and learn what is usual. It is not printed. With a"
         " state that exists, it is not read again.",
     ),
 ]
@@ -84,7 +84,8 @@ Errors = Annotated[
     Literal["strict", "replace"] | None,
     typer.Option(
         rich_help_panel=reading.PANEL,
-        help="A wrong byte: � in its place, and a note, or an error. [default: replace]",
+        help="What to do with a wrong byte: `replace` puts � in its place and prints a note, `strict` stops"
+        " with an error. [default: replace]",
     ),
 ]
 OnlyMarked = Annotated[bool, typer.Option("--only-marked", help="Print only the marked lines.")]

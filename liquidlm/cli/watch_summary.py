@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 
+from ..errors import counted
 from ..inference.rarity import Verdict
 from ..inference.surprise import Line
 
@@ -59,6 +60,7 @@ class Summary:
             self._kinds[kind] += 1
 
     def _print(self, when: str) -> None:
-        print(f"summary, {when}: {self._lines:,} lines, {self._kinds.total():,} alarms", file=sys.stderr)
+        lines, alarms = counted(self._lines, "line"), counted(self._kinds.total(), "alarm")
+        print(f"summary, {when}: {lines}, {alarms}", file=sys.stderr)
         for kind, count in self._kinds.most_common(SHOWN):
             print(f"  {count:,} × {kind}", file=sys.stderr)

@@ -90,7 +90,7 @@ def find_folder(name: str | Path) -> Path:
         return downloaded_model(str(name))
     shipped = shipped_models()
     if str(name) not in shipped:
-        names = " or ".join(["the --out folder of `liquidlm train`", *shipped])
+        names = ", ".join(["the --out folder of `liquidlm train`", *shipped])
         raise LiquidError(
             f"{name} is not a folder or a bundled model: give {names}, or hf:USER/NAME for a model on the hub"
         )

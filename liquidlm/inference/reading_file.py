@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 from ..text.reading import ReadingOptions
 from .model_folders import model_folder
 
@@ -40,5 +40,5 @@ def kept_reading(name: str | Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
         ReadingOptions.of(**found)
     except (OSError, ValueError, TypeError) as error:
-        raise LiquidError(f"{file} cannot be read: {error}") from error
+        raise LiquidError(f"{file} cannot be read: {first_line(error)}") from error
     return found

@@ -12,10 +12,10 @@ from ..runtime.files import probe
 GENERATE, WATCH, LEARN = "generate", "watch", "learn"
 """The commands that write state files; LEARN is `watch --learn`."""
 WRITERS = {
-    GENERATE: "a state that `generate --save-state` wrote: go on with `generate --load-state`",
-    WATCH: "a state that `watch --state` wrote: go on with `watch --state`, without --learn",
-    LEARN: "a state that `watch --learn` wrote, with the weights that it learned: go on with `watch --learn"
-    " --state`",
+    GENERATE: "a state that `generate --save-state` wrote: continue with `generate --load-state`",
+    WATCH: "a state that `watch --state` wrote: continue with `watch --state`, without --learn",
+    LEARN: "a state that `watch --learn` wrote, with the weights that it learned: continue with `watch"
+    " --learn --state`",
     None: "a state that neither `generate --save-state` nor `watch --state` wrote: LiquidCache.load reads it",
 }
 """Which command reads the states of which."""

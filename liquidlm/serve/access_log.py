@@ -7,7 +7,7 @@ from logging.handlers import WatchedFileHandler
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 
 LONGEST_PATH = 200
 
@@ -30,7 +30,7 @@ class AccessLog:
                 else WatchedFileHandler(file, encoding="utf-8")
             )
         except OSError as error:
-            raise LiquidError(f"the access log {file} cannot be opened: {error}") from error
+            raise LiquidError(f"the access log {file} cannot be opened: {first_line(error)}") from error
 
     def write(
         self, client: str, method: str, path: str, status: int, ms: float, facts: dict[str, Any]

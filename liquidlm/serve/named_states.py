@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 from ..nn.state import CellState, LiquidCache
 from ..runtime.files import write_file
 from .prefixes import Base, Snapshot
@@ -181,7 +181,7 @@ class StatesInFolder(StateStore):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LiquidError(f"the folder of states {folder} cannot be made: {error}") from error
+            raise LiquidError(f"the folder of states {folder} cannot be made: {first_line(error)}") from error
 
     def get(self, name: str) -> NamedState:
         """As in `StateStore`; also raises LiquidError if the file is damaged or of another model."""
@@ -261,7 +261,7 @@ def _reserved(path: Path, over: bool) -> Iterator[None]:
             f"there is a state {path.name.removesuffix(SUFFIX)!r} already: choose another name"
         ) from None
     except OSError as error:
-        raise LiquidError(f"the state cannot be kept in {path}: {error}") from error
+        raise LiquidError(f"the state cannot be kept in {path}: {first_line(error)}") from error
     try:
         yield
     except BaseException:

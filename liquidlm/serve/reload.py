@@ -58,7 +58,7 @@ class Reload:
                     new = await asyncio.to_thread(source.load, before)
                     self.models.replace(new)
                 except Exception as error:  # whatever is wrong with the new one, the old one goes on
-                    _say(f"{source.name} is not reloaded, the old one goes on: {first_line(error)}")
+                    _say(f"{source.name} is not reloaded, the old model stays in use: {first_line(error)}")
                     continue
                 _say(f"{source.name} is reloaded{_lost(before, new)}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TokenizersBackend
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 
 TEMPLATE = """\
 {%- macro said(text) -%}
@@ -69,7 +69,9 @@ def chat_template(folder: str | PathLike[str]) -> str:
             if isinstance(found, str):
                 return found
     except (OSError, ValueError, AttributeError) as error:
-        raise LiquidError(f"the chat template in {str(folder)!r} cannot be read: {error}") from error
+        raise LiquidError(
+            f"the chat template in {str(folder)!r} cannot be read: {first_line(error)}"
+        ) from error
     return TEMPLATE
 
 

@@ -22,7 +22,9 @@ from .field_values import FieldClock, check_clock, plain_text
 from .reading import ReadingOptions
 from .utf8 import encoded
 
-EVENT = 'an event must be a JSON object with a "time" and a string "text", or with other usual names'
+EVENT = (
+    'an event must be a JSON object with a "time" and a string "text", or with other usual names of fields'
+)
 ROW = "a row must have a time and a text"
 DATES, CLOCKS, MONTHS = ("date", "fecha"), ("time", "hora"), ("month", "mes")
 """Names of fields that have a date or a time of day alone."""
@@ -166,8 +168,8 @@ def _time_fields(
     if not tried:
         shown = fields_of(records[0]) if records else "none"
         raise LiquidError(
-            f"{where}: {rule}; none of its fields is known as a time: name it with --time-field (there are"
-            f" {shown})"
+            f"{where}: {rule}; none of its fields is known as a time: name its field with --time-field (there"
+            f" are {shown})"
         )
     wrong: LiquidError | None = None
     relative: tuple[tuple[Path, ...], FieldClock] | None = None
@@ -226,7 +228,7 @@ def _text_fields(
     if not having:
         shown = fields_of(records[0])
         raise LiquidError(
-            f"{where}: {rule}; none of its fields is known as a text: name it with --text-field (there"
+            f"{where}: {rule}; none of its fields is known as a text: name its field with --text-field (there"
             f" are {shown})"
         )
     return [(path,) for path in having]

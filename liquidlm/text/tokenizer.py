@@ -25,7 +25,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 from .byte_level import (
     BOS,
     EOS,
@@ -288,7 +288,9 @@ class LEDTokenizerWrapper:
             Path(save_directory).mkdir(parents=True, exist_ok=True)
             self._backend.save_pretrained(save_directory)
         except OSError as error:
-            raise LiquidError(f"cannot save the tokenizer in {str(save_directory)!r}: {error}") from error
+            raise LiquidError(
+                f"cannot save the tokenizer in {str(save_directory)!r}: {first_line(error)}"
+            ) from error
 
 
 def _checked_texts(text: object) -> list[str]:

@@ -74,21 +74,23 @@ def advice(held_out: Sequence[float], training: float, passes: float, longer: st
     return f"Next: more text, or --dropout 0.1, or --patience 3. {what}"
 
 
-def busy(seconds: float, cpu_seconds: float) -> str | None:
+def busy(seconds: float, cpu_seconds: float, threads: int) -> str | None:
     """One line for a run on a CPU that got less than half of a core; None for another run.
 
     Args:
         seconds: of wall-clock time.
         cpu_seconds: of CPU time of all threads in it.
+        threads: of the run.
 
-    >>> busy(100.0, 180.0) is None
+    >>> busy(100.0, 180.0, threads=2) is None
     True
     """
     if seconds < SHORT or cpu_seconds > BUSY * seconds:
         return None
+    hint = "" if threads == 1 else "; on a busy machine, OMP_NUM_THREADS=1 can be faster"
     return (
-        f"note: the machine was busy: the run had {cpu_seconds / seconds:.1f} of a core on average. Other"
-        " programs took the rest; OMP_NUM_THREADS=1 can help beside them"
+        f"note: the machine was busy: the run had {cpu_seconds / seconds:.1f} of a core on average, because"
+        f" of other programs{hint}"
     )
 
 

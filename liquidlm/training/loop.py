@@ -208,13 +208,13 @@ def _to_the_end(trainer: Trainer, report: Report | SilentReport, stopped: list[i
     """Train to the end and export the model; after a signal, save a checkpoint instead."""
     begin, cpu_begin = time.perf_counter(), time.process_time()
     stop = _loop(trainer, report, stopped)
-    note = busy(time.perf_counter() - begin, time.process_time() - cpu_begin)
+    note = busy(time.perf_counter() - begin, time.process_time() - cpu_begin, torch.get_num_threads())
     if note and trainer.device.type == "cpu":
         report.say(note)
     if stop:
         trainer.save()
         report.plot()
-        report.say(f"Stopped and saved at step {trainer.step}. Go on with: {resume_command(trainer)}")
+        report.say(f"Stopped and saved at step {trainer.step}. Continue with: {resume_command(trainer)}")
         return None
     if trainer.stalled:
         trainer.take_the_best()
@@ -242,7 +242,7 @@ def _rescue(trainer: Trainer, report: Report | SilentReport, error: BaseExceptio
         except Exception as another:
             report.say(f"Step {trainer.step} could not be saved: {first_line(another)}")
     if steps := checkpoints(trainer.folder):
-        report.say(f"Step {step_of(steps[0])} is saved. Go on with: {resume_command(trainer)}")
+        report.say(f"Step {step_of(steps[0])} is saved. Continue with: {resume_command(trainer)}")
     else:
         report.say("There is no checkpoint yet: nothing is saved.")
 

@@ -122,7 +122,7 @@ def check_run_folder(folder: Path) -> None:
 
 def holds_a_run(folder: Path) -> LiquidError:
     """The error for a new run in the folder of another."""
-    return LiquidError(f"{folder} already holds a run: go on with --resume, or choose another --out")
+    return LiquidError(f"{folder} already holds a run: continue it with --resume, or choose another --out")
 
 
 def _is_ours(folder: Path) -> bool:

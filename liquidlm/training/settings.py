@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, InstanceOf, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 from ..model.sizes import Sizes
 from ..runtime.validation import STRICT, explain, plain_errors, unknown
 from ..text.reading import ReadingOptions, reading_names
@@ -249,7 +249,7 @@ def read_config(file: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise LiquidError(f"{file} cannot be read as settings: {error}") from error
+        raise LiquidError(f"{file} cannot be read as settings: {first_line(error)}") from error
     for name, value in found.items():
         if name not in SETTINGS:
             place = "; it belongs under [sizes]" if name in SIZED else ""

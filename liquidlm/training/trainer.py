@@ -1,7 +1,7 @@
 """The trainer: training steps, evaluation, and checkpoints.
 
 `Trainer.save` writes a checkpoint, `Trainer.load` restores it. A checkpoint is the folder
-`OUT/checkpoints/step-NNNNNNNN`, with these files:
+`OUT/checkpoints/step-NNNNNNNN`. loop.py decides when to save. The folder has these files:
 
     model.safetensors           the weights, unsharded; config.json and generation_config.json beside them
     tokenizer.json, …           the tokenizer
@@ -9,8 +9,6 @@
     state.safetensors           the carried states of the model, one per row of a batch, and the random states
     run.json                    step, seconds, place in the text, evaluations, settings (`TrainerState`)
     checksums.json              the checksum of each file
-
-The training loop (loop.py) decides when to save.
 """
 
 import copy

@@ -95,6 +95,6 @@ class TrainerState:
         except (KeyError, TypeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else first_line(error)
             raise LiquidError(
-                f"{checkpoint} was written by another version of liquidlm ({what}): go on with that"
+                f"{checkpoint} was written by another version of liquidlm ({what}): continue with that"
                 " version, or start a new run"
             ) from error

@@ -204,7 +204,7 @@ def _is_usual(one: Candidate, lines: Sequence[str]) -> bool:
 
 
 def _words(order: str, written: str) -> str:
-    """The order in strptime's words, with the signs between the numbers as they are written."""
+    """The order as a strptime format, with the signs between the numbers as they are written."""
     sign = (re.findall(r"\d\d?([-/.])\d", written) or [""])[0]
     year = "%Y" if re.search(r"\d{4}", written) else "%y"
     return sign.join({"d": "%d", "m": "%m", "y": year}[letter] for letter in order)

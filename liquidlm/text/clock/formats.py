@@ -1,4 +1,4 @@
-"""The form of times that the user gives: strptime's words, or a regular expression with a group ``time``."""
+"""The form of times that the user gives: a strptime format, or a regular expression with a group ``time``."""
 
 import re
 
@@ -71,7 +71,7 @@ def time_group(text: str) -> re.Pattern[str]:
 
 
 def format_kind(text: str) -> Kind:
-    """The kind of time that strptime's words describe.
+    """The kind of time that a strptime format describes.
 
     >>> import re
     >>> re.search(format_kind("%d.%m.%y %H:%M").pattern, "on 03.04.26 12:31")["d"]
@@ -92,7 +92,7 @@ def format_kind(text: str) -> Kind:
             pattern += r"\s+" if part.isspace() else re.escape(part)
             continue
         if (name := part[-1]) not in WORDS or len(part) < 2:
-            raise LiquidError(f"--time-format {text}: {part} is not known: give strptime's words, {HOW}")
+            raise LiquidError(f"--time-format {text}: {part} is not known: give a strptime format, {HOW}")
         used.append(WORDS[name])
         pattern += WORDS[name]
     pattern = pattern.replace(rf"\.{WORDS['f']}", rf"(?:[.,]{WORDS['f']})?")
@@ -111,7 +111,7 @@ def check_format(text: str) -> None:
     """Check what the user says about the form of times.
 
     Raises:
-        LiquidError: it is neither strptime's words nor a regular expression.
+        LiquidError: it is neither a strptime format nor a regular expression.
 
     Example:
         >>> check_format("%d/%m/%Y %H:%M")
