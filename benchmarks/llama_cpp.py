@@ -4,6 +4,7 @@ Its Python binding is built from source: `pip install -e '.[llama]'` needs a C++
 """
 
 import ctypes
+import json
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -34,12 +35,15 @@ _SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 """Takes llama.cpp's log. It must live as long as llama.cpp does."""
 
 
-def write_gguf(model: LlamaForCausalLM, path: Path, kind: str, context: int) -> None:
-    """Writes the weights as a GGUF file without a tokenizer.
+def write_gguf(
+    model: LlamaForCausalLM, path: Path, kind: str, context: int, tokenizer: Path | None = None
+) -> None:
+    """Writes the weights as a GGUF file.
 
     Args:
         kind: the type of the matrices, one of TYPES; vectors are float32.
         context: the longest text.
+        tokenizer: a `tokenizer.json` of byte-level BPE with all ids of the model; None writes none.
     """
     from gguf import GGMLQuantizationType, GGUFWriter  # pyright: ignore[reportMissingImports]
     from gguf.quants import quantize  # pyright: ignore[reportMissingImports]
@@ -56,7 +60,10 @@ def write_gguf(model: LlamaForCausalLM, path: Path, kind: str, context: int) -> 
     writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("no_vocab")
+    if tokenizer is None:
+        writer.add_tokenizer_model("no_vocab")
+    else:
+        _add_tokenizer(writer, json.loads(tokenizer.read_text(encoding="utf-8")))
 
     def add(name: str, weight: Tensor) -> None:
         data = weight.detach().float().numpy()
@@ -79,6 +86,21 @@ def write_gguf(model: LlamaForCausalLM, path: Path, kind: str, context: int) -> 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_tokenizer(writer: Any, file: dict[str, Any]) -> None:
+    added = {token["content"] for token in file["added_tokens"]}
+    of_id = {index: token for token, index in file["model"]["vocab"].items()}
+    of_id |= {token["id"]: token["content"] for token in file["added_tokens"]}
+    tokens = [of_id[index] for index in range(len(of_id))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in added else 1 for token in tokens])  # of control, or normal
+    merges = file["model"]["merges"]
+    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+    writer.add_bos_token_id(tokens.index("<s>"))
+    writer.add_eos_token_id(tokens.index("</s>"))
 
 
 def _interleaved(weight: Tensor, heads: int) -> Tensor:

@@ -322,7 +322,13 @@ def serving(figures: Figures) -> Figure:
     figure, (speed, memory) = canvas(10, 4, 2)
     streams = sorted(map(int, figures["streams"]))
     rates = [figures["streams"][str(n)]["tokens_per_second"] for n in streams]
-    speed.bar([str(n) for n in streams], rates)
+    places = np.arange(len(streams))
+    speed.bar(places, rates, 0.4, label="liquidlm")
+    if theirs := figures.get("llama_cpp"):
+        others = [theirs["streams"][str(n)]["tokens_per_second"] for n in streams]
+        speed.bar(places + 0.4, others, 0.4, label="Llama in llama.cpp")
+        speed.legend(fontsize=8)
+    speed.set_xticks(places, [str(n) for n in streams])
     speed.set(xlabel="texts at a time", ylabel="speed of all together (tokens per second)")
     memory.plot(*zip(*figures["memory_mb"], strict=True), marker="o")
     memory.set(xlabel="requests so far", ylabel="memory of the server (MB)", ylim=(0, None))

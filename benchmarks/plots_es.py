@@ -31,6 +31,7 @@ LABELS = {
     "liquidlm: time of a token after a long context": "liquidlm: tiempo de un token tras un contexto largo",
     "texts at a time": "textos a la vez",
     "speed of all together (tokens per second)": "velocidad de todos juntos (tokens por segundo)",
+    "Llama in llama.cpp": "Llama en llama.cpp",
     "requests so far": "peticiones hasta el momento",
     "memory of the server (MB)": "memoria del servidor (MB)",
     "liquidlm serve, the bundled model": "liquidlm serve, el modelo incluido",

@@ -1,79 +1,39 @@
 """The server: tokens per second and latency by texts at a time, cached prompts, memory.
 
-    python -m benchmarks.serving [--folder stories] [--requests 2000]
+    python -m benchmarks.run serving [--folder stories] [--requests 2000] [--llama-server PATH]
 
 A server in a process of its own, its clients in this one, on the same cores, over HTTP. First, as a check,
 the text of a whole, a streamed and a concurrent request must be the same. Then so many streams at a time for
 some rounds, the numbers in turn; the first token of a prompt of 16,384 tokens, cold, again, and with another
-end; and the memory of a server with 16 MB for prompts, before and after many short requests.
+end, and from a state kept by name; the latency of a reused connection, eight texts of one prompt, and 1,100
+idle connections. Then the memory of a server with 16 MB for prompts, before and after many short requests,
+and while eight bodies of 16 MiB come at once. With the path of llama.cpp's server, the same streams by a
+Llama of about as many parameters with random weights, in float32, 32 slots: more streams wait for a slot, as
+they wait for a row of ours.
 """
 
 import argparse
-import http.client
 import json
-import re
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.llama_server import llama_server
 from benchmarks.machine import write_results
 from benchmarks.plots import redraw
+from benchmarks.service import ask, server
+from benchmarks.service_load import choices, idle_sockets, large_bodies, named_state, reused_connection
 from liquidlm.inference.model_folders import find_folder
 from liquidlm.text.tokenizer import LEDTokenizerWrapper
 
 NAME = "serving"
-STREAMS = (1, 8, 32)
+STREAMS = (1, 8, 32, 128)
 TOKENS = 128
 PROMPT = 16_384
-
-
-@contextmanager
-def server(folder: str, *options: str) -> Iterator[tuple[int, psutil.Process]]:
-    """Port and process of one."""
-    command = [sys.executable, "-m", "liquidlm", "serve", folder, "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        while not (found := re.search(r"http://127.0.0.1:(\d+)", line := process.stderr.readline())):
-            if not line:
-                raise SystemExit(f"the server of {folder} did not start")
-        yield int(found[1]), psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-        process.stderr.close()
-
-
-def ask(port: int, **asked: Any) -> tuple[str, dict[str, Any], list[float]]:
-    """Text, usage, and the seconds to the first token and to the end."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    begin = time.perf_counter()
-    given = {"model": "stories", "stream_options": {"include_usage": True}, "stream": True, **asked}
-    connection.request("POST", "/v1/completions", json.dumps(given), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    if answer.status != 200:
-        raise SystemExit(f"{answer.status}: {answer.read().decode()}")
-    text, usage, seconds = [], {}, []
-    if not given["stream"]:
-        whole = json.loads(answer.read())
-        text, usage = [whole["choices"][0]["text"]], whole["usage"]
-    else:
-        for line in answer:
-            if line.startswith(b"data: {"):
-                part = json.loads(line[6:])
-                text += [choice["text"] for choice in part["choices"]]
-                usage = part.get("usage", usage)
-                if not seconds:
-                    seconds.append(time.perf_counter() - begin)
-    connection.close()
-    return "".join(text), usage, [*seconds, time.perf_counter() - begin]
 
 
 def check(port: int) -> None:
@@ -94,7 +54,12 @@ def concurrent(port: int, streams: int, seed: int) -> dict[str, float]:
         for i in range(3):
             prompt = f"Once upon a time there was a boy called Tom{number}."
             _, usage, (first, last) = ask(
-                port, prompt=prompt, seed=seed + 100 * number + i, max_tokens=TOKENS, temperature=0.8
+                port,
+                prompt=prompt,
+                seed=seed + 100 * number + i,
+                max_tokens=TOKENS,
+                temperature=0.8,
+                ignore_eos=True,
             )
             found.append((usage["completion_tokens"], first, last))
         return found
@@ -110,6 +75,23 @@ def concurrent(port: int, streams: int, seed: int) -> dict[str, float]:
         "latency_median": statistics.median(latencies),
         "latency_p99": latencies[min(len(latencies) - 1, int(0.99 * len(latencies)))],
         "first_token_median": statistics.median(first for _, first, _ in found),
+    }
+
+
+def streams(port: int, rounds: int) -> dict[str, Any]:
+    """Medians over rounds by streams at a time, and their speed over that of one."""
+    found = [{n: concurrent(port, n, 1000 * i) for n in STREAMS} for i in range(rounds)]
+    return {
+        "streams": {
+            str(n): {key: statistics.median(one[n][key] for one in found) for key in found[0][n]}
+            for n in STREAMS
+        },
+        "over_one_at_a_time": {
+            str(n): statistics.median(
+                one[n]["tokens_per_second"] / one[1]["tokens_per_second"] for one in found
+            )
+            for n in STREAMS
+        },
     }
 
 
@@ -151,26 +133,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--folder", default="stories")
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--llama-server", type=Path, help="llama.cpp's server, built from its sources")
     given = parser.parse_args(argv)
     tokenizer = LEDTokenizerWrapper(find_folder(given.folder))
     ids = tokenizer.encode("There was a dog, and a cat, and the sun came out over the hill. " * 2000).tolist()
     figures: dict[str, Any] = {}
-    with server(given.folder) as (port, process):
+    with server(given.folder) as (port, _):
         check(port)
-        rounds = [{n: concurrent(port, n, 1000 * i) for n in STREAMS} for i in range(given.rounds)]
-        figures["streams"] = {
-            str(n): {key: statistics.median(one[n][key] for one in rounds) for key in rounds[0][n]}
-            for n in STREAMS
-        }
-        figures["over_one_at_a_time"] = {
-            str(n): statistics.median(
-                one[n]["tokens_per_second"] / one[1]["tokens_per_second"] for one in rounds
-            )
-            for n in STREAMS
-        }
+        figures |= streams(port, given.rounds)
         figures["first_token_of_16k_prompt"] = prefixes(port, ids, given.rounds)
+        figures["first_token_of_16k_prompt"]["named_state"] = named_state(port, ids[: PROMPT - 1])
+        figures["reused_connection_seconds"] = reused_connection(port)
+        figures["n_seconds"] = choices(port, ids)
+        figures["idle_sockets"] = idle_sockets(port)
+    if given.llama_server:
+        with llama_server(given.llama_server, given.folder) as (port, parameters):
+            figures["llama_cpp"] = {"parameters": parameters, **streams(port, given.rounds)}
     with server(given.folder, "--cache-mb", "16") as (port, process):
         figures["memory_mb"] = memory(port, process, given.requests)
+        figures["large_bodies"] = large_bodies(port, process)
     write_results(NAME, figures)
     redraw(NAME)
     print(json.dumps(figures, indent=1))
