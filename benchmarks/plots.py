@@ -242,6 +242,7 @@ def long_context(figures: Figures) -> Figure:
             axis.bar_label(bars, fmt="%.2f", padding=3)
         axis.set_yticks(np.arange(len(names)) + 0.2, [label(name) for name in names])
         axis.set(xlabel="loss (bits per byte)", title=f"rare words met before, {TEXTS[text]}")
+        axis.margins(x=0.12)  # for the numbers beside the bars
         axis.invert_yaxis()
         axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     return figure
