@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import randomise
+from helpers import normal, randomise
 from torch import nn
+from torchdiffeq import odeint
 
 from liquidlm.errors import LiquidError
 from liquidlm.nn.ode import ODEFunc, integrate
@@ -131,3 +132,16 @@ def test_other_errors():
     for factors in ((0.0, 0.01), (-1.0, 0.01), (0.1, -0.01), (math.nan, 0.01)):
         with pytest.raises(LiquidError, match="decay_factor"):
             ODEFunc(nn.LayerNorm(H), *factors)
+
+
+@pytest.mark.parametrize("times", [torch.float32, torch.float64])
+@pytest.mark.parametrize("values", [torch.float32, torch.float64])
+def test_rk4_is_torchdiffeq_s_to_the_bit(values: torch.dtype, times: torch.dtype) -> None:
+    start, span = normal(20, H, dtype=values), torch.linspace(0, 1, 5, dtype=times)
+
+    def func(t: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(e) * (1 + t) - 0.1 * e
+
+    grid = {"grid_constructor": lambda *_: span}
+    expected = odeint(func, start, span[[0, -1]], method="rk4", options=grid)
+    assert torch.equal(integrate(func, start, span), expected[-1])

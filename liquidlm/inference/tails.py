@@ -31,12 +31,13 @@ class Tail:
         (0.5, True)
     """
 
-    __slots__ = ("_order", "_sorted", "scale", "size")
+    __slots__ = ("_fits", "_order", "_sorted", "scale", "size")
 
     def __init__(self, size: int, scale: float, values: Iterable[float] = ()):
         self.size, self.scale = size, scale
         self._order = deque(values)
         self._sorted = sorted(self._order)
+        self._fits: dict[int, tuple[int, float, float]] = {}
 
     def __len__(self) -> int:
         return len(self._order)
@@ -61,6 +62,7 @@ class Tail:
             value = min(max(value, self._bound(-1)), self._bound(1))
         insort(self._sorted, value)
         self._order.append(value)
+        self._fits.clear()
         if len(self._order) > self.size:
             oldest = self._order.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
@@ -97,12 +99,17 @@ class Tail:
 
     def _fit(self, side: int) -> tuple[int, float, float]:
         """Number of values in the upper (1) or lower (−1) tail, its begin, and its mean excess."""
-        k = max(4, len(self._sorted) // TAIL)
-        if side > 0:
-            limit = self._sorted[-k - 1]
-            return k, limit, max(sum(self._sorted[-k:]) / k - limit, self.scale)
-        limit = self._sorted[k]
-        return k, limit, max(limit - sum(self._sorted[:k]) / k, self.scale)
+        found = self._fits.get(side)  # asked for several times between two values
+        if found is None:
+            k = max(4, len(self._sorted) // TAIL)
+            if side > 0:
+                limit = self._sorted[-k - 1]
+                excess = sum(self._sorted[-k:]) / k - limit
+            else:
+                limit = self._sorted[k]
+                excess = limit - sum(self._sorted[:k]) / k
+            found = self._fits[side] = k, limit, max(excess, self.scale)
+        return found
 
 
 class Calibration:

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchdiffeq import odeint
 
 from ..errors import LiquidError
 from ..runtime.offload import at_hand
@@ -142,8 +141,10 @@ def integrate(
     if fails(wrong, "t_span must be finite and strictly increasing"):
         raise LiquidError(f"t_span must be finite and strictly increasing, not {t_span.tolist()}")
     with full_precision(e0) as e0:
-        if torch.compiler.is_compiling() and method == "rk4" and not options:
+        if method == "rk4" and not options:
             return _rk4(func, e0, times)
+        from torchdiffeq import odeint  # with scipy it takes 43 MB, and most models need it never
+
         # odeint gets the grid separately from the two ends, so that it does not keep the states in between.
         grid = {"grid_constructor": lambda func, e0, ends: times} if method in FIXED_STEP else {}
         defaults = {"rtol": 1e-5, "atol": 1e-6, "options": grid}
@@ -154,13 +155,14 @@ def integrate(
 def _rk4(
     func: Callable[[Tensor, Tensor], Tensor], e: Float[Tensor, "*shape"], times: Float[Tensor, " n"]
 ) -> Float[Tensor, "*shape"]:
-    """torchdiffeq's "rk4", the 3/8 rule, for traced graphs: its own checks of the times cannot be traced."""
+    """torchdiffeq's "rk4", the 3/8 rule, to the bit. Its own checks of the times cannot be traced."""
+    third, two_thirds = 1 / 3, 2 / 3
     for i in range(len(times) - 1):
         t, after = times[i], times[i + 1]
         dt = after - t
-        k1 = func(t, e)
-        k2 = func(t + dt / 3, e + dt * k1 / 3)
-        k3 = func(t + dt * 2 / 3, e + dt * (k2 - k1 / 3))
-        k4 = func(after, e + dt * (k1 - k2 + k3))
-        e = e + (k1 + 3 * (k2 + k3) + k4) * dt / 8
+        k1 = func(t.to(e.dtype), e)
+        k2 = func((t + dt * third).to(e.dtype), e + dt * k1 * third)
+        k3 = func((t + dt * two_thirds).to(e.dtype), e + dt * (k2 - k1 * third))
+        k4 = func(after.to(e.dtype), e + dt * (k1 - k2 + k3))
+        e = e + (k1 + 3 * (k2 + k3) + k4) * dt * 0.125
     return e

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
-from torchdiffeq import odeint
 
 from ...errors import LiquidError
 from ...ops import liquid_relax, nonlinear_relax, nonlinear_relax_newton
@@ -133,6 +132,8 @@ class ImprovedLiquidTimeCell(nn.Module):
         """h after the interval, by a solver. Intervals are mapped to 0…1, so rows may differ in length."""
         if solver == EXPONENTIAL_EULER:
             return self._exponential_euler(e, h, elapsed, **options)
+        from torchdiffeq import odeint  # with scipy it takes 43 MB
+
         pace = self.own_time(e, elapsed)
         rhs = self.neuron.dynamics(e)
         unit = torch.tensor([0.0, 1.0], dtype=h.dtype, device=h.device)
