@@ -176,7 +176,7 @@ def test_the_optimiser_is_that_of_training() -> None:
 @pytest.mark.parametrize(("rate", "budget"), [(0.0, 1.0), (2.0, 1.0), (0.1, 0.0), (0.1, 1.5), (0.1, 99.0)])
 def test_rates_and_budgets_out_of_range(rate: float, budget: float) -> None:
     model, _ = fresh_model(LOG, ReadingOptions())
-    with pytest.raises(LiquidError, match="rate of learning" if budget == 1 else "budget of learning"):
+    with pytest.raises(LiquidError, match="learning rate" if budget == 1 else "learning budget"):
         OnlineLearner(model, rate, budget)
 
 
@@ -262,10 +262,10 @@ def test_mistakes_are_one_line(watch: Callable, folder: Path, tmp_path: Path) ->
         ((folder, "--learn-to", tmp_path / "to"), "--learn-to needs --learn"),
         ((folder, "--learn-budget", 1), "--learn-budget needs --learn"),
         ((folder, "--learn-rate", 0.1), "--learn-rate needs --learn"),
-        (("--learn", "--learn-budget", 0), "the budget of learning"),
-        (("--learn", "--learn-budget", "nan"), "the budget of learning"),
-        (("--learn", "--learn-rate", -1), "the rate of learning"),
-        (("--learn", "--learn-rate", "nan"), "the rate of learning"),
+        (("--learn", "--learn-budget", 0), "the learning budget"),
+        (("--learn", "--learn-budget", "nan"), "the learning budget"),
+        (("--learn", "--learn-rate", -1), "the learning rate"),
+        (("--learn", "--learn-rate", "nan"), "the learning rate"),
         ((folder, "--learn", "--learn-to", folder), "the folder of the model itself"),
         (("--learn", "--learn-to", folder), "did not write"),
         (("--learn", "--learn-to", tmp_path / "file"), "is a file"),

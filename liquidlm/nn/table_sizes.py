@@ -14,7 +14,7 @@ def check_tables(orders: Sequence[int], lines: int, training_lines: int) -> None
     """Check the sizes of a `CountMemory`.
 
     Raises:
-        LiquidError: orders that do not rise from at least 1, a size that is no power of 2, or no table.
+        LiquidError: orders that do not rise from at least 1, a size that is not a power of 2, or no table.
     """
     if not orders or min(orders) < 1 or sorted(set(orders)) != list(orders):
         raise LiquidError(

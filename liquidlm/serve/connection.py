@@ -13,7 +13,7 @@ from .listening import BACKLOG
 CONNECTIONS = 2048
 """Connections at the same time, if the system allows as many open files."""
 OTHER_FILES = 128 + 2 * BACKLOG
-"""Open files that are no connection, and connections that are being accepted or closed."""
+"""Open files that are not connections, and connections that are being accepted or closed."""
 HEADER_SECONDS = 10.0
 """Time for the header of a request to arrive."""
 HEADER_BYTES = 1 << 16

@@ -290,7 +290,7 @@ def _header(path: Path, model: str) -> dict[str, str]:
     """The header of a file.
 
     Raises:
-        LiquidError: it is no state, damaged, or of another model.
+        LiquidError: it is not a state, damaged, or of another model.
     """
     try:
         with safe_open(path, "pt") as file:

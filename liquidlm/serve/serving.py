@@ -206,7 +206,7 @@ class Serving:
         """The same for a prompt with times.
 
         Raises:
-            LiquidError: the model has none, the prompt is no text, or its times do not fit.
+            LiquidError: the model has none, the prompt is not a text, or its times do not fit.
         """
         if self.model.time_head is None:
             raise LiquidError(f"{self.name} was trained without times: remove timestamps")

@@ -160,7 +160,7 @@ def _check(end: Finished) -> None:
 
 
 def _delta(choice: Choice, updates: Sequence[JobUpdate]) -> TextDelta | None:
-    """The text of these updates; None if they are no text. Nothing counts after an end."""
+    """The text of these updates; None if they are not text. Nothing counts after an end."""
     found = []
     for update in updates:
         if isinstance(update, PromptRead):

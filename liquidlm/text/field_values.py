@@ -43,7 +43,7 @@ class FieldClock:
             name: stands for the file in the message of an error.
 
         Raises:
-            LiquidError: the values are no times, or their kind is not clear.
+            LiquidError: the values are not times, or their kind is not clear.
             ValueError: a number is too large for any unit.
         """
         plain = [plain_time(value) for value in values]
@@ -88,7 +88,7 @@ class FieldClock:
 
 
 def _settled(texts: Sequence[str], options: ClockOptions, name: str, needed: bool) -> LineClock | None:
-    """The clock of texts; None if it is not needed and they are no times."""
+    """The clock of texts; None if it is not needed and they are not times."""
     try:
         return LineClock.settle(texts, options, name) if texts else None
     except LiquidError:
@@ -140,4 +140,4 @@ def check_clock(clock: FieldClock, values: Sequence[Any]) -> None:
         except ValueError:
             wrong += 1
     if 2 * wrong > len(values):
-        raise LiquidError(f"{wrong} of {len(values)} values are no times")
+        raise LiquidError(f"{wrong} of {len(values)} values are not times")

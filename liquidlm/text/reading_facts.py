@@ -18,7 +18,7 @@ class ReadingFacts:
         name: of the file.
         kind: what the file is and how its times are written, in words.
         late: the policy for times that go back.
-        timeline: late lines, and how often the clock was set anew.
+        timeline: late lines, and how often the clock was set back.
         before: lines without a time before the first one with a time. They are left out.
         untimed: lines without a time after it. Each belongs to the event before it.
         events: the number of events.

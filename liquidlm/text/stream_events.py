@@ -42,7 +42,7 @@ class RecordFinder(NamedTuple):
         return f"JSON, {self.fields.name}"
 
     def find(self, line: str, where: str) -> TextEvent | None:
-        """The event of a line; None for a line that is no JSON object.
+        """The event of a line; None for a line that is not a JSON object.
 
         Raises:
             LiquidError: the object has no time or no text; the message begins with `where`.

@@ -91,7 +91,7 @@ Table = Header | RowFinder
 
 
 def settle_table(lines: Sequence[str], options: ReadingOptions, name: str) -> Table | None:
-    r"""What finds the events of a table, settled on its first lines; None if they are no table.
+    r"""What finds the events of a table, settled on its first lines; None if they are not a table.
 
     The user names columns, or one of the names in the first line is usual for a time.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..errors import LiquidError
 
 LATE = 60.0
-"""A line may be late by this many seconds. A time further back means that the clock was set anew."""
+"""A line may be late by this many seconds. A time further back means that the clock was set back."""
 
 
 @dataclass
@@ -13,16 +13,16 @@ class Timeline:
     """Puts the times of events on a clock that never goes back, and counts what it changes.
 
     With the policy "clamp", a time up to LATE seconds back is taken as the time of the event before it. A
-    time further back means that the clock was set anew: the gap there is 0, and times go on from the time
+    time further back means that the clock was set back: the gap there is 0, and times go on from the time
     before.
     With "error", every time that goes back is an error. With "sort", times stay as they are and are counted;
     the reader sorts the events.
 
     Attributes:
         time: of the last event, in seconds; None before the first.
-        ahead: seconds that are added to the times since the clock was set anew.
+        ahead: seconds that are added to the times since the clock was set back.
         late, first_late: the number of late events, and the number of the first one's line.
-        anew, first_anew: how often the clock was set anew, and the number of the first such line.
+        anew, first_anew: how often the clock was set back, and the number of the first such line.
 
     Example:
         >>> timeline = Timeline()

@@ -68,7 +68,7 @@ def checked_ids(ids: object, vocab_size: int) -> list[int]:
 
 
 def _outside(token_id: SupportsIndex, vocab_size: int) -> LiquidError:
-    """The error for an id that is no token's."""
+    """The error for an id that is not a token's."""
     return LiquidError(
         f"token id {token_id} is outside the vocabulary of {vocab_size}; decode with the tokenizer that the"
         " model was trained with"

@@ -16,9 +16,9 @@ def check_pace(rate: float, budget: float = 1.0) -> None:
         >>> check_pace(rate=0.01, budget=4.0)
     """
     if not 0 < rate <= 1:
-        raise LiquidError(f"the rate of learning must be between 0 and 1, not {rate:g}")
+        raise LiquidError(f"the learning rate must be above 0 and at most 1, not {rate:g}")
     if not (0 < budget <= 1 or budget in range(2, MOST_ROWS + 1)):
         raise LiquidError(
-            f"the budget of learning must be a share, above 0 and at most 1, or a whole number up to"
+            f"the learning budget must be a share, above 0 and at most 1, or a whole number up to"
             f" {MOST_ROWS}, not {budget:g}"
         )

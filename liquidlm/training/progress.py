@@ -134,7 +134,7 @@ class SilentReport:
 @contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar for work before the run; a context manager. The bar disappears at the end. Where there
-    is no terminal, the name of the work is printed once it has taken PATIENCE seconds.
+    is not a terminal, the name of the work is printed once it has taken PATIENCE seconds.
 
     Args:
         what: name of the work.

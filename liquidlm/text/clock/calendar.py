@@ -11,7 +11,7 @@ HALF_YEAR = 180 * DAY
 STARTS = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 UNKNOWN_YEAR = 2001
-"""The year of times without one, if the user does not say it. It is no leap year; a file that has February 29
+"""The year of times without one, if the user does not say it. It is not a leap year; a file that has February 29
 makes it one."""
 
 
@@ -79,7 +79,7 @@ class Calendar:
                 raise LiquidError(f"there is no February 29 in {self._number()}: give another --year")
             self.leap = True
         self.last = time if self.last is None else max(self.last, time)
-        if time < self.last - LATE_DAY:  # the clock was set anew
+        if time < self.last - LATE_DAY:  # the clock was set back
             self.last = time
         return time
 

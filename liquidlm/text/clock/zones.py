@@ -110,7 +110,7 @@ WORDS = """
     NODE DISK FILE TEXT NEXT LAST FIRST LIST COST BEST REST MUST JUST ACK SYN FIN RST KERN MAIL NEWS
     LPR UUCP ID URL URI JSON XML HTML CSV PDF LDAP SNMP RADIUS VPN NAT WAN LAN WIFI BGP OSPF
 """
-"""Words in capitals that are no zones, though they may follow a time."""
+"""Words in capitals that are not zones, though they may follow a time."""
 CASUAL = frozenset(WORDS.split())
 LIKELY = re.compile(r"\s(?:\(([A-Z]{3,5})\)|([A-Z]{3,5})(?=[\s\]),]|$))")
 
@@ -190,5 +190,5 @@ def unclear_zone(name: str) -> LiquidError:
     what = f"may be {AMBIGUOUS[name]}" if name in AMBIGUOUS else "is not known"
     return LiquidError(
         f"the time zone {name} {what}: say which it is with --time-zone, such as --time-zone Europe/Madrid"
-        " (if it is no zone, --time-zone UTC; --time-format says how the times are written)"
+        " (if it is not a zone, --time-zone UTC; --time-format says how the times are written)"
     )
