@@ -11,8 +11,8 @@ HALF_YEAR = 180 * DAY
 STARTS = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 UNKNOWN_YEAR = 2001
-"""The year of times without one, if the user does not say it. It is not a leap year; a file that has February 29
-makes it one."""
+"""The year of times without one, if the user does not say it. It is not a leap year; a file that has February
+29 makes it one."""
 
 
 @dataclass
