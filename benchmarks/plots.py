@@ -221,15 +221,20 @@ def reading(figures: Figures) -> Figure:
     return figure
 
 
+def layer(number: int) -> Figures:
+    """The later a line is drawn, the thinner it is: one that lies behind another is seen."""
+    return {"linewidth": max(1, 5 - number), "markersize": max(4, 12 - 2 * number)}
+
+
 def long_context(figures: Figures) -> Figure:
     """Bits per byte against the position in a novel, and of rare words met before."""
     positions, words = figures.get("positions", {}), figures.get("words_met_before", {})
     panels = len(positions) + len(words)
     figure, axes = canvas(8 * min(2, panels), 4.5 * math.ceil(panels / 2), panels, 2)
     for axis, (text, found) in zip(axes, positions.items(), strict=False):
-        for name, bits in found["bits_per_byte"].items():
+        for i, (name, bits) in enumerate(found["bits_per_byte"].items()):
             places = [max(int(first), 512) * 2**0.5 for first in bits]
-            axis.semilogx(places, list(bits.values()), base=2, marker="o", label=label(name))
+            axis.semilogx(places, list(bits.values()), base=2, marker="o", label=label(name), **layer(i))
         axis.set(xlabel="position in the novel (bytes)", ylabel="loss (bits per byte)")
         axis.set_title(f"held-out {TEXTS[text].removesuffix(', bytes')}")
         ticks(axis, [2**n for n in range(10, 21, 2)])
@@ -259,8 +264,7 @@ def recall(figures: Figures) -> Figure:
         for i, entry in enumerate(best(figures["trials"], task).values()):
             points = [(int(key.split("/")[0]), 100 * share) for key, share in entry["accuracy"].items()]
             how: Figures = {"label": label(entry["model"]), "color": colour(entry["model"]), "marker": "o"}
-            thick = {"linewidth": 5 - i, "markersize": 12 - 2 * i}  # one that lies behind another is seen
-            axis.semilogx(*zip(*points, strict=True), base=2, **how, **thick)
+            axis.semilogx(*zip(*points, strict=True), base=2, **how, **layer(i))
         axis.axvline(KNOWN[task].trained[-1][0], color="grey", linestyle=":")
         axis.set(title=TASKS.get(task, task), ylim=(-3, 103))
         axis.set(xlabel="length (tokens; dotted: longest in training)", ylabel="right answers (%)")
