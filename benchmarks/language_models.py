@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from liquidlm import LiquidTextGenerationModel
+from liquidlm.model.losses import counted_loss
 from liquidlm.nn.counts import CountMemory
 from liquidlm.ops import IGNORED
 from liquidlm.text.token_corpus import TokenCorpus
@@ -109,7 +110,7 @@ class Counted(LanguageModel):
 
     def forward(self, ids, targets, state=None):
         hidden, found, state = self._read(ids, state)
-        loss = self.counts.loss(self.peer.output, hidden, found, targets, PIECE)
+        loss = counted_loss(self.counts, self.peer.output, hidden, found, targets, PIECE)
         return loss / (targets != IGNORED).sum(), state
 
     def logits(self, ids, state=None):

@@ -8,8 +8,9 @@ import torch
 
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
 from liquidlm.errors import LiquidError
+from liquidlm.model.losses import counted_loss
 from liquidlm.model.step import LiquidStep
-from liquidlm.nn.counts import CountMemory, Levels
+from liquidlm.nn.counts import CountMemory, Levels, counted_tokens
 from liquidlm.nn.state import LiquidCache
 from liquidlm.ops import count_contexts, count_contexts_reference, count_text, count_text_reference
 from liquidlm.ops.counts import ENTRIES, MOST
@@ -83,8 +84,9 @@ def found_of(memory, ids, start=None):
 def recursion(memory, logits, found):
     """p_k(v) = (c_k(v) + e_k p_{k−1}(v)) / (c_k + e_k), a level after the other."""
     p = logits.softmax(-1)
-    counts, tokens = (found & MOST).double(), (found // (MOST + 1)).long()
-    e = memory._weights(logits.log_softmax(-1), Levels(tokens, counts), counts.sum(-1)).exp()
+    counts, tokens = (found & MOST).double(), counted_tokens(found)
+    of_counted = p.log().gather(-1, tokens.flatten(-2)).view_as(counts)
+    e = memory._weights(of_counted, Levels(tokens, counts), counts.sum(-1)).exp()
     for k in range(found.shape[-2]):
         c = torch.zeros_like(p).scatter_add(-1, tokens[..., k, :], counts[..., k, :])
         n = c.sum(-1, keepdim=True)
@@ -103,13 +105,15 @@ def test_distribution_is_that_of_the_recursion_and_sums_to_one():
     torch.testing.assert_close(nothing, logits.log_softmax(-1))
 
 
-def test_loss_is_that_of_the_distribution_and_each_part_learns_from_its_own():
-    memory, layer = random_memory(), torch.nn.Linear(5, 7, bias=False).double()
+@pytest.mark.parametrize("bias", [False, True])
+def test_loss_is_that_of_the_distribution_and_each_part_learns_from_its_own(bias):
+    """A layer with a bias computes its own logits; that of a plain matrix is fused with the loss."""
+    memory, layer = random_memory(), torch.nn.Linear(5, 7, bias).double()
     ids, hidden = torch.randint(0, 7, (2, 33)), torch.randn(2, 33, 5, dtype=torch.float64)
     targets, found = ids.roll(-1, 1), found_of(memory, ids)
     targets[:, -1] = -100
     nll = functools.partial(torch.nn.functional.nll_loss, target=targets.flatten(), reduction="sum")
-    loss = memory.loss(layer, hidden, found, targets, 16)
+    loss = counted_loss(memory, layer, hidden, found, targets, 16)
     mixed = nll(memory.log_probs(layer(hidden), found).flatten(0, 1))
     alone = nll(layer(hidden).log_softmax(-1).flatten(0, 1))
     torch.testing.assert_close(loss, mixed)
@@ -130,7 +134,7 @@ def test_training_takes_each_target_out_of_the_training_text():
     targets = ids.roll(-1, 1)
     targets[0, -1] = -100
     found = found_of(memory, ids, start)
-    loss = memory.train().loss(layer, hidden, found, targets, 64)
+    loss = counted_loss(memory.train(), layer, hidden, found, targets, 64)
     less = found.clone()
     own = (found // (MOST + 1) == targets[..., None, None]) & (found & MOST > 0)
     assert own[0, :-1, ::2].any(-1).all()  # the table of the training text has each of its own places

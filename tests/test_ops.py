@@ -20,7 +20,6 @@ from liquidlm.ops import (
     short_conv,
     short_conv_reference,
 )
-from liquidlm.ops.loss import linear_cross_entropy
 
 HEADS, KEY, VALUE = 2, 5, 3
 
@@ -318,62 +317,3 @@ def test_short_conv_does_not_reach_into_another_document():
         past = torch.cat([before, x[:, first:last]], 1)
         alone = F.conv1d(past.mT, weight[:, None], groups=2).mT
         assert error(out[:, first:last], alone) < 1e-13
-
-
-# ---- the output layer's cross-entropy
-
-
-def loss_inputs(dtype=torch.float64):
-    hidden, weight = normal(3, 7, 6, dtype=dtype), normal(11, 6, seed=1, dtype=dtype)
-    targets = torch.randint(11, (3, 7), generator=torch.Generator().manual_seed(2))
-    targets[0, 2:5] = targets[2, -1] = -100
-    return hidden.requires_grad_(), weight.requires_grad_(), targets
-
-
-def test_the_loss_of_tokens_that_all_but_cannot_be():
-    hidden, weight, targets = loss_inputs(torch.float32)
-    hidden = (hidden.detach() * 300).requires_grad_()
-    exact = plain_loss(hidden, weight, targets)
-    assert exact > 1000 and error(linear_cross_entropy(hidden, weight, targets, 4), exact) < 1e-6
-
-
-def plain_loss(hidden, weight, targets):
-    logits = (hidden @ weight.mT).flatten(0, -2)
-    return F.cross_entropy(logits, targets.flatten(), reduction="sum", ignore_index=-100)
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 5, 21, 2048])
-def test_linear_cross_entropy_equals_cross_entropy(chunk):
-    hidden, weight, targets = loss_inputs()
-    exact, fast = plain_loss(hidden, weight, targets), linear_cross_entropy(hidden, weight, targets, chunk)
-    assert error(fast, exact) < 1e-12
-    grads = [torch.autograd.grad(-0.7 * loss, (hidden, weight)) for loss in (fast, exact)]
-    for a, b in zip(*grads, strict=True):
-        assert error(a, b) < 1e-12
-    assert grads[0][0][0, 2:5].abs().max() == 0
-
-
-def test_linear_cross_entropy_of_ignored_targets_alone_is_zero():
-    hidden, weight, targets = loss_inputs()
-    loss = linear_cross_entropy(hidden, weight, torch.full_like(targets, -100))
-    assert loss == 0 and all(grad.abs().max() == 0 for grad in torch.autograd.grad(loss, (hidden, weight)))
-
-
-@pytest.mark.parametrize("frozen", ["hidden", "weight"])
-def test_linear_cross_entropy_needs_only_the_gradients_asked_for(frozen):
-    hidden, weight, targets = loss_inputs()
-    asked = weight if frozen == "hidden" else hidden
-    exact = torch.autograd.grad(plain_loss(hidden, weight, targets), asked)[0]
-    (hidden if frozen == "hidden" else weight).requires_grad_(False)
-    fast = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, 4), asked)[0]
-    assert error(fast, exact) < 1e-12
-
-
-def test_linear_cross_entropy_under_bfloat16_autocast():
-    hidden, weight, targets = loss_inputs(torch.float32)
-    exact = plain_loss(hidden, weight, targets)
-    with torch.autocast("cpu", torch.bfloat16):
-        fast = linear_cross_entropy(hidden, weight, targets, 4)
-    assert fast.dtype == torch.float32 and fast.item() == pytest.approx(exact.item(), rel=1e-2)
-    for a, b in zip(*(torch.autograd.grad(loss, (hidden, weight)) for loss in (fast, exact)), strict=True):
-        assert a.dtype == torch.float32 and error(a, b) < 2e-2

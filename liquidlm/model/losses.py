@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import IGNORED, linear_cross_entropy
+from ..nn.counts import CountMemory, counted_tokens
+from ..ops import IGNORED, linear_cross_entropy, linear_log_probs
 
 if TYPE_CHECKING:
     from .language_model import LiquidLanguageModel
@@ -48,7 +49,7 @@ class Losses:
         if self.model.counts is None or found is None:
             what = output_loss(layer, features, targets, chunk)
         else:
-            what = self.model.counts.loss(layer, features, found, targets, chunk)
+            what = counted_loss(self.model.counts, layer, features, found, targets, chunk)
         when = torch.zeros_like(what)
         if self.gaps is not None and of_time is not None:
             counted = targets != IGNORED
@@ -80,7 +81,7 @@ class Losses:
 
 
 def output_loss(
-    layer: nn.Module, hidden: Float[Tensor, "b t h"], targets: Int[Tensor, "b t"], chunk: int
+    layer: nn.Module, hidden: Float[Tensor, "*b h"], targets: Int[Tensor, "*b"], chunk: int
 ) -> Float[Tensor, ""]:
     """Σ cross-entropy of the logits that an output layer makes of hidden states.
 
@@ -101,6 +102,47 @@ def output_loss(
     return torch.stack(parts).sum()  # pyright: ignore[reportArgumentType]
 
 
+def counted_loss(
+    counts: CountMemory,
+    layer: nn.Module,
+    hidden: Float[Tensor, "b t h"],
+    found: Int32[Tensor, "b t k 16"],
+    targets: Int[Tensor, "b t"],
+    chunk: int,
+) -> Float[Tensor, ""]:
+    """Σ −ln p_K of the targets, where p_K mixes counts with the network's p_0 (see `CountMemory`).
+
+    Its gradient is that of Σ −ln p_K for the net that weighs the counts, and that of Σ −ln p_0 for the
+    network: the network learns as it does alone. (With one gradient for both it learned less;
+    docs/experiments.md.)
+
+    Args:
+        counts: the exact memory.
+        layer, hidden, targets, chunk: see `output_loss`.
+        found: as `counts.read` returned it.
+    """
+    asked = targets != IGNORED
+    hidden, found, targets = hidden[asked], found[asked], targets[asked]
+    ids = torch.cat([targets[:, None], counted_tokens(found).flatten(1)], 1)
+    if is_matrix(layer):
+        alone, log_p = linear_log_probs(hidden, layer.weight, targets, ids, chunk)
+    else:
+        alone = output_loss(layer, hidden, targets, chunk)
+        with torch.no_grad():
+            log_p = _log_probs(layer, hidden, ids, chunk)
+    mixed = counts.nats(log_p[:, 0], log_p[:, 1:].view(found.shape), found, targets).sum()
+    return mixed + (alone - alone.detach())  # the value of `mixed`, the gradients of both
+
+
+def _log_probs(layer: nn.Module, hidden: Tensor, ids: Tensor, chunk: int) -> Tensor:
+    """ln p_0 of ids."""
+    parts = [
+        _wide(layer(part)).log_softmax(-1).gather(1, wanted)
+        for part, wanted in zip(hidden.split(chunk), ids.split(chunk), strict=True)
+    ]
+    return torch.cat(parts)
+
+
 def is_matrix(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether a layer is a plain matrix: no bias, no adapter, no hook."""
     plain = type(layer) is nn.Linear and layer.bias is None and type(layer.weight) is nn.Parameter
@@ -108,6 +150,9 @@ def is_matrix(layer: nn.Module) -> TypeGuard[nn.Linear]:
 
 
 def _cross_entropy(layer: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    logits = layer(hidden)
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(wide, targets, reduction="sum")
+    return F.cross_entropy(_wide(layer(hidden)), targets, reduction="sum")
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """In at least float32."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..errors import LiquidError
-from ..ops import IGNORED, Counted, count_contexts, count_text
+from ..ops import Counted, count_contexts, count_text
 from ..ops.counts import ENTRIES, MOST
 from .table_sizes import check_tables
 
@@ -159,71 +158,55 @@ class CountMemory(nn.Module):
             logits: of the network.
             found: as `read` returned it, at the same positions.
         """
-        log_p = _log_softmax(logits)
+        log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         levels = _levels(found)
-        rest, shares = self._shares(log_p.detach(), levels)
+        of_counted = log_p.detach().gather(-1, levels.tokens.flatten(-2)).view_as(levels.counts)
+        rest, shares = self._shares(of_counted, levels)
         counted = (levels.counts * shares[..., None]).flatten(-2)
         mass = torch.zeros_like(log_p).scatter_add(-1, levels.tokens.flatten(-2), counted.to(log_p))
         return _add_mass(log_p + rest[..., None], mass)
 
-    def loss(
+    def nats(
         self,
-        layer: nn.Module,
-        hidden: Float[Tensor, "b t h"],
-        found: Int32[Tensor, "b t k 16"],
-        targets: Int[Tensor, "b t"],
-        chunk: int,
-    ) -> Float[Tensor, ""]:
-        """Σ −ln p_K of the targets. The logits of only `chunk` tokens exist at a time.
-
-        Its gradient is that of Σ −ln p_K for the net that weighs the counts, and that of Σ −ln p_0 for the
-        network: the network learns as it does alone. (With one gradient for both it learned less;
-        docs/experiments.md.)
+        log_p: Float[Tensor, " n"],
+        of_counted: Float[Tensor, "n k 16"],
+        found: Int32[Tensor, "n k 16"],
+        targets: Int[Tensor, " n"],
+    ) -> Float[Tensor, " n"]:
+        """−ln p_K of targets.
 
         Args:
-            layer: the output layer.
-            hidden: its input.
+            log_p: ln p_0 of the targets.
+            of_counted: ln p_0 of the tokens that were found (`counted_tokens`).
             found: as `read` returned it.
-            targets: the right token of each position, IGNORED where none counts.
-            chunk: number of tokens.
+            targets: the right tokens.
         """
-        asked = targets != IGNORED
-        pieces = zip(*(x[asked].split(chunk) for x in (hidden, found, targets)), strict=True)
-        parts = [checkpoint(self._loss, layer, *piece, use_reentrant=False) for piece in pieces]
-        return torch.stack(parts).sum()  # pyright: ignore[reportArgumentType]
-
-    def _loss(self, layer: nn.Module, hidden: Tensor, found: Tensor, targets: Tensor) -> Tensor:
-        log_p, levels = _log_softmax(layer(hidden)), _levels(found)
-        alone = log_p.gather(-1, targets[:, None])[:, 0]
-        log_p = log_p.detach()
+        levels = _levels(found)
         if self.training and self.training_counts is not None:
             levels = levels.without(targets, self.of_training)
-        rest, shares = self._shares(log_p, levels)
+        rest, shares = self._shares(of_counted, levels)
         own = levels.counts * (levels.tokens == targets[:, None, None])
-        mass = (own.sum(-1) * shares).sum(-1)
-        mixed = _add_mass(alone.detach() + rest, mass)
-        return (alone.detach() - alone - mixed).sum()  # the value of −mixed, the gradients of both
+        return -_add_mass(log_p + rest, (own.sum(-1) * shares).sum(-1))
 
     def _shares(
-        self, log_p: Float[Tensor, "*b v"], levels: Levels
+        self, of_counted: Float[Tensor, "*b k 16"], levels: Levels
     ) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b k"]]:
         """p_K(v) = e^rest p_0(v) + Σ_k share_k c_k(v): the recursion, solved. Returns rest and shares."""
         total = levels.counts.sum(-1)
-        weight = self._weights(log_p, levels, total)
+        weight = self._weights(of_counted, levels, total)
         both = torch.logaddexp(total.log(), weight)
         kept = torch.where(total > 0, weight - both, 0.0)
         after = kept.flip(-1).cumsum(-1).flip(-1)  # of this level and all above it
         return after[..., 0], torch.where(total > 0, (after - kept - both).exp(), 0.0)
 
     def _weights(
-        self, log_p: Float[Tensor, "*b v"], levels: Levels, total: Float[Tensor, "*b k"]
+        self, of_counted: Float[Tensor, "*b k 16"], levels: Levels, total: Float[Tensor, "*b k"]
     ) -> Float[Tensor, "*b k"]:
         """ln e of each level."""
         most, which = levels.counts.max(-1)
         likely = levels.tokens.gather(-1, which[..., None])
-        foretold = log_p.gather(-1, likely[..., 0]).clamp(min=-15.0) / 4
-        p = log_p.gather(-1, levels.tokens.flatten(-2)).exp().view_as(levels.counts)
-        mass = (p * (levels.counts > 0)).sum(-1).clamp(1e-6, 1.0).log() / 4
+        foretold = of_counted.gather(-1, which[..., None])[..., 0].clamp(min=-15.0) / 4
+        mass = (of_counted.exp() * (levels.counts > 0)).sum(-1).clamp(1e-6, 1.0).log() / 4
         newest = (levels.counts > 0).to(torch.int8).argmax(-1, keepdim=True)
         features = (
             total.log1p(),
@@ -234,15 +217,15 @@ class CountMemory(nn.Module):
             mass,
             (levels.tokens.gather(-1, newest) == likely)[..., 0].to(total),
         )
-        x = torch.stack(features, -1).to(log_p)
+        x = torch.stack(features, -1).to(of_counted)
         with torch.autocast(x.device.type, enabled=False):
             x = F.silu(_linear(self.of_features, x) + self.of_level.to(x))
             return _linear(self.weight, F.silu(_linear(self.inner, x)))[..., 0] + self.bias.to(x)
 
 
-def _log_softmax(logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
-    """In at least float32."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+def counted_tokens(found: Int32[Tensor, "*b k 16"]) -> Int[Tensor, "*b k 16"]:
+    """The tokens of entries that `CountMemory.read` has found; 0 where an entry is free."""
+    return (found // (MOST + 1)).long()
 
 
 def _linear(layer: nn.Linear, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
@@ -257,4 +240,4 @@ def _add_mass(log_p: Float[Tensor, "*b"], mass: Float[Tensor, "*b"]) -> Float[Te
 
 
 def _levels(found: Int32[Tensor, "*b k 16"]) -> Levels:
-    return Levels((found // (MOST + 1)).long(), (found & MOST).to(torch.float32))
+    return Levels(counted_tokens(found), (found & MOST).to(torch.float32))

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..runtime.precision import product_dtype
 from .conv import short_conv_shifted
 from .counts import Counted, count_contexts_reference, count_text_reference
-from .loss import IGNORED, linear_cross_entropy
+from .loss import IGNORED, linear_cross_entropy, linear_log_probs
 from .memory import delta_memory_chunked, delta_memory_weights
 from .native import (
     TYPES,
@@ -81,6 +81,7 @@ __all__ = [
     "layer_norm_native",
     "layer_norm_reference",
     "linear_cross_entropy",
+    "linear_log_probs",
     "liquid_relax",
     "liquid_relax_fused",
     "liquid_relax_native",

@@ -18,17 +18,21 @@ class LinearCrossEntropy(torch.autograd.Function):
     """Σ −log softmax(hidden Wᵀ)[target] and its gradients, over slices of `chunk` tokens.
 
     The forward pass computes the gradients of a slice while it holds the logits. The backward pass only
-    scales them. Matrix products follow autocast; softmax and sums are in float32 or wider.
+    scales them. Matrix products follow autocast; softmax and sums are in float32 or wider. The
+    log-probabilities of `others` have no gradient.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
-        """The sum over tokens; saves the gradients."""
+    def forward(
+        ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, others: Tensor, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        """The sum over tokens, and the log-probabilities of `others`; saves the gradients."""
         wide = torch.promote_types(hidden.dtype, torch.float32)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]  # pyright: ignore[reportAttributeAccessIssue]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
         total = hidden.new_zeros((), dtype=wide)
+        of_others = hidden.new_empty(others.shape, dtype=wide)
         for first in range(0, len(hidden), chunk):
             rows, goal = hidden[first : first + chunk], targets[first : first + chunk]
             logits = F.linear(rows, weight)
@@ -39,6 +43,10 @@ class LinearCrossEntropy(torch.autograd.Function):
             if (lost := log_p < LOG_TINY).any():  # p is near underflow
                 log_p[lost] = logits[lost].to(wide).log_softmax(-1).gather(1, index[lost])[:, 0]
             total -= log_p.sum()
+            if others.shape[1]:
+                scale = log_p - logits.gather(1, index)[:, 0]
+                found = logits.gather(1, others[first : first + chunk])
+                of_others[first : first + chunk] = found + scale[:, None]
             if grad_hidden is None and grad_weight is None:
                 continue
             grad = p.scatter_add_(1, index, p.new_full(index.shape, -1.0)).to(low)
@@ -49,17 +57,18 @@ class LinearCrossEntropy(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight)  # pyright: ignore[reportArgumentType]
-        return total
+        ctx.mark_non_differentiable(of_others)
+        return total, of_others
 
     @staticmethod
     @once_differentiable
     @in_own_precision
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: FunctionCtx, grad: Tensor
+        ctx: FunctionCtx, grad: Tensor, of_others: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """The saved gradients, scaled."""
         saved = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-        return *(None if part is None else part * grad.to(part.dtype) for part in saved), None, None
+        return *(None if part is None else part * grad.to(part.dtype) for part in saved), None, None, None
 
 
 def linear_cross_entropy(
@@ -84,4 +93,27 @@ def linear_cross_entropy(
     counted = targets != IGNORED
     if not bool(counted.all()):
         tokens, targets = tokens[counted], targets[counted]
-    return apply(LinearCrossEntropy, tokens, weight, targets, chunk)
+    return apply(LinearCrossEntropy, tokens, weight, targets, targets.new_empty(len(targets), 0), chunk)[0]
+
+
+def linear_log_probs(
+    hidden: Float[Tensor, "n h"],
+    weight: Float[Tensor, "v h"],
+    targets: Int[Tensor, " n"],
+    others: Int[Tensor, "n m"],
+    chunk: int = 2048,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n m"]]:
+    """`linear_cross_entropy` of targets that all count, and log softmax(hidden Wᵀ) of other ids.
+
+    The second has no gradient.
+
+    Args:
+        hidden, weight, targets, chunk: see `linear_cross_entropy`.
+        others: M ids for each token.
+
+    Example:
+        >>> hidden, weight, targets = torch.randn(5, 8), torch.randn(20, 8), torch.arange(5)
+        >>> loss, log_p = linear_log_probs(hidden, weight, targets, targets[:, None], chunk=2)
+        >>> torch.testing.assert_close(loss, -log_p.sum())
+    """
+    return apply(LinearCrossEntropy, hidden, weight, targets, others, chunk)
