@@ -33,6 +33,8 @@ def test_each_recommendation_names_what_to_do() -> None:
     assert advice([2.0], 2.0, 0.5, "liquidlm train --resume").endswith("liquidlm train --resume")
     assert "--size" in advice([2.0], 2.0, 5.0, "")
     assert "It overfits" in advice([2.0, 2.5], 1.0, 5.0, "")
+    for dropout, known in ((0.0, "--dropout 0.1,"), (0.2, "--dropout 0.25,"), (0.25, "text, or --patience")):
+        assert known in advice([2.0, 2.5], 1.0, 5.0, "", dropout)
     overfit, close = advice([2.0, 2.5], 1.0, 5.0, ""), advice([2.0, 2.0], 1.0, 5.0, "")
     assert "more text" in overfit and "more text" in close and "It overfits" not in close
 

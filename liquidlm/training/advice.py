@@ -50,12 +50,15 @@ def next_step(held_out: Sequence[float], training: float, passes: float) -> Next
     return NextStep.LARGER_MODEL
 
 
-def advice(held_out: Sequence[float], training: float, passes: float, longer: str) -> str:
+def advice(
+    held_out: Sequence[float], training: float, passes: float, longer: str, dropout: float = 0.0
+) -> str:
     """The recommendation of `next_step` as one line for the user.
 
     Args:
         held_out, training, passes: see `next_step`.
         longer: the command that trains this run for longer.
+        dropout: of this run. Only more than that is recommended.
     """
     step = next_step(held_out, training, passes)
     if step is NextStep.MORE_TIME:
@@ -71,7 +74,8 @@ def advice(held_out: Sequence[float], training: float, passes: float, longer: st
         if worse
         else f"The training loss is below the held-out loss ({training:.3f}, {held_out[-1]:.3f})."
     )
-    return f"Next: more text, or --dropout 0.1, or --patience 3. {what}"
+    more = next((f" or --dropout {rate}," for rate in (0.1, 0.25) if rate > dropout), "")
+    return f"Next: more text,{more} or --patience 3. {what}"
 
 
 def busy(seconds: float, cpu_seconds: float, threads: int) -> str | None:

@@ -74,5 +74,9 @@ def finish(trainer: Trainer, report: Report, result: Evaluation) -> None:
     if tried:
         losses = [entry["valid_bits_per_byte"] for entry in tried]
         training = tried[-1]["train_bits_per_byte"]
-        report.say(advice(losses, training, trainer.batches.passes, longer_command(trainer)))
+        report.say(
+            advice(
+                losses, training, trainer.batches.passes, longer_command(trainer), trainer.settings.dropout
+            )
+        )
     report.say(f'Write with: liquidlm generate {shlex.quote(str(folder))} "…"')
