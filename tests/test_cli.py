@@ -370,7 +370,7 @@ def test_a_prompt_that_is_the_name_of_a_file_gets_a_note(run, model, tmp_path, m
     ("words", "said"),
     [
         (["--rate", "0.1"], "--rate needs --adapt"),
-        (["--adapt", "--rate", "0"], "must be between 0 and 1"),
+        (["--adapt", "--rate", "0"], "must be above 0 and at most 1"),
         (["--adapt", "--weights", "int8"], "leave --weights int8"),
     ],
 )

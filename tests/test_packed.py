@@ -200,7 +200,7 @@ def test_a_bundled_model_needs_only_its_folder(tmp_path: Path, monkeypatch, caps
     assert capsys.readouterr().err == "model: stories, a bundled model; others: cuentos\n"
     assert find_folder("cuentos") == tmp_path / "cuentos"
     with pytest.raises(
-        LiquidError, match=r"cuento is not a folder or a bundled model: give .* cuentos or stories"
+        LiquidError, match=r"cuento is not a folder or a bundled model: give .* cuentos, stories, or hf:"
     ):
         find_folder("cuento")
     monkeypatch.setattr("liquidlm.cli.generate.is_interactive", lambda: False)

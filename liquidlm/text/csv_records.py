@@ -140,10 +140,13 @@ def csv_rows(lines: Iterable[str], separator: str, name: str, first: int = 1) ->
 def find_separator(lines: Sequence[str]) -> str:
     """The separator that divides the first rows into the most cells, all into as many.
 
+    At most HEAD lines are given. Fewer are all whole rows.
+
     >>> find_separator(["time;text, in words", "1;on"])
     ';'
     """
-    shown = [line.replace("\r", " ") + "\n" for line in lines[:-1] or lines]
+    whole = lines if len(lines) < HEAD else lines[:-1]  # the last of many may be a part of a row
+    shown = [line.replace("\r", " ") + "\n" for line in whole]
 
     def width(separator: str) -> int:
         try:
