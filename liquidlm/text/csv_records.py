@@ -4,6 +4,7 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from ..errors import LiquidError
@@ -145,17 +146,22 @@ def find_separator(lines: Sequence[str]) -> str:
     >>> find_separator(["time;text, in words", "1;on"])
     ';'
     """
-    whole = lines if len(lines) < HEAD else lines[:-1]  # the last of many may be a part of a row
-    shown = [line.replace("\r", " ") + "\n" for line in whole]
+    # The last line may be a part of a row, if there are many, and a mistake, if there are few.
+    for part in [lines[:-1]] if len(lines) >= HEAD else [lines, lines[:-1]]:
+        best = max(SEPARATORS, key=partial(_width, part))
+        if _width(part, best) > 1:
+            return best
+    return SEPARATORS[0]
 
-    def width(separator: str) -> int:
-        try:
-            counts = {len(cells) for cells in csv.reader(shown, delimiter=separator) if cells}
-        except csv.Error:
-            return 0
-        return counts.pop() if len(counts) == 1 else 0
 
-    return max(SEPARATORS, key=width)
+def _width(lines: Sequence[str], separator: str) -> int:
+    """The number of cells of every row; 0 if they have different numbers, or are not CSV."""
+    shown = (line.replace("\r", " ") + "\n" for line in lines)
+    try:
+        counts = {len(cells) for cells in csv.reader(shown, delimiter=separator) if cells}
+    except csv.Error:
+        return 0
+    return counts.pop() if len(counts) == 1 else 0
 
 
 def _time_column(rows: Sequence[Row], options: ReadingOptions, width: int) -> int | None:
