@@ -147,7 +147,8 @@ class CountMemory(nn.Module):
             context[len(context) - len(last) :] = last + 1
         for part, start in zip(ids.split(PIECE), begins.split(PIECE), strict=True):
             count_text(part, start, context, table, self.orders)
-        self.training_counts.copy_(table)
+        if table is not self.training_counts:
+            self.training_counts.copy_(table)
 
     def log_probs(
         self, logits: Float[Tensor, "*b v"], found: Int32[Tensor, "*b k 16"]
