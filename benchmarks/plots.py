@@ -41,6 +41,7 @@ TEXTS = {
     "novels-es": "Spanish novels, bytes",
     "wikitext-2": "WikiText-2, bytes",
     "tinystories": "TinyStories, BPE of 4,000",
+    "tinyshakespeare": "tinyshakespeare, bytes",
 }
 TASKS = {
     "mqar": "associative recall",

@@ -15,6 +15,7 @@ LABELS = {
     "Spanish novels, bytes: loss during training": "Novelas españolas, bytes: pérdida al entrenar",
     "WikiText-2, bytes: loss during training": "WikiText-2, bytes: pérdida al entrenar",
     "TinyStories, BPE of 4,000: loss during training": "TinyStories, BPE de 4.000: pérdida al entrenar",
+    "tinyshakespeare, bytes: loss during training": "tinyshakespeare, bytes: pérdida al entrenar",
     # speed
     "length of a row (tokens)": "longitud de una fila (tokens)",
     "speed (tokens per second)": "velocidad (tokens por segundo)",
