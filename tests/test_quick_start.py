@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from liquidlm.cli.main import main
 try:
     main()
 finally:
-    heavy = {"torch", "transformers", "tokenizers", "numpy", "matplotlib"} & set(sys.modules)
+    heavy = {"torch", "transformers", "tokenizers", "numpy", "matplotlib", "rich"} & set(sys.modules)
     print("imported:", sorted(heavy), file=sys.stderr)
 """
 
@@ -33,13 +34,28 @@ def python(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-COMMANDS = ("train", "generate", "eval", "info", "inspect", "watch", "serve", "export", "bench")
+COMMANDS = (
+    "train",
+    "generate",
+    "eval",
+    "info",
+    "inspect",
+    "watch",
+    "serve",
+    "times",
+    "export",
+    "pack",
+    "bench",
+)
 
 
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
 def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
     done = python(*words)
     assert done.returncode == 0 and "Usage" in done.stdout
+    assert not re.search(r"^  .*[^]}]\.\.\.$", done.stdout, re.MULTILINE), (
+        "the summary of a command is cut off"
+    )
     assert done.stderr == "imported: []\n"
 
 

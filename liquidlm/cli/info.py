@@ -37,7 +37,7 @@ LOSS = "_bits_per_byte"
 
 
 def info(folder: Folder = None, as_json: AsJson = False) -> None:
-    """Show the installed versions and the device, or the data of a trained model.
+    """Show versions and the device, or the facts of a model.
 
     For a model, it shows the sizes, parameters, tokenizer, size of the state, how the model was trained, and
     its losses.

@@ -28,7 +28,7 @@ from .watch import watch
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # plain text: importing rich and drawing its boxes doubles the time
     context_settings={"help_option_names": ["-h", "--help"]},
     help=f"""Continuous-time language models for very long text.
 

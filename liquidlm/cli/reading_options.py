@@ -10,13 +10,10 @@ from ..errors import printable
 from ..text.reading import ReadingOptions, reading_names
 from ..text.reading_facts import ReadingFacts, reading_notes
 
-PANEL = "Reading the text"
-
 TimeFormat = Annotated[
     str | None,
     typer.Option(
         metavar="FORMAT",
-        rich_help_panel=PANEL,
         help="How times are written: a strptime format such as `%d.%m.%y %H.%M`, or a regular expression"
         " with a group `time`. [default: found in the text]",
     ),
@@ -25,19 +22,17 @@ TimeZone = Annotated[
     str | None,
     typer.Option(
         metavar="ZONE",
-        rich_help_panel=PANEL,
         help="The time zone of times that do not name one: `Europe/Madrid`, `+01:00`. [default: UTC]",
     ),
 ]
 Year = Annotated[
     int | None,
-    typer.Option(rich_help_panel=PANEL, help="The year of the first time, if the times have no year."),
+    typer.Option(help="The year of the first time, if the times have no year."),
 ]
 TimeField = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        rich_help_panel=PANEL,
         help="The field with the time, in JSON and CSV: `t.$date`, a column's number, or `date,time` for two."
         " [default: the usual names]",
     ),
@@ -46,14 +41,12 @@ TextField = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        rich_help_panel=PANEL,
         help="The field with the text, in JSON and CSV. [default: the usual names]",
     ),
 ]
 Late = Annotated[
     Literal["clamp", "error", "sort"] | None,
     typer.Option(
-        rich_help_panel=PANEL,
         help="What to do with a line that is earlier than the line before it. `clamp`: up to a minute"
         " earlier, it gets the time of the line before; more than a minute earlier, the clock was set, and"
         " times continue from there. `sort`: sort the lines of a file. `error`: stop. [default: clamp]",
@@ -61,14 +54,11 @@ Late = Annotated[
 ]
 Encoding = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", rich_help_panel=PANEL, help="The encoding of the text: `latin-1`, … [default: UTF-8]"
-    ),
+    typer.Option(metavar="NAME", help="The encoding of the text: `latin-1`, … [default: UTF-8]"),
 ]
 Errors = Annotated[
     Literal["strict", "replace"] | None,
     typer.Option(
-        rich_help_panel=PANEL,
         help="What to do with a wrong byte: `strict` stops with an error, `replace` puts � in its place."
         " [default: strict]",
     ),

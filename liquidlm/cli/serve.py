@@ -74,7 +74,7 @@ def serve(
     states_mb: StatesMb = 256,
     weights: Weights = WEIGHTS,
 ) -> None:
-    """Serve models over HTTP, with an API like OpenAI's and a web page.
+    """Serve models over HTTP, with an OpenAI-like API and a web page.
 
     The API is at /v1/completions, /v1/chat/completions, /v1/models and /health. The page is at /. The server
     writes many texts at the same time. If a prompt starts like an earlier one, that part is not read again.

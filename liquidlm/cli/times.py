@@ -35,7 +35,7 @@ def times(
     encoding: reading.Encoding = None,
     errors: reading.Errors = None,
 ) -> None:
-    """Show what the times of a file are, as `train --timestamps` would read them.
+    """Show how `train --timestamps` reads the times of a file.
 
     The command prints the kind of times, the first and the last time, the number of events, lines without a
     time, late lines, the step of the clock, and how long the gaps are. It needs no model.

@@ -19,7 +19,6 @@ from .model_imports import import_models
 if TYPE_CHECKING:
     from .watch_source import Frozen
 
-LEARNING = "Learning"
 Folder = Annotated[
     str | None,
     typer.Argument(metavar="[DIR]", help=f"{FOLDER_HELP} Without it, --learn begins with a new model."),
@@ -50,7 +49,6 @@ Learn = Annotated[
     bool,
     typer.Option(
         "--learn",
-        rich_help_panel=LEARNING,
         help="The model learns from each line after it has printed how surprising the line was. DIR itself is"
         " not changed: what was learned is in --state and --learn-to.",
     ),
@@ -59,7 +57,6 @@ LearnBudget = Annotated[
     float | None,
     typer.Option(
         metavar="B",
-        rich_help_panel=LEARNING,
         help="How much is learned. 1: each line once. 0.1: one tenth of the lines, for a fast log. 4: each"
         " line when it is new, and three times again. [default: 1]",
     ),
@@ -68,7 +65,6 @@ LearnRate = Annotated[
     float | None,
     typer.Option(
         metavar="R",
-        rich_help_panel=LEARNING,
         help=f"Peak learning rate. [default: {FRESH_RATE} for a new model, {TRAINED_RATE} for DIR]",
     ),
 ]
@@ -76,14 +72,12 @@ LearnTo = Annotated[
     Path | None,
     typer.Option(
         metavar="NEW_DIR",
-        rich_help_panel=LEARNING,
         help="Write the model to this folder at the end, on Ctrl-C and on SIGTERM.",
     ),
 ]
 Errors = Annotated[
     Literal["strict", "replace"] | None,
     typer.Option(
-        rich_help_panel=reading.PANEL,
         help="What to do with a wrong byte: `replace` puts � in its place and prints a note, `strict` stops"
         " with an error. [default: replace]",
     ),
