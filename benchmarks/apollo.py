@@ -112,12 +112,13 @@ def corpus(flights: list[Mission], tokenizer: LEDTokenizerWrapper, timed: bool) 
 # ---- text and times
 
 
-def learn_text(timed: bool, steps: int, seed: int) -> dict[str, Any]:
-    """Ours, or its twin without times: figures of missions held out, by clock."""
+def train_text(
+    flights: list[Mission], timed: bool, steps: int, seed: int
+) -> tuple[LiquidTextGenerationModel, LEDTokenizerWrapper]:
+    """Ours, or its twin without times."""
     torch.manual_seed(seed)
     tokenizer = LEDTokenizerWrapper.bytes()
-    train = corpus(missions("train"), tokenizer, timed)
-    assert not timed or train.resolution == SECOND
+    train = corpus(flights, tokenizer, timed)
     sizes: dict[str, Any] = {**SIZES, **clock(train)} if timed else SIZES
     config = LiquidConfig(vocab_size=tokenizer.vocab_size, dropout_rate=0.0, **sizes)
     model = LiquidTextGenerationModel(config).train()
@@ -143,16 +144,29 @@ def learn_text(timed: bool, steps: int, seed: int) -> dict[str, Any]:
         if step % 100 == 99:
             when = 0.0 if output.time_loss is None else output.time_loss.item()
             print(f"{timed} {step + 1}: {output.loss.item():.3f}, when {when:.3f}", file=sys.stderr)
+    return model, tokenizer
+
+
+def judged_text(
+    model: LiquidTextGenerationModel, tokenizer: LEDTokenizerWrapper, flights: list[Mission], timed: bool
+) -> dict[str, float]:
+    """Bits per byte of what is said, and nats per gap where the model has times."""
+    corpus_of_flights = corpus(flights, tokenizer, timed)
+    result = evaluate(model, corpus_of_flights, eos_token_id=tokenizer.eos_token_id, bf16=True)
+    figures = {"bits_per_byte": result.bits_per_byte}
+    if result.time_nats is not None:
+        figures["nats_per_gap"] = result.time_nats / sum(len(flight) - 1 for flight in flights)
+    return figures
+
+
+def learn_text(timed: bool, steps: int, seed: int) -> dict[str, Any]:
+    """Ours, or its twin without times: figures of missions held out, by clock."""
+    model, tokenizer = train_text(missions("train"), timed, steps, seed)
+    assert not timed or model.config.time_resolution == SECOND
     found: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     for name, change in CLOCKS.items():
         flights = [change(mission) for mission in missions("valid")]
-        result = evaluate(
-            model, corpus(flights, tokenizer, timed), eos_token_id=tokenizer.eos_token_id, bf16=True
-        )
-        gaps = sum(len(mission) - 1 for mission in flights)
-        found[name] = {"bits_per_byte": result.bits_per_byte}
-        if result.time_nats is not None:
-            found[name]["nats_per_gap"] = result.time_nats / gaps
+        found[name] = judged_text(model, tokenizer, flights, timed)
     return found
 
 

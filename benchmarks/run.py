@@ -26,6 +26,7 @@ BENCHMARKS = {
     "long_context": "long_context",
     "elapsed": "elapsed",
     "apollo": "apollo",
+    "clocked_log": "clocked_log",
     "marks": "marks",
     "serving": "serving",
     "surprise": "surprise",
