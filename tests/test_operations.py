@@ -12,7 +12,7 @@ from serving import NAME, ask, served
 
 from liquidlm import LiquidError
 from liquidlm.serve.access_log import AccessLog
-from liquidlm.serve.checks import checked_origin
+from liquidlm.serve.listening import check_origin
 
 ORIGIN = "https://chat.example.org"
 KEY = {"Authorization": "Bearer k"}
@@ -144,7 +144,11 @@ def test_pages_of_other_sites(port) -> None:
 @pytest.mark.parametrize(
     "bad", ["chat.example.org", "https://a.example/", "https://A.example", "null", "", "*.a"]
 )
-def test_what_is_no_origin(bad) -> None:
+def test_what_is_not_an_origin(bad) -> None:
     with pytest.raises(LiquidError, match="give an origin such as"):
-        checked_origin(bad)
-    assert checked_origin("http://[::1]:3000") and checked_origin("chrome-extension://abcdef")
+        check_origin(bad)
+
+
+@pytest.mark.parametrize("good", ["http://[::1]:3000", "chrome-extension://abcdef", "*"])
+def test_origins_of_pages(good) -> None:
+    check_origin(good)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,9 @@ MISTAKES = (
     ("train --out r --from nowhere", "nowhere is not a folder"),
     ("train --out r --from stories --size tiny", "leave --size out"),
     ("train --out r --config sizes.toml", "sizes.toml: sizes.hiden_size is not a setting (did you mean"),
+    ("train --out r --config mixers.toml", "mixer_types needs time or memory or nonlinear for each of the 5"),
+    ("train --out r --config heads.toml", "num_heads (7) must divide hidden_size (256)"),
+    ("train --out r --config solver.toml", "unknown ODE method 'euler2': choose one of euler, midpoint"),
     (
         "train --out r --config missing.toml",
         "missing.toml cannot be read as settings: No such file or directory",
@@ -117,6 +121,7 @@ MISTAKES = (
     ("generate --samples 0 hello", "--samples must be at least 1"),
     ("generate --file missing.txt", "missing.txt: no such file"),
     ("generate --load-state missing.state hello", "missing.state is not a readable liquid state"),
+    ("generate --load-state notes.log hello", "notes.log is not a readable liquid state (damaged"),
     ("generate --save-state no/where.state hello", "cannot write no/where.state"),
     ("generate --timestamps hello", "trained without times"),
     ("generate --after 3 hello", "--after needs --timestamps"),
@@ -131,14 +136,25 @@ MISTAKES = (
     ("watch stories --baseline missing.log", "cannot read the baseline missing.log"),
     ("watch --learn --learn-budget 1.5", "the learning budget must be"),
     ("watch stories --state no/where.state", "cannot write no/where.state"),
+    ("watch stories --state notes.log", "notes.log is not a readable liquid state and would be overwritten"),
     ("watch stories --late sort", "needs a whole file"),
     ("serve nowhere", "nowhere is not a folder"),
     ("serve --rows 0", "--rows must be greater than 0"),
+    ("serve --port BUSY", "port BUSY: Address already in use; choose another --port"),
+    ("serve --cors example.org", "--cors example.org: give an origin"),
+    ("serve --access-log no/access.log", "cannot write no/access.log"),
     ("info nowhere", "nowhere is not a folder"),
     ("export nowhere --out r", "nowhere is not a folder"),
     ("export stories --out notes.log", "notes.log exists already"),
     ("bench nonsense", "unknown benchmark"),
 )
+
+SIZES_FILES = {
+    "sizes.toml": "hiden_size = 8",
+    "mixers.toml": 'mixer_types = ["time", "gru", "time", "time", "time"]',
+    "heads.toml": "num_heads = 7",
+    "solver.toml": 'ode_method = "euler2"',
+}
 
 EACH = """
 import contextlib, io, json, shlex, sys
@@ -159,22 +175,33 @@ print(json.dumps(found))
 
 def test_a_mistake_is_named_before_anything_that_takes_long_is_imported(tmp_path: Path) -> None:
     (tmp_path / "notes.log").write_text("2026-01-31 12:00:00 one\n2026-01-31 12:00:01 two\n")
-    (tmp_path / "sizes.toml").write_text("[sizes]\nhiden_size = 8\n")
+    for name, line in SIZES_FILES.items():
+        (tmp_path / name).write_text(f"[sizes]\n{line}\n")
     (tmp_path / "run/checkpoints/step-00000001").mkdir(parents=True)
     (tmp_path / "others").mkdir()
     (tmp_path / "others/config.json").write_text("{}")
-    lines = json.dumps([line for line, _ in MISTAKES])
-    done = subprocess.run(
-        [sys.executable, "-c", EACH, lines],
-        env={**os.environ, "PYTHONPATH": str(Path(liquidlm.__file__).parents[1])},
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    for (line, said), (code, message, heavy) in zip(MISTAKES, json.loads(done.stdout), strict=True):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        mistakes = [(line.replace("BUSY", port), said.replace("BUSY", port)) for line, said in MISTAKES]
+        done = subprocess.run(
+            [sys.executable, "-c", EACH, json.dumps([line for line, _ in mistakes])],
+            env={**os.environ, "PYTHONPATH": str(Path(liquidlm.__file__).parents[1])},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    for (line, said), (code, message, heavy) in zip(mistakes, json.loads(done.stdout), strict=True):
         assert code == 2 and said in message and not heavy, (line, message, heavy)
         assert message.count("\n") == message.count("model: stories") + 1, message
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.log", "others", "run", "sizes.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["notes.log", "others", "run", *SIZES_FILES]
+    )
+
+
+def test_a_gpu_that_is_not_there_is_named_before_transformers_is_imported(tmp_path: Path) -> None:
+    done = python("train", "--out", str(tmp_path / "r"), "--device", "cuda:99")
+    assert done.returncode == 2 and "device cuda:99 is not available" in done.stderr
+    assert "'torch'" in done.stderr and "'transformers'" not in done.stderr

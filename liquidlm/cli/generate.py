@@ -9,7 +9,7 @@ from ..errors import LiquidError
 from ..inference.defaults import WEIGHTS
 from ..inference.model_folders import check_model
 from ..inference.sampling import Sampling
-from ..inference.state_places import GENERATE, check_place
+from ..inference.state_places import GENERATE, check_place, check_state
 from ..text.clock.instants import LARGEST_TIME
 from ..text.reading import ReadingOptions
 from . import reading_options as reading
@@ -145,8 +145,8 @@ def _check_request(
         if samples > 1:
             raise LiquidError("--save-state keeps the state of one text: use it without --samples")
         check_place(save_state, GENERATE)
-    if load_state is not None and not load_state.exists():
-        raise LiquidError(f"{load_state} is not a readable liquid state: there is no such file")
+    if load_state is not None:
+        check_state(load_state, GENERATE)
     least = 1 if save_state is None else 0
     if max_new_tokens < least:
         more = "" if least == 0 else " (0 only with --save-state, to save the state of the prompt)"

@@ -10,6 +10,8 @@ from ..errors import LiquidError, install
 from ..inference.defaults import WEIGHTS
 from ..inference.model_folders import check_model, is_on_hub
 from ..pretrained import STORIES
+from ..runtime.files import probe
+from ..serve.listening import check_free, check_origin
 from ..serve.model_names import model_names
 from .api_key import KEY_VARIABLE, read_key
 from .arguments import FOLDER_HELP, Weights
@@ -114,7 +116,7 @@ def serve(
 
 
 def _check(given: dict[str, Any]) -> None:
-    """LiquidError for an option that is out of its range, and for a model that is not there."""
+    """LiquidError for an option that is out of its range, a model that is not there, or a port in use."""
     for option in ("rows", "seconds", "prompt_tokens", "new_tokens"):
         if not 0 < given[option] < math.inf:
             raise LiquidError(f"--{option.replace('_', '-')} must be greater than 0, not {given[option]}")
@@ -127,3 +129,8 @@ def _check(given: dict[str, Any]) -> None:
     for folder in folders:
         if not is_on_hub(folder):
             check_model(folder)
+    for origin in given["cors"] or ():
+        check_origin(origin)
+    if given["access_log"] not in (None, "-"):
+        probe(given["access_log"])
+    check_free(given["host"], given["port"])

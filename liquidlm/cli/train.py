@@ -1,7 +1,7 @@
 """`liquidlm train`: new runs, resumed runs, and dry runs."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from . import reading_options as reading
 from . import train_options as options
 from .arguments import naming_options, option_name
 from .model_imports import import_models
+
+if TYPE_CHECKING:
+    import torch
 
 SIZES = {
     "hidden_size": "hidden_size",
@@ -93,12 +96,11 @@ def _start(context: typer.Context) -> None:
         settings = TrainSettings(**_settings(context))
     if not _several_processes():
         check_start(settings, None if given["dry_run"] else given["out"])
+    device = _device(given["device"])
     import_models()
-    from ..runtime.precision import chosen_device
     from ..training import loop
     from ..training.dry_run import dry_run
 
-    device = chosen_device(given["device"])
     if given["dry_run"]:
         dry_run(settings, device)
     else:
@@ -119,12 +121,19 @@ def _resume(context: typer.Context) -> None:
     if not _several_processes():
         with naming_options(SETTINGS, _option):
             check_resume(given["out"], values)
+    device = _device(given["device"])
     import_models()
-    from ..runtime.precision import chosen_device
     from ..training import loop
 
     with naming_options(SETTINGS, _option):
-        loop.resume(given["out"], chosen_device(given["device"]), **values)
+        loop.resume(given["out"], device, **values)
+
+
+def _device(name: str | None) -> "torch.device":
+    """The device, chosen before the other imports: only torch knows which GPUs the machine has."""
+    from ..runtime.precision import chosen_device
+
+    return chosen_device(name)
 
 
 def _settings(context: typer.Context) -> dict[str, Any]:

@@ -1,19 +1,16 @@
 """State files of the command line: a state with the command that wrote it, its model and its tokenizer."""
 
-import json
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from ..errors import LiquidError
 from ..model.language_model import LiquidLanguageModel
 from ..nn.state import LiquidCache
 from ..text.tokenizer import LEDTokenizerWrapper
-from .state_places import LEARN, WRITERS, writer_of
+from .state_places import check_state
 
 try:
     import fcntl
@@ -63,11 +60,8 @@ def load(
     Raises:
         LiquidError: the file is missing or damaged, or of another command, model or tokenizer.
     """
-    if _is_learned(path):
-        raise LiquidError(f"{path} is {WRITERS[LEARN]}")
+    check_state(path, writer)
     state, metadata = LiquidCache.load(path, len(model.blocks))
-    if (found := writer_of(metadata)) != writer:
-        raise LiquidError(f"{path} is {WRITERS[found]}")
     if metadata.get("model") != fingerprint(model):
         raise LiquidError(
             f"{path} is the state of another model, or of this model before further training: give the folder"
@@ -78,17 +72,6 @@ def load(
             f"{path} is the state of a model with another tokenizer: give the folder that it was made with"
         )
     return state, metadata
-
-
-def _is_learned(path: str | Path) -> bool:
-    """Whether a readable file is of LEARN, which has other tensors than a state."""
-    if not Path(path).is_file():  # reading a pipe would block
-        return False
-    try:
-        with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {})["liquid_state"])["writer"] == LEARN
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
-        return False
 
 
 @contextmanager

@@ -1,12 +1,10 @@
-"""Where the state files of the command line may be written, checked without torch."""
+"""State files of the command line, checked without torch: where one may be written, and whether it is one."""
 
-import json
 import os
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from ..errors import LiquidError
+from ..nn.state_header import open_state
 from ..runtime.files import probe
 
 GENERATE, WATCH, LEARN = "generate", "watch", "learn"
@@ -44,12 +42,26 @@ def check_place(path: Path, writer: str) -> None:
         if os.path.samestat(path.stat(), os.fstat(stream)):
             raise LiquidError(f"the output is written to {path}: choose another file for the state")
     try:
-        with safe_open(path, "numpy") as file:
-            found = writer_of(json.loads((file.metadata() or {})["liquid_state"]))
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        found = _writer(path)
+    except LiquidError as error:
         raise LiquidError(
             f"{path} is not a readable liquid state and would be overwritten: choose another file, or delete"
             " it"
         ) from error
     if found not in (writer, None):
         raise LiquidError(f"{path} is {WRITERS[found]}; it would be overwritten: choose another file")
+
+
+def check_state(path: str | Path, writer: str) -> None:
+    """Check that a file is a state of `writer`. `state_files.load` then checks that it fits the model.
+
+    Raises:
+        LiquidError: the file is missing or damaged, or of another command.
+    """
+    if (found := _writer(path)) != writer:
+        raise LiquidError(f"{path} is {WRITERS[found]}")
+
+
+def _writer(path: str | Path) -> str | None:
+    with open_state(path) as (_, metadata):
+        return writer_of(metadata)

@@ -1,6 +1,5 @@
 """`LiquidConfig`: every size and choice of the model, explained. Their types and ranges are in `sizes.py`."""
 
-import math
 from pathlib import Path
 from typing import no_type_check
 
@@ -8,20 +7,11 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..errors import LiquidError
-from ..nn.ode import check_method
 from ..runtime.field_checks import plain_fields
 from ..runtime.validation import unknown
-from .mixers import MIXERS
 from .packed import is_int8
 from .sizes import Sizes
 from .stub import STUB, STUB_TEXT
-
-LETTERS = 512
-"""The tokens of a vocabulary of at most this size count as letters (as bytes do), those of a larger one as
-words."""
-NGRAM_ROWS = 16384
-"""Default rows of n-grams where tokens are letters: the n-grams stand for words. Where tokens are words,
-n-grams learn the training text by heart (docs/experiments.md), so there are none."""
 
 
 @no_type_check  # strict checks the fields, and lets transformers' own pass
@@ -102,17 +92,7 @@ class LiquidConfig(Sizes, PreTrainedConfig):
     def __post_init__(self, **kwargs):
         if others := [name for name in kwargs if not _is_known(name)]:
             raise LiquidError(unknown(others[0], "field of LiquidConfig", sorted(Sizes.__annotations__)))
-        check_method(self.ode_method)
-        if self.mixer_types is None and self.num_hidden_layers > 0:
-            self.mixer_types = ["memory" if i % 4 == 1 else "time" for i in range(self.num_hidden_layers)]
-        if self.ngram_rows is None:
-            self.ngram_rows = NGRAM_ROWS if self.vocab_size <= LETTERS else 0
-        if self.intermediate_size is None:
-            self.intermediate_size = math.ceil(self.hidden_size * (1.5 if self.ngram_rows else 3) / 32) * 32
-        if self.ngram_dim is None:
-            self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
-        self.check()
-        self._check_mixers()
+        self.complete()
         super().__post_init__(**kwargs)
 
     @property
@@ -158,16 +138,6 @@ class LiquidConfig(Sizes, PreTrainedConfig):
 
     def validate_layer_type(self):
         """Does nothing: `layer_types` is derived from other fields."""
-
-    def _check_mixers(self):
-        kinds, heads = self.mixer_types or [], self.num_heads
-        if len(kinds) != self.num_hidden_layers or any(kind not in MIXERS for kind in kinds):
-            raise LiquidError(
-                f"mixer_types needs {' or '.join(MIXERS)} for each of the {self.num_hidden_layers} blocks,"
-                f" not {kinds}"
-            )
-        if "memory" in kinds and heads is not None and (heads < 1 or self.hidden_size % heads):
-            raise LiquidError(f"num_heads ({heads}) must divide hidden_size ({self.hidden_size})")
 
 
 def _is_known(name):

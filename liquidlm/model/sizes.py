@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import get_args
 
 from ..errors import LiquidError
+from ..nn.ode_methods import check_method
 from ..nn.table_sizes import check_tables, check_vocabulary
+from .mixers import MIXERS
+
+LETTERS = 512
+"""The tokens of a vocabulary of at most this size count as letters (as bytes do), those of a larger one as
+words."""
+NGRAM_ROWS = 16384
+"""Default rows of n-grams where tokens are letters: the n-grams stand for words. Where tokens are words,
+n-grams learn the training text by heart (docs/experiments.md), so there are none."""
 
 
 @dataclass
@@ -16,7 +25,7 @@ class Sizes:
     """The fields of `LiquidConfig`.
 
     Example:
-        >>> Sizes(hidden_size=0).check()
+        >>> Sizes(hidden_size=0).complete()
         Traceback (most recent call last):
             ...
         liquidlm.errors.LiquidError: hidden_size must be at least 1, not 0
@@ -59,18 +68,34 @@ class Sizes:
     eos_token_id: int | list[int] | None = 2
     tie_word_embeddings: bool = False
 
-    def check(self) -> None:
-        """Check the ranges, and turn whole numbers in fields for floats into floats.
+    def complete(self) -> None:
+        """Fill in the defaults that depend on other fields, and check the ranges.
+
+        Whole numbers in fields for floats become floats.
 
         Raises:
             LiquidError: a value is out of its range.
         """
+        self._fill_in()
         self._whole_floats()
         self._check_counts()
         self._check_numbers()
+        self._check_mixers()
+        check_method(self.ode_method)
         if self.count_orders:
             check_tables(self.count_orders, self.count_lines, self.count_training_lines)
             check_vocabulary(self.vocab_size)
+
+    def _fill_in(self):
+        """Fill in the defaults that depend on other fields."""
+        if self.mixer_types is None and self.num_hidden_layers > 0:
+            self.mixer_types = ["memory" if i % 4 == 1 else "time" for i in range(self.num_hidden_layers)]
+        if self.ngram_rows is None:
+            self.ngram_rows = NGRAM_ROWS if self.vocab_size <= LETTERS else 0
+        if self.intermediate_size is None:
+            self.intermediate_size = math.ceil(self.hidden_size * (1.5 if self.ngram_rows else 3) / 32) * 32
+        if self.ngram_dim is None:
+            self.ngram_dim = math.ceil(self.hidden_size * 3 / 32 / 8) * 8
 
     def _whole_floats(self):
         """Turn whole numbers in fields for floats into floats."""
@@ -117,6 +142,16 @@ class Sizes:
                 raise LiquidError(f"{name} must be finite, not {value}")
         if not 0 <= self.dropout_rate < 1:
             raise LiquidError(f"dropout_rate must be in [0, 1), not {self.dropout_rate}")
+
+    def _check_mixers(self):
+        kinds, heads = self.mixer_types or [], self.num_heads
+        if len(kinds) != self.num_hidden_layers or any(kind not in MIXERS for kind in kinds):
+            raise LiquidError(
+                f"mixer_types needs {' or '.join(MIXERS)} for each of the {self.num_hidden_layers} blocks,"
+                f" not {kinds}"
+            )
+        if "memory" in kinds and heads is not None and (heads < 1 or self.hidden_size % heads):
+            raise LiquidError(f"num_heads ({heads}) must divide hidden_size ({self.hidden_size})")
 
 
 FLOATS = tuple(name for name, kind in Sizes.__annotations__.items() if float in get_args(kind))

@@ -13,7 +13,8 @@ from ..runtime.precision import full_precision, linear
 from ..runtime.traced import fails
 from .arguments import check_integers
 from .flows import OptimizedFlowDimensionalityReduction, flow_loss, sampled_flow_loss
-from .ode import ODEFunc, check_method, integrate
+from .ode import ODEFunc, integrate
+from .ode_methods import check_method
 
 RANDOM_IDS = 256
 """How many random ids `with_random_ids` adds to the ids of a batch."""

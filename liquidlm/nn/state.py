@@ -11,7 +11,6 @@ from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Float64, Int, Int32
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Cache
@@ -20,6 +19,7 @@ from transformers.cache_utils import STATIC_LAYER_TYPE_MAPPING, CacheLayerMixin,
 from ..errors import LiquidError
 from ..runtime.files import write_file
 from ..runtime.precision import check_float64
+from .state_header import STATE, open_state
 
 
 class CellState(NamedTuple):
@@ -332,7 +332,7 @@ class LiquidCache(Cache):
         Raises:
             LiquidError: the file cannot be written.
         """
-        header = {"liquid_state": json.dumps({"seen": str(self.get_seq_length()), **metadata})}
+        header = {STATE: json.dumps({"seen": str(self.get_seq_length()), **metadata})}
         write_file(path, lambda part: save_file(self.tensors(), part, header))
 
     @classmethod
@@ -346,32 +346,13 @@ class LiquidCache(Cache):
         Raises:
             LiquidError: the file is missing, damaged, of another kind, or of a model with other layers.
         """
-        if not Path(path).is_file():  # reading a pipe would block
-            why = "it is a folder or a pipe, not a file" if Path(path).exists() else "there is no such file"
-            raise LiquidError(f"{path} is not a readable liquid state: {why}")
-        names: list[str] = []
-        try:
-            with safe_open(path, "pt") as file:
-                names = list(file.keys())
-                header = (file.metadata() or {})["liquid_state"]
-                # Copies, which stay valid when the file is closed.
-                tensors = {name: file.get_tensor(name).clone() for name in names}
-            metadata = json.loads(header)
+        with open_state(path, "pt") as (file, metadata):
             seen = int(metadata.pop("seen"))
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise LiquidError(f"{path} is not a readable liquid state{_instead(names)}") from error
+            # Copies, which stay valid when the file is closed.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if any(not name.startswith(tuple(f"{i}." for i in range(num_layers))) for name in tensors):
             raise LiquidError(f"{path} is the state of a model with more layers: give one of this model")
         return cls(num_layers).load_tensors(tensors, seen), metadata
-
-
-def _instead(names: Sequence[str]) -> str:
-    """What a file with tensors of these names is, if it is not a state."""
-    if "rng" in names:
-        return ": it belongs to a training run, which `liquidlm train --resume --out RUN` continues"
-    if any(name.startswith("blocks.") for name in names):
-        return ": it holds the weights of a model; give its folder as the model"
-    return " (damaged, or another file)"
 
 
 def fresh_time(batch: int, device: torch.device) -> Float64[Tensor, " b"]:

@@ -2,13 +2,11 @@
 
 import hmac
 import ipaddress
-import re
 import socket
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import LiquidError
 from .answers import refusal
 from .listening import is_loopback
 from .parsing import quoted
@@ -89,23 +87,6 @@ class HostCheck:
             above = [f"*.{host.split('.', n)[-1]}" for n in range(1, host.count(".") + 1)]
             return host in self.names or not self.names.isdisjoint(above)
         return any(address in network for network in self.networks)
-
-
-def checked_origin(origin: str) -> str:
-    """An origin of web pages, as browsers send it; `*` is every one.
-
-    >>> checked_origin("https://chat.example.org")
-    'https://chat.example.org'
-
-    Raises:
-        LiquidError: it is none.
-    """
-    if origin == "*" or re.fullmatch(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]+)?", origin):
-        return origin
-    raise LiquidError(
-        f"--cors {origin}: give an origin such as https://chat.example.org or http://localhost:3000, in lower"
-        " case and without a path or a last /"
-    )
 
 
 def _network(host: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:

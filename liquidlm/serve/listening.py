@@ -1,17 +1,22 @@
-"""The sockets that a server listens on, and the names by which it may be called."""
+"""The sockets that a server listens on, and the origins that may use it.
+
+The command `serve` checks both before it imports the models.
+"""
 
 import errno
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Sequence
 
-from ..errors import LiquidError
+from ..errors import LiquidError, first_line
 
 BACKLOG = 64
 """Connections that wait to be accepted, and connections accepted at once."""
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 """Errors of an address of a kind that this machine does not have."""
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]+)?")
 
 
 def is_loopback(host: str) -> bool:
@@ -29,6 +34,31 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def check_origin(origin: str) -> None:
+    """Check an origin of web pages, as browsers send it; `*` means all origins.
+
+    >>> check_origin("https://chat.example.org")
+
+    Raises:
+        LiquidError: it is not an origin.
+    """
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise LiquidError(
+            f"--cors {origin}: give an origin such as https://chat.example.org or http://localhost:3000, in"
+            " lower case and without a path or a last /"
+        )
+
+
+def check_free(host: str, port: int) -> None:
+    """Check that a server can listen on a port of a host now.
+
+    Raises:
+        LiquidError: as for `listen`.
+    """
+    for one in listen(host, port):
+        one.close()
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -57,7 +87,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except (OSError, UnicodeError) as error:
         for one in sockets:
             one.close()
-        raise LiquidError(f"cannot listen on {host}, port {port}: {error}; choose another --port") from error
+        raise LiquidError(
+            f"cannot listen on {host}, port {port}: {first_line(error)}; choose another --port"
+        ) from error
     return sockets
 
 

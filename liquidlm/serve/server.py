@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from ..runtime.allocator import return_freed_memory, share_freed_memory
 from .access_log import AccessLog
 from .app import create_app
-from .checks import checked_origin, own_hosts
+from .checks import own_hosts
 from .connection import ConnectionConfig, connection_limit
 from .limits import Limits
-from .listening import is_loopback, listen
+from .listening import check_origin, is_loopback, listen
 from .model_source import ModelSource
 from .models import Models
 from .reload import Reload
@@ -45,18 +45,19 @@ def serve(
         port: to listen on; 0 takes a free one.
         api_key: key that requests must send; None asks for none.
         allow_hosts: further names by which requests may call the server.
-        origins: of web pages of other sites that may use the server; `*` is every one.
+        origins: of web pages of other sites that may use the server; `*` means all origins.
         access_log: file for a line about each request; "-" is the standard error, None writes none.
 
     Raises:
-        LiquidError: a folder has no model, the address is in use or not of this machine, an origin is none,
-            or the log cannot be opened.
+        LiquidError: a folder has no model, the address is in use or not of this machine, an origin is not
+            valid, or the log cannot be opened.
     """
     if "OMP_NUM_THREADS" not in os.environ:  # one core for requests: the model waits for its slowest thread
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     share_freed_memory()
     with ExitStack() as stack:
-        origins = [checked_origin(origin) for origin in origins]
+        for origin in origins:
+            check_origin(origin)
         log = None if access_log is None else stack.enter_context(closing(AccessLog(access_log)))
         sockets = [stack.enter_context(one) for one in listen(host, port)]
         models = Models([source.load() for source in sources], limits)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ..model.config import LETTERS
 from ..model.language_model import LiquidLanguageModel
+from ..model.sizes import LETTERS
 
 ADAM: dict[str, Any] = {"betas": (0.9, 0.98), "weight_decay": 0.0, "fused": True}
 """The options of every AdamW. Fused, it passes over memory once, and is six times as fast on a CPU."""

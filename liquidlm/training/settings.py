@@ -147,13 +147,7 @@ class TrainSettings:
     def _check_sizes(self):
         check_names_and_types(self.sizes)
         sizes: dict[str, Any] = {**SIZES[self.size], **self.sizes}
-        Sizes(**sizes).check()
-        if (
-            self.sizes.keys() - SIZES[self.size].keys()
-        ):  # these need more checks, and an import that takes seconds
-            from ..model.config import LiquidConfig
-
-            LiquidConfig(**sizes)
+        Sizes(**sizes).complete()
 
     @property
     def reading(self) -> ReadingOptions:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...errors import LiquidError
 from ...ops import liquid_relax, nonlinear_relax, nonlinear_relax_newton
 from ...runtime.offload import at_hand
-from ..ode import check_method
+from ..ode_methods import check_method
 from ..timestamps import in_float64
 from .decay import relax
 from .neuron import AdaptiveLiquidNeuron
