@@ -113,7 +113,7 @@ def measured(name: str, held_out: str, order: int | None) -> Cost:
 
 
 def forget_peak() -> None:
-    """Let this process' peak of memory begin anew, where the system can; else the figure is too low."""
+    """Let this process' peak of memory begin again at 0, where the system can; else the figure is too low."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

@@ -14,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 
 from benchmarks.language_models import Counted, LanguageModel, Ours, Peer
 from liquidlm import LiquidConfig, LiquidTextGenerationModel
-from liquidlm.model.config import LETTERS
+from liquidlm.model.sizes import LETTERS
 from liquidlm.nn.counts import CountMemory
 from liquidlm.ops import liquid_scan
 from liquidlm.training.groups import ADAM, COUNTS, FAST_SHARE

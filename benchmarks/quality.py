@@ -70,16 +70,16 @@ def timed(optimiser: str) -> str:
 
 
 def measure_speed(
-    contest: Contest, text: str, names: list[str], anew: bool = False, rounds: int = 5
+    contest: Contest, text: str, names: list[str], again: bool = False, rounds: int = 5
 ) -> dict[str, Any]:
     """{model: {"bf16", "seconds": {"optimiser length": of a step}, the kind of processor, the commit}}.
 
-    All `names` are measured together if `anew`, or if one is missing, or was measured on another kind.
+    All `names` are measured together if `again`, or if one is missing, or was measured on another kind.
     """
     here = machine()
     place = {name: here[name] for name in ("instructions", "gpu")}
     known = read_results(contest.name).get("speed", {}).get(text, {})
-    if not anew and all(place.items() <= known.get(name, {}).items() for name in names):
+    if not again and all(place.items() <= known.get(name, {}).items() for name in names):
         return known
     vocab, stream = load(text).tokenizer.vocab_size, load(text).train.tokens
     ids = torch.from_numpy(stream[: contest.tokens].astype("int64"))
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--recipe", metavar="OPTIMISER:RATE", help="of all models, in rows of 256, in place of a sweep"
     )
-    parser.add_argument("--measure", action="store_true", help="measure the seconds of a step anew")
+    parser.add_argument("--measure", action="store_true", help="measure the seconds of a step again")
     parser.add_argument(
         "--matched", choices=list(MODELS), help="only liquidlm, with this model's number of steps"
     )

@@ -87,8 +87,8 @@ COUNTING: dict[str, Any] = {
     "conv_width": 1,
 }
 # One memory of 256 × 256 in place of four of 64 × 64. It comes first: after a time cell, whose slow units
-# count on, it would write the more weakly the longer the list is. Pairs are drawn anew: their n-grams are
-# noise.
+# count on, it would write the more weakly the longer the list is. Pairs are drawn again each time: their
+# n-grams are noise.
 PAIRS: dict[str, Any] = {
     "num_heads": 1,
     "mixer_types": ["memory", "time"],
@@ -119,7 +119,7 @@ TASKS = {
         steps=2000,
         whole=True,
         choices={
-            OURS: {"ngram_rows": 0},  # the digits are drawn anew: their n-grams are noise
+            OURS: {"ngram_rows": 0},  # the digits are drawn again each time: their n-grams are noise
             WITH_RECENT_COUNTS: {"ngram_rows": 0, "count_orders": [1, 2, 3, 4]},
         },
     ),

@@ -126,7 +126,7 @@ class SeparateWrite(AsyncLiquidCell):
 
 
 class Rotated(AsyncLiquidCell):
-    """Queries and keys turn by the phase Σ Ω(x)Δ, pair by pair: complex rates. The phase begins anew in every
+    """Queries and keys turn by the phase Σ Ω(x)Δ, pair by pair: complex rates. The phase begins at 0 in every
     call, and the memory that is handed on is turned back by what has passed."""
 
     def __init__(self, *args: Any, **kwargs: Any):

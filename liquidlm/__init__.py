@@ -8,11 +8,13 @@ Importing the package registers the model with transformers' Auto classes. Every
 it is first used.
 """
 
+from .runtime import startup as startup  # before all others: from here on, Ctrl-C is silent
+
+# isort: split
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .model.registration import register
-from .runtime import startup as startup
 
 if TYPE_CHECKING:
     from .errors import LiquidError

@@ -1,7 +1,7 @@
 """The tests of the kernels under the compiler's sanitizers: `python tests/sanitized.py`.
 
 Address finds reads and writes outside of arrays, undefined finds what C++ does not define. The kernels are
-built anew, for the processor's best instruction set, and the tests run with a copy of the package.
+built again, for the processor's best instruction set, and the tests run with a copy of the package.
 """
 
 import os

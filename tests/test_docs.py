@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import typer
+import yaml
 
 from liquidlm.cli.main import app
 
@@ -140,6 +141,52 @@ def test_a_translated_page_gives_the_same_figures(page):
         return re.findall(r"\d+", (DOCS / name).read_text(encoding="utf-8"))
 
     assert digits(page) == digits(page.replace(".es.md", ".md"))
+
+
+LINK = re.compile(r"\[([^\[\]]*)\]\(([^)#\s]+)[^)]*\)")
+OTHER_LANGUAGE = ("In English", "En español")
+"""The texts of links that lead to the same page in the other language."""
+
+
+def linked_files(page: Path) -> list[Path]:
+    """The files that a page links to, without the page in the other language."""
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    named = [link for text, link in links if text not in OTHER_LANGUAGE and not re.match(r"\w+:", link)]
+    return [(page.parent / link).resolve() for link in named]
+
+
+def in_spanish(file: Path) -> Path:
+    """Where the Spanish version of a page or figure would be."""
+    return file.with_name(f"{file.stem}{'.es' if file.suffix == '.md' else '-es'}{file.suffix}")
+
+
+@pytest.mark.parametrize("page", [*SPANISH, "../README.es.md"])
+def test_a_spanish_page_leads_to_spanish_pages_and_figures(page):
+    files = linked_files(DOCS / page)
+    assert [file.name for file in files if in_spanish(file).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*ENGLISH, *LOGS, "../README.md"])
+def test_an_english_page_leads_to_english_pages_and_figures(page):
+    files = linked_files(DOCS / page)
+    assert [file.name for file in files if re.search(r"\.es\.md$|-es\.\w+$", file.name)] == []
+
+
+def test_a_link_into_the_other_language_is_found(tmp_path):
+    page = tmp_path / "page.es.md"
+    page.write_text("Véase [la idea](other.md#state) [In English](page.md).\n![Figura](figure-es.svg)\n")
+    (tmp_path / "other.es.md").touch()
+    (other, figure) = linked_files(page)
+    assert in_spanish(other).exists() and not in_spanish(figure).exists()
+
+
+def test_the_menu_of_the_site_is_in_spanish():
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    (languages,) = [one["i18n"]["languages"] for one in site["plugins"] if "i18n" in one]
+    pages = [*site["nav"], *(page for entry in site["nav"] for page in entry.get("Python API", []))]
+    titles = {title for page in pages if isinstance(page, dict) for title in page}
+    same_word = {"Embedding"}
+    assert titles - same_word == set(languages[1]["nav_translations"])
 
 
 COMMIT = re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{7}\b")

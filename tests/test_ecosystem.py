@@ -86,10 +86,10 @@ def test_trainer_with_packed_batches_and_activation_checkpointing_stops_and_resu
     def losses(done):
         return [entry["loss"] for entry in done.state.log_history if "loss" in entry]
 
-    whole, anew, resumed = trainer(6, False), trainer(6, True), trainer(6, True)
-    whole.train(), anew.train()
-    assert anew.model.gradient_checkpointing and not whole.model.gradient_checkpointing
-    assert losses(anew) == pytest.approx(losses(whole), abs=1e-5) and len(losses(whole)) == 6
+    whole, recomputed, resumed = trainer(6, False), trainer(6, True), trainer(6, True)
+    whole.train(), recomputed.train()
+    assert recomputed.model.gradient_checkpointing and not whole.model.gradient_checkpointing
+    assert losses(recomputed) == pytest.approx(losses(whole), abs=1e-5) and len(losses(whole)) == 6
     resumed.train(resume_from_checkpoint=str(tmp_path / "True" / "checkpoint-3"))
     assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
     for mine, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):

@@ -248,7 +248,7 @@ def test_the_speed_of_a_model_whose_name_has_words_is_its_own(monkeypatch, tmp_p
 def test_a_given_recipe_is_not_swept_for(monkeypatch):
     asked = []
     seconds = {"seconds": {"muon 256": 1.0}, "bf16": True}
-    monkeypatch.setattr(quality, "measure_speed", lambda contest, text, names, anew: {names[0]: seconds})
+    monkeypatch.setattr(quality, "measure_speed", lambda contest, text, names, again: {names[0]: seconds})
 
     def run(name, trials, workers):
         asked.extend(trials)
@@ -264,7 +264,7 @@ def test_a_given_recipe_is_not_swept_for(monkeypatch):
 def test_every_model_gets_the_steps_that_fit_and_the_recipe_that_was_best(base, monkeypatch, capsys):
     asked = []
 
-    def measured(contest, text, names, anew):
+    def measured(contest, text, names, again):
         seconds = (
             {"llama": 0.5, "liquidlm": 1.0}
             if contest is quality.SMALL

@@ -1,4 +1,4 @@
-"""What a folder's weights must have, and what its reader may ask to begin anew."""
+"""What a folder's weights must have, and what its reader may ask to initialise again."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_a_head_that_was_asked_for_begins_as_in_a_new_model(saved):
             assert torch.equal(mine, fresh) or 0.3 < mine.std() / fresh.std() < 3, name
 
 
-def test_other_sizes_begin_anew_where_that_was_asked_for(saved):
+def test_other_sizes_are_initialised_again_if_asked_for(saved):
     _, folder = saved
     with pytest.raises(LiquidError, match=r"\(64, 16\).*\(70, 16\).*ignore_mismatched_sizes=True"):
         load(folder, vocab_size=70)

@@ -14,7 +14,7 @@ from liquidlm.model.step import LiquidStep
 accelerate = pytest.importorskip("accelerate", reason="the extra 'dev' is not installed")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Attempting to save a model with offloaded modules"),
-    pytest.mark.usefixtures("as_users_run"),  # accelerate makes a model's output anew, of a dict
+    pytest.mark.usefixtures("as_users_run"),  # accelerate makes a model's output again, from a dict
 ]
 
 SIZES = {"vocab_size": 64, "embedding_dim": 16, "latent_dim": 8, "hidden_size": 16, "num_hidden_layers": 3}

@@ -242,7 +242,7 @@ def script(_unbuffered: str, file: str, *words: str) -> None:
 
 
 def test_torchrun_restarts_a_run_that_dies_and_ctrl_c_stops_it(text: Path, two: Path, tmp_path: Path) -> None:
-    """A process dies once, amid the run; torchrun starts all anew, and they go on until Ctrl-C. Gone on
+    """A process dies once, amid the run; torchrun starts all again, and they go on until Ctrl-C. Gone on
     in the same number of processes, it is the same, bit for bit."""
     program, out, messages = tmp_path / "dies.py", tmp_path / "run", tmp_path / "messages.txt"
     program.write_text(DIES)

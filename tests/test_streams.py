@@ -134,6 +134,17 @@ def test_ctrl_c_while_it_starts_is_quiet(command: list[str], module: str, tmp_pa
     assert all(line.startswith("import time:") for line in said.splitlines())
 
 
+def test_nothing_of_the_package_is_imported_before_ctrl_c_is_quiet() -> None:
+    program = "import sys, liquidlm; print(*sys.modules)"  # in the order in which their imports ended
+    words = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    names = words.stdout.split()
+    assert [name for name in names if name.startswith("liquidlm")][:2] == [
+        "liquidlm.runtime",
+        "liquidlm.runtime.startup",
+    ]
+    assert names.index("liquidlm.runtime.startup") < names.index("importlib.abc")
+
+
 INTERRUPT = "__import__('signal').raise_signal(2)"
 
 

@@ -184,7 +184,7 @@ def test_a_time_that_goes_back_is_late_or_of_another_clock() -> None:
     seconds = [1000, 1100, 1100 - back, 1101, 500, 510, 10**7, 520, 521]
     text = "".join(f"[{at}] on\n" for at in seconds)
     times = [line.time for line in read(reader(timed=True), text.encode())]
-    # Late: as the one before. Set anew: no gap, and on from there. A mistaken date: the same, back again.
+    # Late: as the one before. Set back: no gap, and on from there. A mistaken date: the same, back again.
     assert times == [1000, 1100, 1100, 1101, 1101, 1111, 10**7 + 601, 10**7 + 601, 10**7 + 602]
 
 
@@ -198,7 +198,7 @@ def test_a_log_may_begin_within_an_event_but_must_have_times() -> None:
 
 
 def test_a_line_is_late_by_up_to_a_minute_and_no_more() -> None:
-    """A minute late: the clock stays. A moment more: it was set anew, and goes on from there."""
+    """A minute late: the clock stays. A moment more: it was set back, and goes on from there."""
     for late, ahead in (("00:01:00", 0.0), ("00:00:59.500", 60.5)):
         one = reader(timed=True)
         lines = read(one, f"2026-01-01 00:02:00 a\n2026-01-01 {late} b\n".encode())

@@ -44,7 +44,7 @@ def test_a_clock_set_back_goes_on() -> None:
     assert events == [(0.0, "a"), (0.0, "b"), (1.0, "c")]
     (note,) = facts.notes()
     assert note.startswith("the clock was set back once, in line 2: times go on from the line before")
-    assert facts.timeline.late == 0 and facts.timeline.anew == 1
+    assert facts.timeline.late == 0 and facts.timeline.set_back == 1
 
 
 def test_a_year_that_is_over_is_no_clock_set_back() -> None:
@@ -85,7 +85,7 @@ def test_each_list_of_events_has_its_own_clock() -> None:
         [event.time for event in document]
         for document in read_events(text.split("\n"), ".jsonl", "here", facts=facts)
     ]
-    assert found == [[5.0, 5.0], [1.0, 9.0]] and (facts.timeline.late, facts.timeline.anew) == (1, 0)
+    assert found == [[5.0, 5.0], [1.0, 9.0]] and (facts.timeline.late, facts.timeline.set_back) == (1, 0)
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1))
@@ -96,9 +96,9 @@ def test_times_never_go_back_and_the_place_is_kept_in_json(times: list[float]) -
         timeline = Timeline(**json.loads(json.dumps(asdict(timeline))))
         found.append(timeline.place(time, number))
         assert found[-1] == whole.place(time, number)
-    assert found == sorted(found) and timeline.late + timeline.anew <= len(times) - 1
+    assert found == sorted(found) and timeline.late + timeline.set_back <= len(times) - 1
     back = sum(b < a for a, b in pairwise(times))
-    assert (timeline.late + timeline.anew == 0) == (back == 0)
+    assert (timeline.late + timeline.set_back == 0) == (back == 0)
 
 
 STREAMS = {

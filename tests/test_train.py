@@ -92,11 +92,11 @@ def test_recomputed_activations_train_the_same_model(text: Path, tmp_path: Path,
         return through(self, *given)
 
     monkeypatch.setattr(LiquidBlock, "forward", counted)
-    for name, recompute in (("kept", False), ("anew", True)):
+    for name, recompute in (("kept", False), ("recomputed", True)):
         assert train(settings(text, steps=4, recompute=recompute), tmp_path / name) is not None
-    assert passes["anew"] == 2 * passes["kept"] >= 8  # again in the backward pass
-    kept, anew = (weights(tmp_path / name) for name in ("kept", "anew"))
-    assert all(torch.equal(kept[name], anew[name]) for name in kept)
+    assert passes["recomputed"] == 2 * passes["kept"] >= 8  # again in the backward pass
+    kept, recomputed = (weights(tmp_path / name) for name in ("kept", "recomputed"))
+    assert all(torch.equal(kept[name], recomputed[name]) for name in kept)
 
 
 def test_a_run_by_the_clock_ends_and_writes_tensorboard(text: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_resumed_run_by_the_clock_has_used_its_time(text: Path, tmp_path: Path
     assert 6 <= newest["seconds"] < 6.5 and newest["step"] < 60  # of 0.1 s or more
 
 
-def test_a_new_best_begins_the_count_of_worse_rounds_anew() -> None:
+def test_a_new_best_restarts_the_count_of_worse_rounds() -> None:
     early_stopping = EarlyStopping()
     for step, bits in enumerate((3.0, 4.0, 2.0, 2.5, 2.0)):
         early_stopping.add(bits, step)

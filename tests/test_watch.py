@@ -85,7 +85,7 @@ def test_colours_and_no_control_characters_on_a_terminal(capsys, monkeypatch: py
 
 def test_two_halves_with_a_state_are_the_whole(watch, trained: Path, tmp_path: Path) -> None:
     lines = EVERY.splitlines(keepends=True)[:300]
-    lines[120:120] = ["  of a trace\n", "\n", "  still of it\n", "[90] a clock set anew\n", "[95] and on\n"]
+    lines[120:120] = ["  of a trace\n", "\n", "  still of it\n", "[90] a clock set back\n", "[95] and on\n"]
     whole = [
         json.loads(line) for line in watch(trained, "--json", stdin="".join(lines).encode())[1].splitlines()
     ]
@@ -285,6 +285,13 @@ def test_lines_of_json_have_their_time_and_text(watch, trained: Path, tmp_path: 
     assert code == 2 and "the log, line 2: " in err and 'there is no "ts", only msg' in err
     code, out, _ = watch(trained, "--json", "--text-field", "ts", "--state", state, stdin=first.encode())
     assert code == 0 and json.loads(out)["bytes"] == len("\n1769860800123")
+
+
+def test_earlier_names_of_the_timeline_are_read() -> None:
+    kept = LogPosition(3).as_dict()
+    timeline = {"time": 9.0, "ahead": 2.0, "late": 1, "first_late": 4, "anew": 2, "first_anew": 6}
+    found = LogPosition.restore({**kept, "timeline": timeline}).timeline
+    assert (found.late, found.first_late, found.set_back, found.first_set_back) == (1, 4, 2, 6)
 
 
 def test_a_state_of_before_is_read() -> None:

@@ -15,6 +15,13 @@ from ..text.timeline import Timeline
 from .line_cutter import MAX_CHARACTERS, NAME, LinePart
 from .whole_records import WholeRecords
 
+EARLIER_NAMES = {"anew": "set_back", "first_anew": "first_set_back"}
+"""Fields of `Timeline` under the names of earlier state files, and their names now."""
+
+
+def _renamed(timeline: dict[str, Any]) -> dict[str, Any]:
+    return {EARLIER_NAMES.get(name, name): value for name, value in timeline.items()}
+
 
 @dataclass
 class LogPosition:
@@ -66,7 +73,7 @@ class LogPosition:
         Args:
             state: of `as_dict`, or of an earlier version's state file.
             options: what the user says about the log now; None: what is kept. With other options the kind of
-                times is settled anew.
+                times is settled again.
         """
         if "timeline" not in state:  # of an earlier version: the kind of times was the number of a pattern
             timeline = {"time": state["time"], "ahead": state["ahead"]}
@@ -77,13 +84,13 @@ class LogPosition:
         finder = state["finder"] if options == kept else None
         found = {
             "options": options,
-            "timeline": Timeline(**state["timeline"]),
+            "timeline": Timeline(**_renamed(state["timeline"])),
             "finder": None if finder is None else restored_finder(finder),
         }
         return cls(**{**state, **found})
 
     def notes(self) -> dict[str, str]:
-        """How the times are written ("kind"), and what became of those that went back ("late", "anew")."""
+        """How times are written ("kind"), and what became of those that went back ("late", "set_back")."""
         kind = {} if self.finder is None else {"kind": self.finder.kind}
         return {**kind, **self.timeline.notes()}
 

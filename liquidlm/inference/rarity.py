@@ -138,7 +138,7 @@ class Rarity:
 
     @classmethod
     def restore(cls, kept: dict[str, Any]) -> "Rarity":
-        """What `as_dict` gave. A state file of an earlier version had only a mean: it begins anew."""
+        """What `as_dict` gave. A state file of an earlier version had only a mean: it begins again."""
         one = cls()
         if "kinds" not in kept:
             return one

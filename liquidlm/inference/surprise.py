@@ -79,7 +79,7 @@ class SurpriseReader:
         tokenizer: the model's tokenizer.
         state: state of the model to go on from; None begins a new one.
         position: position in the log that belongs to the state; None is the beginning.
-        rarity: what is usual in the log so far; None begins anew.
+        rarity: what is usual in the log so far; None begins with nothing.
         alarms: so many lines stand out per day, as far as lines are usual (see `Rarity`).
         weights: the type of the weights on a CPU (`LiquidStep`).
         options: how the log is read, if there is no position; None: the defaults, and wrong bytes replaced.

@@ -6,7 +6,6 @@ The imports that follow may take seconds. A program that imports the package is 
 import os
 import signal
 import sys
-from pathlib import Path
 
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended: 128 plus the number of the signal."""
@@ -14,7 +13,7 @@ INTERRUPTED = 130
 
 def is_command() -> bool:
     """Whether this process is `liquidlm` or `python -m liquidlm`, not a program that imports the package."""
-    name = Path(sys.argv[0]).stem if sys.argv else ""
+    name = os.path.splitext(os.path.basename(sys.argv[0]))[0] if sys.argv else ""  # pathlib takes longer
     asked = any(word.endswith("liquidlm") for word in sys.orig_argv)
     return name == "liquidlm" or (name == "-m" and asked)  # -m: Python is still looking for the module
 

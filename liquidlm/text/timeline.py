@@ -22,13 +22,13 @@ class Timeline:
         time: of the last event, in seconds; None before the first.
         ahead: seconds that are added to the times since the clock was set back.
         late, first_late: the number of late events, and the number of the first one's line.
-        anew, first_anew: how often the clock was set back, and the number of the first such line.
+        set_back, first_set_back: how often the clock was set back, and the number of the first such line.
 
     Example:
         >>> timeline = Timeline()
         >>> [timeline.place(time, line) for line, time in enumerate([100.0, 105.0, 104.0, 9.0, 10.0], 1)]
         [100.0, 105.0, 105.0, 105.0, 106.0]
-        >>> timeline.late, timeline.first_late, timeline.anew, timeline.first_anew
+        >>> timeline.late, timeline.first_late, timeline.set_back, timeline.first_set_back
         (1, 3, 1, 4)
     """
 
@@ -36,8 +36,8 @@ class Timeline:
     ahead: float = 0.0
     late: int = 0
     first_late: int = 0
-    anew: int = 0
-    first_anew: int = 0
+    set_back: int = 0
+    first_set_back: int = 0
 
     def place(self, time: float, number: int, policy: str = "clamp", name: str = "the text") -> float:
         """The time of the next event on the clock that never goes back.
@@ -63,7 +63,7 @@ class Timeline:
             self.late, self.first_late = self.late + 1, self.first_late or number
         else:
             self.ahead = self.time - time
-            self.anew, self.first_anew = self.anew + 1, self.first_anew or number
+            self.set_back, self.first_set_back = self.set_back + 1, self.first_set_back or number
         return time if policy == "sort" else self.time
 
     def begin(self) -> None:
@@ -71,7 +71,7 @@ class Timeline:
         self.time, self.ahead = None, 0.0
 
     def notes(self, policy: str = "clamp") -> dict[str, str]:
-        """What was changed, in words, by "late" and "anew"; nothing if no time went back.
+        """What was changed, in words, by "late" and "set_back"; nothing if no time went back.
 
         Args:
             policy: the one that was used.
@@ -89,10 +89,10 @@ class Timeline:
                 else ("taken at the time of the line before (--late clamp)")
             )
             said["late"] = f"{lines} {self.first_late}: {done}"
-        if self.anew:
-            lines = "once, in line" if self.anew == 1 else f"{self.anew:,} times, first in line"
-            said["anew"] = (
-                f"the clock was set back {lines} {self.first_anew}: times go on from the line before"
+        if self.set_back:
+            lines = "once, in line" if self.set_back == 1 else f"{self.set_back:,} times, first in line"
+            said["set_back"] = (
+                f"the clock was set back {lines} {self.first_set_back}: times go on from the line before"
                 " (--late clamp; --late sort sorts the lines)"
             )
         return said

@@ -179,7 +179,7 @@ class OnlineLearner:
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Go on where `tensors` and `numbers` were taken, of a learner of the same model.
 
-        With another number of rows, the rows begin anew.
+        With another number of rows, the rows begin again.
 
         Raises:
             KeyError, ValueError, IndexError, TypeError: they are not a learner's, or another model's.
