@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from transformers.utils.logging import is_progress_bar_enabled
 from typer.main import get_command
 
 from benchmarks.run import BENCHMARKS
@@ -66,7 +67,9 @@ def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.chdir(tmp_path)
     (block,) = blocks(name, "python")
     exec(compile(block, name, "exec"), {})
-    assert "Once upon a time" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "Once upon a time" in printed.out and printed.err == ""
+    assert is_progress_bar_enabled()  # for the programs that load a model
 
 
 @pytest.mark.parametrize("name", READMES)

@@ -9,9 +9,5 @@ def import_models() -> None:
     Ctrl-C ends the process at once, without a message, until they are imported. From then on it is a
     KeyboardInterrupt.
     """
-    from transformers.utils import logging
-
     from ..model import language_model as language_model  # all that takes long
-
-    logging.disable_progress_bar()  # transformers' own, for loading a few files
     ready()

@@ -12,7 +12,13 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import GenerationConfig
-from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import (
+    CONFIG_NAME,
+    GENERATION_CONFIG_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    logging,
+)
 
 from ..errors import LiquidError, first_line
 from ..model.config import LiquidConfig
@@ -95,7 +101,8 @@ def load_model(
     from ..model.pretrained import LiquidTextGenerationModel
 
     folder = model_folder(folder)
-    with _readable(folder), warnings.catch_warnings(action="ignore"):  # of new weights: an error, below
+    # A warning of new weights is an error, below.
+    with _readable(folder), _no_progress_bar(), warnings.catch_warnings(action="ignore"):
         model, info = LiquidTextGenerationModel.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True
         )
@@ -123,6 +130,18 @@ def load_language_model(
     tied = {"output_proj.weight"} if model.config.tie_word_embeddings else set()
     _check_complete(folder, set(missing) - tied, unexpected)
     return _with_tokenizer(folder, model, device)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Turns off the progress bar of transformers: the files are on the disk, and small."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextmanager
