@@ -15,6 +15,7 @@ from benchmarks import (
     gemm_share,
     limits,
     machine,
+    plot_names,
     plots,
     plots_es,
     run,
@@ -140,7 +141,7 @@ def test_stored_figures_are_drawn_with_the_models_own_names(name, tmp_path, monk
     for axis in (axis for figure in shown for axis in figure.axes):
         assert axis.get_ylabel() or axis.get_xlabel()
         names = {text.split(",")[0] for text in axis.get_legend_handles_labels()[1]}
-        assert not names & (set(plots.MODELS) - {"liquidlm"} | {"ours"})
+        assert not names & (set(plot_names.MODELS) - {"liquidlm"} | {"ours"})
 
 
 @pytest.mark.parametrize("name", [*plots.PLOTS, "quality"])
@@ -185,9 +186,9 @@ def test_a_plot_shows_the_best_run_of_each_model():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_a_colour_and_a_name_in_both_languages(name):
-    assert plots.colour(f"base/{name}") == plots.colour(name.partition(" ")[0])
-    shown = plots.label(name)
-    assert plots.MODELS[name.partition(" ")[0]] in shown
+    assert plot_names.colour(f"base/{name}") == plot_names.colour(name.partition(" ")[0])
+    shown = plot_names.label(name)
+    assert plot_names.MODELS[name.partition(" ")[0]] in shown
     assert ("with counts" in name) == ("con recuentos" in plots_es.spanish(shown))
     assert "text" not in plots_es.spanish(shown).split()
 

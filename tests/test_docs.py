@@ -150,9 +150,10 @@ OTHER_LANGUAGE = ("In English", "En español")
 
 def linked_files(page: Path) -> list[Path]:
     """The files that a page links to, without the page in the other language."""
-    links = LINK.findall(page.read_text(encoding="utf-8"))
-    named = [link for text, link in links if text not in OTHER_LANGUAGE and not re.match(r"\w+:", link)]
-    return [(page.parent / link).resolve() for link in named]
+    text = page.read_text(encoding="utf-8")
+    links = [link for words, link in LINK.findall(text) if words not in OTHER_LANGUAGE]
+    links += re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    return [(page.parent / link).resolve() for link in links if not re.match(r"\w+:", link)]
 
 
 def in_spanish(file: Path) -> Path:

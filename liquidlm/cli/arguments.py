@@ -48,6 +48,9 @@ def naming_options(names: Container[str], option: Callable[[str], str] = option_
     Args:
         names: of the parameters.
         option: gives the option of a parameter.
+
+    Raises:
+        LiquidError: that of the block, with the name of the option.
     """
     try:
         yield

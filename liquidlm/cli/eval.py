@@ -30,8 +30,8 @@ Adapt = Annotated[
     bool,
     typer.Option(
         "--adapt",
-        help="The model goes on learning: each block of 512 tokens is judged first, then learned. The folder"
-        " does not change.",
+        help="The model goes on learning: each block of 512 tokens is evaluated first, then learned. The"
+        " folder does not change.",
     ),
 ]
 Rate = Annotated[float | None, typer.Option(help="With --adapt: the peak learning rate. [default: 0.0001]")]

@@ -10,4 +10,5 @@ def import_models() -> None:
     KeyboardInterrupt.
     """
     from ..model import language_model as language_model  # all that takes long
+
     ready()

@@ -86,7 +86,11 @@ class TextSoFar:
 def begin_text(
     model: LiquidLanguageModel, tokenizer: LEDTokenizerWrapper, load_state: Path | None
 ) -> TextSoFar:
-    """An empty text, or the text of a state file, with the tokens that are still to be read."""
+    """An empty text, or the text of a state file, with the tokens that are still to be read.
+
+    Raises:
+        LiquidError: the file is not a readable state, or of another command, model or tokenizer.
+    """
     if load_state is None:
         return TextSoFar(model.new_state(), [], [TimedToken(tokenizer.bos_token_id, None)])
     state, metadata = load(load_state, GENERATE, model, tokenizer)

@@ -37,6 +37,9 @@ def generate_text(
 
     Returns:
         the signal that ended it, or 0.
+
+    Raises:
+        LiquidError: the state cannot be read or written, or its text has ended and there is no prompt.
     """
     text = begin_text(writer.model, writer.tokenizer, load_state)
     if not text.tokens and not prompt:

@@ -103,7 +103,11 @@ class LiquidStep:
         state: LiquidCache,
         gap: float | Num[Tensor, "..."] = 1.0,
     ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b h"] | None]:
-        """The same, and the features for `next_gap` (None without a time head)."""
+        """The same, and the features for `next_gap` (None without a time head).
+
+        Raises:
+            LiquidError: a gap is negative or not finite.
+        """
         gap = torch.as_tensor(gap, dtype=torch.float64)
         least, most = torch.aminmax(gap)
         if not (least.item() >= 0 and most.item() < math.inf):  # NaN compares as false

@@ -24,7 +24,7 @@ def evaluate_learning(
     budget: float = 1.0,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """`evaluate`, and the model learns each block of text after it has been judged.
+    """`evaluate`, and the model learns each block of text after it has been evaluated.
 
     The figures are those of a model that predicts every token before it learns from it (Krause et al. 2018,
     arXiv:1709.07432). They cannot be compared with figures of fixed weights. The learner reads all documents

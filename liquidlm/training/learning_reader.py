@@ -31,7 +31,7 @@ class LearningReader(SurpriseReader):
     """`SurpriseReader` of a model that learns as it reads.
 
     When the lines so far fill a block of tokens, the model learns the block, and only then reads the next
-    line. So no line is judged by weights that have seen it.
+    line. So no line is scored with weights that have seen it.
 
     Args:
         tokenizer: of the learner's model.
