@@ -1,5 +1,6 @@
 """The command line answers before torch is imported."""
 
+import inspect
 import json
 import os
 import re
@@ -7,10 +8,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 
 import liquidlm
+from liquidlm.cli.main import app
 
 PROGRAM = """
 import sys
@@ -58,6 +63,21 @@ def test_help_imports_nothing_that_takes_long(words: list[str]) -> None:
         "the summary of a command is cut off"
     )
     assert done.stderr == "imported: []\n"
+
+
+def test_the_examples_in_a_help_text_are_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain help texts are wrapped, and an example that is wrapped cannot be copied."""
+    monkeypatch.setenv("COLUMNS", "80")
+    group = get_command(app)
+    context = typer.Context(group, info_name="liquidlm")
+    commands: dict[str, Any] = group.commands  # pyright: ignore[reportAttributeAccessIssue]
+    found = 0
+    for name, command in {"liquidlm": group, **commands}.items():
+        text = command.get_help(typer.Context(command, info_name=name, parent=context))
+        examples = re.findall(r"^    +(\S.*)$", inspect.cleandoc(command.help), re.MULTILINE)
+        assert all(f"\n      {example}\n" in text for example in examples), text
+        found += len(examples)
+    assert found > 15
 
 
 def test_a_command_that_runs_imports_what_it_needs() -> None:

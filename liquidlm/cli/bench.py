@@ -7,7 +7,14 @@ import typer
 from ..errors import LiquidError
 from ..runtime.startup import ready
 
-Name = Annotated[str, typer.Argument(help="The benchmark. Without it, the list of benchmarks is printed.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="[NAME]",
+        show_default=False,
+        help="The benchmark. Without it, the list of benchmarks is printed.",
+    ),
+]
 
 
 def bench(context_: typer.Context, name: Name = "--list") -> None:

@@ -95,11 +95,11 @@ def generate(
 
         cat notes.txt | liquidlm generate runs/novel "And so it began:"
 
-        liquidlm generate runs/novel --file novel.txt --max-new-tokens 0 --save-state novel.state
+        liquidlm generate runs/novel --file novel.txt --save-state novel.state
 
         liquidlm generate runs/novel --load-state novel.state "Chapter the Last"
 
-        liquidlm generate runs/apollo --timestamps "[00:10:00] CC: Stand by." --after 240
+        liquidlm generate runs/apollo --timestamps "CC: Stand by." --after 240
     """
     options = _reading(file, encoding, errors)
     with naming_options(Sampling.__annotations__):

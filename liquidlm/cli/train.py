@@ -71,11 +71,11 @@ def train(
     Writes model, tokenizer, `curve.png`, `curve.jsonl` and checkpoints to --out. Ctrl-C saves the run and
     prints the command that continues it. After a crash, --resume continues from the last checkpoint.
 
-        liquidlm train novel.txt --out runs/novel --tokenizer bpe:4000 --minutes 10
+        liquidlm train novel.txt --out runs/novel --tokenizer bpe:4000
 
     On several processors or machines (docs/many-processes.md):
 
-        torchrun --nproc-per-node 8 -m liquidlm train novel.txt --out runs/novel --batch 64
+        torchrun --nproc-per-node 8 -m liquidlm train novel.txt --out runs/novel
     """
     if out is None and (resume or not dry_run):
         raise typer.BadParameter("is missing: name a folder for the model", param_hint="--out")

@@ -1,4 +1,4 @@
-"""What `watch --learn` is told, and the reader that does it."""
+"""The options of `watch --learn`, and the reader that follows them."""
 
 import json
 import sys

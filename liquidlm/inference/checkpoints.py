@@ -26,7 +26,7 @@ def checkpoints_to_resume(run: Path) -> list[Path]:
     """A run's checkpoints, the newest first.
 
     Raises:
-        LiquidError: there is none.
+        LiquidError: there is no checkpoint.
     """
     if not (steps := checkpoints(run)):
         raise LiquidError(f"there is no checkpoint in {run}: start without --resume")

@@ -3,7 +3,7 @@
 from typing import Literal
 
 ALARMS = 5.0
-"""So many lines of a log stand out per day, as far as the log is as usual."""
+"""The number of lines that are marked in a usual day of a log."""
 WEIGHTS: Literal["float32", "bf16", "int8"] = "int8"
 """The type of the weights that write text. Bits per byte of the bundled model change by 0.04 %."""
 FRESH_RATE, TRAINED_RATE = 0.02, 0.005

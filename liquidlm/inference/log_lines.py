@@ -30,7 +30,7 @@ class LogPosition:
     Attributes:
         pending: id of the last token. The model reads it together with the next one.
         options: what the user says about the log.
-        timeline: the time of the last token, and what became of times that went back.
+        timeline: the time of the last token, and what was done with times that went back.
         finder: finds the times of lines; None before the first line with a time.
         number: of the last line.
         begun: whether there was a line (in a log with times: one with a time).
@@ -90,7 +90,7 @@ class LogPosition:
         return cls(**{**state, **found})
 
     def notes(self) -> dict[str, str]:
-        """How times are written ("kind"), and what became of those that went back ("late", "set_back")."""
+        """How times are written ("kind"), and what was done with late ones ("late", "set_back")."""
         kind = {} if self.finder is None else {"kind": self.finder.kind}
         return {**kind, **self.timeline.notes()}
 

@@ -35,7 +35,7 @@ def check_model(name: str | Path, times: bool = False) -> Path:
         its folder. Commands go on with it, so that a model on the hub is looked up once.
 
     Raises:
-        LiquidError: there is none, or it was trained without times.
+        LiquidError: there is no model, or it was trained without times.
 
     Example:
         >>> check_model("stories").name

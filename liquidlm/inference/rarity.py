@@ -19,11 +19,11 @@ MOST = 0.01
 KINDS, WINDOW, ALL = 512, 64, 2000
 """Kinds that are kept, values of a number of a kind, and values of bits of all lines."""
 OF_BITS = 20.0
-"""The bits of a line count when they are so many times rarer than its most surprising token."""
+"""The bits of a line count when they are this many times rarer than its most surprising token."""
 FADING = 0.75
 """What is left of a short gap's weight one line later, in the search for bursts."""
 RUN, CROWD = 32, 512
-"""Lines of a long burst, and how many spans of so many lines are kept."""
+"""Lines of a long burst, and how many spans of that length are kept."""
 KEPT = ("lines", "fresh", "first", "time", "_burst", "_inside", "_lost", "_peaks")
 """Simple values of a `Rarity` that its file keeps as they are."""
 
@@ -103,7 +103,7 @@ class Rarity:
     share, each divided by its part, is the line's own.
 
     Args:
-        alarms: so many lines stand out per day of usual lines; without times, per DAY_OF_LINES lines.
+        alarms: the number of lines that are marked in a usual day; without times, in DAY_OF_LINES lines.
 
     Attributes:
         lines: number of lines so far.

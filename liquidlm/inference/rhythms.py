@@ -17,7 +17,7 @@ OVERDUE = 0.02
 TINY = 1e-12
 """No gap has a smaller chance."""
 RARER, LEAST = 8.0, 1e-9
-"""A kind that is overdue is looked at again when its chance is so many times smaller, but not under LEAST."""
+"""An overdue kind is looked at again when its chance is this many times smaller, but not under LEAST."""
 ODD = 0.005
 """A gap so rare does not count as usual, unless the one before was as rare."""
 MOMENT = 1e-3

@@ -28,7 +28,7 @@ from .watch_options import check_alarms, check_late
 
 LN2 = math.log(2)
 LIVE = 120.0
-"""A log is read as it is written if its last line came so many seconds after its time, at most."""
+"""A log is read as it is written if its last line came at most this many seconds after its time."""
 
 
 class Line(NamedTuple):
@@ -80,7 +80,7 @@ class SurpriseReader:
         state: state of the model to go on from; None begins a new one.
         position: position in the log that belongs to the state; None is the beginning.
         rarity: what is usual in the log so far; None begins with nothing.
-        alarms: so many lines stand out per day, as far as lines are usual (see `Rarity`).
+        alarms: the number of lines that are marked in a usual day (see `Rarity`).
         weights: the type of the weights on a CPU (`LiquidStep`).
         options: how the log is read, if there is no position; None: the defaults, and wrong bytes replaced.
 

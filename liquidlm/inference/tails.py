@@ -8,9 +8,9 @@ from collections.abc import Iterable
 FEW = 16
 """With fewer values than this there is no tail beyond those seen."""
 TAIL = 8
-"""One in so many values belongs to a tail."""
+"""One value in this many belongs to a tail."""
 CLIP = 7.0
-"""A value counts as at most so many mean excesses out in the tail, so that outliers do not become usual."""
+"""A value counts as at most this many mean excesses out in the tail, so that outliers do not become usual."""
 
 
 class Tail:

@@ -39,7 +39,7 @@ def template(text: str) -> str:
 
 
 def numbers(text: str) -> list[Number]:
-    """The first numbers of a line, in order. Parts of names and of addresses are none.
+    """The first numbers of a line, in order. Parts of names and of addresses do not count.
 
     Example:
         >>> numbers("worker3 took 12.5 from 10.0.0.1, size 7")

@@ -4,7 +4,7 @@ A table has lines of `ENTRIES` entries in int32. An entry is 0 (free), or
 
     check · 2²¹ + token · 2⁵ + count,    check < 2¹¹, token < 2¹⁶, count < 2⁵:
 
-`token` followed a context with this check so many times. The hash of a context gives its line and its check.
+`token` followed a context with this check `count` times. The hash of a context gives its line and its check.
 Two contexts with the same line and check are taken for one. The entries of a line are in the order of their
 last use, the newest first. All arithmetic is in integers: the results of every form are equal to the bit.
 

@@ -44,7 +44,7 @@ class ConnectionConfig(uvicorn.Config):
 
     Args:
         app: the application.
-        connections: the most of them.
+        connections: the largest number of them.
         header_seconds: time for the header of a request to arrive.
         options: of uvicorn.
     """

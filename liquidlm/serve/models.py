@@ -36,7 +36,7 @@ class Models:
         """The model of this name.
 
         Raises:
-            HTTPException: status 404, there is none.
+            HTTPException: status 404, there is no such model.
         """
         if name is None:
             return next(iter(self))

@@ -87,7 +87,7 @@ class StateStore(ABC):
         """The state of this name.
 
         Raises:
-            NoSuchState: there is none.
+            NoSuchState: there is no state of this name.
         """
 
     def add(self, state: NamedState, over: bool = False) -> None:
@@ -119,7 +119,7 @@ class StateStore(ABC):
         """Forget a state.
 
         Raises:
-            NoSuchState: there is none of this name.
+            NoSuchState: there is no state of this name.
         """
 
     @abstractmethod

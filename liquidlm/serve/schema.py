@@ -129,7 +129,7 @@ class Asked(BaseModel):
 
     @property
     def stops(self) -> list[str]:
-        """The stop strings; an empty one is none."""
+        """The stop strings, without empty ones."""
         given = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return [one for one in given if one]
 

@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
 
     Args:
         app: that `create_app` made.
-        connections: the most of them; None takes as many as the system allows.
+        connections: the largest number of them; None: as many as the system allows.
         reload: what SIGHUP does; None leaves the signal alone.
         options: of `ConnectionConfig`.
     """

@@ -11,7 +11,7 @@ class TokenizeRequest(BaseModel):
     """A text to tokenize.
 
     Attributes:
-        model: the model whose tokenizer does it; None for the first.
+        model: the model whose tokenizer is used; None: the first model.
         prompt: the text.
         add_special_tokens: whether `<s>` is put before it, as before a prompt.
         return_token_strs: whether the tokens are sent as text too.

@@ -12,7 +12,7 @@ LISTS = ("resourceLogs", "scopeLogs", "logRecords", "logEvents", "Records")
 
 
 class JsonRecord(NamedTuple):
-    """A record, or a line that is none.
+    """A record, or a line that is not a record.
 
     Attributes:
         number: of its line.

@@ -206,5 +206,5 @@ def _is_whole(text: str, separator: str) -> bool:
         ):
             pass
     except csv.Error as error:
-        return "unexpected end" not in str(error)  # any other error is told when the row is read
+        return "unexpected end" not in str(error)  # any other error is reported when the row is read
     return True

@@ -75,7 +75,7 @@ class TimesReport:
 
 
 def date_of(time: float | None) -> str | None:
-    """The date and time of seconds since 1970, in UTC; None if they are none.
+    """The date and time of seconds since 1970, in UTC; None for other times.
 
     >>> date_of(1769860800.5), date_of(90.0)
     ('2026-01-31T12:00:00.500000+00:00', None)

@@ -41,7 +41,7 @@ def marked_encoding(head: bytes) -> str:
     ('utf-16', 'utf-8')
 
     Args:
-        head: at least LONGEST_MARK bytes, if the text has so many.
+        head: at least LONGEST_MARK bytes, if the text is that long.
     """
     return next((encoding for mark, encoding in BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
 

@@ -18,8 +18,8 @@ POLYNOMIALS = (
 distance from 1 where the iterations before bring singular values from 0.003 to 1, with 1 % to spare for
 rounding. At the end they are from 0.78 to 1.22 (Amsel et al. 2025, "The Polar Express", arXiv 2505.16932)."""
 MARGIN = 1.02
-"""The norm that matrices are divided by is so many times a bound, since rounding moves it. Above 1 the first
-polynomial is steep."""
+"""The norm that matrices are divided by is this many times a bound, since rounding moves it. Above 1 the
+first polynomial is steep."""
 EPS = 1e-7
 """The smallest norm to divide by."""
 TOGETHER = 2**22

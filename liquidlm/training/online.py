@@ -79,7 +79,7 @@ class OnlineLearner:
         return self._at + BLOCK + 1 - self._begin - len(self._ids)
 
     def learn(self) -> bool:
-        """Learn the next block, which must be whole, if it is one that is learned; returns whether it was."""
+        """Learn the next whole block, if the budget includes it; returns whether it was learned."""
         share, self._blocks = min(1.0, self.budget), self._blocks + 1
         chosen = math.floor(self._blocks * share) > math.floor((self._blocks - 1) * share)
         if chosen:
@@ -241,5 +241,5 @@ def _weights(model: LiquidLanguageModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def named(tensors: dict[str, Tensor], begin: str) -> dict[str, Tensor]:
-    """The tensors whose names begin so, without that."""
+    """The tensors whose names begin with `begin`, under the rest of their names."""
     return {name.removeprefix(begin): one for name, one in tensors.items() if name.startswith(begin)}

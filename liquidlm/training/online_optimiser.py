@@ -18,7 +18,7 @@ EPS = 1e-8
 WARM_UP = 10
 """Updates over which the rate rises."""
 SETTLED, LEAST = 100, 0.1
-"""After so many updates the rate begins to fall, down to this share of it."""
+"""After this many updates the rate begins to fall, down to this share of it."""
 
 
 def rate_factor(update: int) -> float:

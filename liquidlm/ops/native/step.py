@@ -25,7 +25,7 @@ DOTS = {"float32": 0, "bf16": 3, "int8": 4}
 Parts = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 """The state of a block: h, conv, and memory and the last tokens if it has them."""
 WORTH_A_THREAD = 1 << 20
-"""A further thread is used for every so many products of a weight and a number."""
+"""One more thread is used per this many products of a weight and a number."""
 
 
 class PackedMatrix(Structure):
@@ -224,7 +224,7 @@ class Plan:
         return logits
 
     def _room(self, size: int, like: Tensor) -> Tensor:
-        """At least so many numbers for the kernel to work with: those of an earlier call, if they suffice.
+        """At least `size` numbers for the kernel to work with: those of an earlier call, if they suffice.
 
         Were they freed, states that are kept would settle in the hole, and the next call would need another.
         """

@@ -223,7 +223,7 @@ class LineClock:
             value: text of this kind, or a number of seconds.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not a time.
         """
         if isinstance(value, int | float) and not isinstance(value, bool):
             time = float(value)
