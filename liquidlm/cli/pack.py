@@ -56,6 +56,6 @@ def _warn_of_counts(model: "LiquidLanguageModel") -> None:
     """Say that a table of the training text is part of the copy, if it is."""
     if model.counts is not None and (table := model.counts.training_counts) is not None:
         print(
-            f"note: {table.nbytes / 1e6:.1f} MB of it count the training text (count_training_lines). Who"
-            " has the copy can read pieces of that text"
+            f"note: {table.nbytes / 1e6:.1f} MB of it count the training text (count_training_lines). Anyone"
+            " who has the copy can read pieces of that text"
         )

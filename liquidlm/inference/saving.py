@@ -34,6 +34,19 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=LiquidLanguageModel)
 
 
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Turns off the progress bars of transformers: the files are local, and few."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@_no_progress_bar()
 def save_model(folder: Path, model: "LiquidTextGenerationModel", tokenizer: LEDTokenizerWrapper) -> None:
     """Write weights, configuration and tokenizer into a folder, in the format of transformers.
 
@@ -47,6 +60,7 @@ def save_model(folder: Path, model: "LiquidTextGenerationModel", tokenizer: LEDT
     tokenizer.save_pretrained(folder)
 
 
+@_no_progress_bar()
 def save_int8_model(folder: Path, model: "LiquidTextGenerationModel", tokenizer: LEDTokenizerWrapper) -> None:
     """As `save_model`, but with matrices in int8: the file has about a quarter of the size of float32.
 
@@ -130,18 +144,6 @@ def load_language_model(
     tied = {"output_proj.weight"} if model.config.tie_word_embeddings else set()
     _check_complete(folder, set(missing) - tied, unexpected)
     return _with_tokenizer(folder, model, device)
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Turns off the progress bar of transformers: the files are on the disk, and small."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @contextmanager
