@@ -94,6 +94,9 @@ def test_a_log_that_was_cut_while_it_was_written_is_read(tmp_path: Path) -> None
     (tmp_path / "a.log").write_bytes(bytes(5000) + b"\n[00:01] on\n[00:02] off" + bytes(600))
     (document,) = read_documents(tmp_path / "a.log", timestamps=True)
     assert document.text == "on\noff" + "\0" * 600
+    (tmp_path / "a.log").write_bytes(b"[00:01] on\n" + bytes(300) + b"[00:02] off\n[00:03] on")
+    (document,) = read_documents(tmp_path / "a.log", timestamps=True)
+    assert document.text == "on\noff\non" and [time for _, time in document.marks] == [1.0, 2.0, 3.0]
 
 
 def test_a_short_line_is_not_held_back() -> None:

@@ -48,6 +48,9 @@ RECORDS: dict[str, dict[str, Any]] = {
     "duration beside it": {"@timestamp": "2026-01-31T12:00:00Z", "time": 0.12, "message": "ready"},
     "duration before it": {"time": 0.12, "ts": 1769860800, "msg": "ready"},
     "in a list": {"logEvents": [{"timestamp": 1769860800000, "message": "ready"}]},
+    "log4j": {"instant": {"epochSecond": 1769860800, "nanoOfSecond": 0}, "level": "INFO", "message": "ready"},
+    "log4j's layout": {"timeMillis": 1769860800000, "thread": "main", "message": "ready"},
+    "powershell": {"TimeCreated": "/Date(1769860800000+0100)/", "Message": "ready"},
     "fecha": {"fecha": "2026-01-31T12:00:00Z", "mensaje": "ready"},
 }
 
@@ -169,6 +172,8 @@ def test_other_lines_among_json_go_on_with_the_record_before() -> None:
         ("a,b,c\n2026-01-31T12:00:00Z,info,ready", ".csv", {"time_field": "0", "text_field": "2"}),
         ("a,b,c\n2026-01-31T12:00:00Z,info,ready", ".csv", {"time_field": "a", "text_field": "c"}),
         ("Date,Time,Content\n2026-01-31,12:00:00,ready", ".csv", {}),
+        ("sep=;\nwhen;what\n31/01/2026 12:00;ready", ".csv", {}),
+        ("a,Date and Time\ni,1/31/2026 12:00:00 PM,ready", ".csv", {"text_field": "2"}),
     ],
 )
 def test_tables(text: str, suffix: str, options: dict[str, str]) -> None:
@@ -220,6 +225,11 @@ def test_what_is_not_clear_names_the_option() -> None:
     ("text", "said"),
     [
         ("time,message\n1,a\n2,b,c", "line 3: 3 cells, but the first row has 2"),
+        ("time,message\n1,a,b\n2,b,c", "line 2: 3 cells, but the first row has 2"),
+        (
+            "Date,Time,Content\n17/06/09,12:00:00,a\n17/06/09,12:00:01,b",
+            "line 2: .* may be read .*--time-format",
+        ),
         ('time,message\n1,a\n2,"b', "line 3: not CSV"),
         ("time,message\n1,a\nsoon,b\n3,c", 'line 3: "time" must be'),
         ("a,b,c\nx,y,z", "line 1: a row must have a time and a text; .*--time-field"),
@@ -235,3 +245,6 @@ def test_mistakes_in_tables_name_the_line(text: str, said: str) -> None:
 def test_json_over_several_lines_is_one_clear_error() -> None:
     with pytest.raises(LiquidError, match="here: JSON over several lines; write one object in a line"):
         read(json.dumps([{"time": 1, "text": "a"}], indent=1), ".json")
+    with pytest.raises(LiquidError, match="here: JSON over several lines"):
+        read('[{"time": 1, "text": "a"},\n{"time": 2, "text": "b"}]', ".json")
+    assert read('[{"time": 1, "text": "a"}, {"time": 2, "text": "b"}]', ".json") == [(1.0, "a"), (2.0, "b")]

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,8 @@ RETURN = "\ufdd0"
 """Stands for a carriage return within a line, which csv would take for the end of a row. No text has this
 character."""
 SEPARATORS = ",;\t|"
+SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?\r?')
+"""The first line of a table that Excel is to read."""
 HEAD = 200
 """Rows by which separator, header and columns are found."""
 
@@ -65,6 +68,7 @@ class Columns(NamedTuple):
             separator: between two cells.
             options: what the user says about the table.
         """
+        rows = _with_whole_header(rows)
         width = len(rows[0].cells) if rows else 0
         time = _time_column(rows, options, width)
         found = _names(rows, options, time, width)
@@ -86,6 +90,19 @@ class Columns(NamedTuple):
         return dict(zip(self.names, row.cells, strict=True))
 
 
+def _with_whole_header(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows; numbers stand for names that the first one lacks, as that of Windows' event viewer does.
+
+    If it has a name for the text, more cells come from separators in the text: an error.
+    """
+    widths = {len(row.cells) for row in rows[1:]}
+    cells = rows[0].cells if rows else []
+    if len(widths) != 1 or usual_paths([dict.fromkeys(cells, "")], TEXT_NAMES):
+        return rows
+    more = map(str, range(len(cells), widths.pop()))
+    return [rows[0]._replace(cells=[*cells, *more]), *rows[1:]]
+
+
 def csv_table(lines: Iterable[str], suffix: str, options: ReadingOptions, name: str) -> Table:
     """The records of a table. A first row without a time has the names of the columns.
 
@@ -104,8 +121,10 @@ def csv_table(lines: Iterable[str], suffix: str, options: ReadingOptions, name: 
     """
     lines = iter(lines)
     first = list(itertools.islice(lines, HEAD))
-    separator = "\t" if suffix == ".tsv" else find_separator(first)
-    rows = csv_rows(itertools.chain(first, lines), separator, name)
+    told = SEPARATOR_LINE.fullmatch(first[0]) if first else None
+    first = first[1:] if told else first
+    separator = told[1] if told else "\t" if suffix == ".tsv" else find_separator(first)
+    rows = csv_rows(itertools.chain(first, lines), separator, name, 2 if told else 1)
     head = list(itertools.islice(rows, HEAD))
     columns = Columns.settle(head, separator, options)
     head = head if columns.header is None else head[1:]

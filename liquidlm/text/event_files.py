@@ -29,6 +29,8 @@ HEAD = 1000
 """Lines, or records, by which the kind of a file is settled."""
 UNTIMED = 100
 """A log may begin with this many lines that have no time."""
+FEW = 6
+"""So many lines may stand before a log, however short, whose lines begin with a date and a time."""
 BRACKETS = ("[", "{", "[{")
 """The first line of JSON that goes over several lines."""
 SUBTITLES = (".srt", ".vtt")
@@ -165,7 +167,8 @@ def _log(
     head = [line.rstrip("\r\n") for line in head]
     if not any(head) and len(head) < HEAD:
         return
-    if next(line for line in head if line).strip() in BRACKETS:
+    first = next(line for line in head if line).strip()
+    if first in BRACKETS or first.startswith('[{"'):
         raise LiquidError(
             f"{facts.name}: JSON over several lines; write one object in a line (for a list: jq -c '.[]')"
         )
@@ -215,7 +218,8 @@ def _check_beginning(head: list[str], clock: LineClock, name: str) -> None:
         if line.strip() and not line.startswith("#")
     ]
     timed = 1 + sum(clock.find(line) is not None for line in head[begin + 1 :])
-    if untimed and len(untimed) >= min(timed, UNTIMED + 1):
+    few = max(timed, FEW) if clock.begins_lines else timed
+    if untimed and len(untimed) >= min(few, UNTIMED + 1):
         raise LiquidError(
             f"{name}, line {untimed[0]}: no time in it; with timestamps the lines of a text must"
             " have times, such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5; --time-format says how"

@@ -16,7 +16,7 @@ TIME_NAMES = (
     *("timecreated", "eventtimestamp", "logtime", "logtimestamp", "created", "createdat", "at", "when"),
     *("fecha", "fechahora", "localtime", "utctime", "requestreceivedtimestamp", "sourcerealtimetimestamp"),
     *("epoch", "epochmillis", "unixtime", "timems", "timestampms", "tsms", "timeus", "tsus", "timens"),
-    *("tsns", "timestampns"),
+    *("tsns", "timestampns", "timemillis", "instant"),
 )
 """Usual names of the field with the time, the most usual first: without case and signs (`plain_name`)."""
 TEXT_NAMES = (

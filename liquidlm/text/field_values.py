@@ -1,6 +1,7 @@
 """The values of fields as they are written ▶ times in seconds, and texts."""
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,11 @@ from ..errors import LiquidError
 from .clock.line_clock import LineClock
 from .clock.options import ClockOptions
 from .number_times import UNITS, are_dates, as_number, number_time, unit_of
+
+SECONDS_AND_NANOS = (("seconds", "nanos"), ("epochSecond", "nanoOfSecond"))
+"""Names of the two parts of a time, as Google's and Log4j's records have them."""
+DATE_OF_NET = re.compile(r"\\?/Date\((-?\d+)(?:[+-]\d{4})?\)\\?/")
+"""Milliseconds since 1970, as PowerShell writes them; an offset after them changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,17 @@ def plain_time(value: Any) -> Any:
 
     >>> plain_time({"$date": {"$numberLong": "1769860800"}}), plain_time({"seconds": 3, "nanos": 250000000})
     ('1769860800', 3.25)
+    >>> plain_time("/Date(1769860800123+0100)/")
+    '1769860800123'
     """
+    if isinstance(value, str) and (found := DATE_OF_NET.fullmatch(value)):
+        return found[1]
     while isinstance(value, dict) and (found := value.get("$date", value.get("$numberLong"))) is not None:
         value = found
-    if isinstance(value, dict) and "seconds" in value:
-        whole, rest = as_number(value["seconds"]), as_number(value.get("nanos", 0))
-        return value if whole is None or rest is None else whole + rest / 10**9
+    for seconds, nanos in SECONDS_AND_NANOS:
+        if isinstance(value, dict) and seconds in value:
+            whole, rest = as_number(value[seconds]), as_number(value.get(nanos, 0))
+            return value if whole is None or rest is None else whole + rest / 10**9
     return value
 
 

@@ -49,19 +49,19 @@ def json_records(lines: Iterable[str], name: str, all_json: bool = True) -> Iter
 
 
 def is_json(lines: Sequence[str]) -> bool:
-    """Whether the first lines of a file are JSON objects: the first that is not blank, or most of them.
+    """Whether the first lines of a file are JSON objects or lists of them: the first one, or most of them.
 
     >>> is_json(['{"msg": "on"}', "at Main.run()", '{"msg": "off"}']), is_json(["{} is empty"])
     (True, False)
     """
-    shown = [parsed_object(line) is not None for line in lines if line.strip()]
+    shown = [parsed_objects(line) is not None for line in lines if line.strip()]
     return any(shown[:1]) or 2 * sum(shown) > len(shown)
 
 
 def _some_json(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
-    """Objects, and the lines between them as they are."""
+    """Objects and lists of them, and the lines between them as they are."""
     for number, line in enumerate(lines, start=1):
-        found = parsed_object(line)
+        found = parsed_objects(line)
         yield number, line.rstrip("\r") if found is None else found
 
 
@@ -71,13 +71,24 @@ def parsed_object(line: str) -> dict[str, Any] | None:
     >>> parsed_object('{"on": true}'), parsed_object("[1]")
     ({'on': True}, None)
     """
-    if not line.lstrip().startswith("{"):
+    found = parsed_objects(line)
+    return found if isinstance(found, dict) else None
+
+
+def parsed_objects(line: str) -> dict[str, Any] | list[dict[str, Any]] | None:
+    """The object that a line is, or its list of objects; None for any other line.
+
+    >>> parsed_objects('[{"on": true}]'), parsed_objects("[1]")
+    ([{'on': True}], None)
+    """
+    if not line.lstrip().startswith(("{", "[{")):
         return None
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    listed = isinstance(found, list) and all(isinstance(each, dict) for each in found)
+    return found if isinstance(found, dict) or listed else None
 
 
 def _unpacked(value: Any) -> list[Any]:

@@ -181,6 +181,8 @@ def _time_fields(
         except (ValueError, OverflowError) as error:
             having = next(record for record in records if _joined_value(record, paths) is not None)
             wrong = wrong or wrong_time(where, paths, having, str(error))
+            if len(paths) > 1 and "--time-format" in str(error) and "no time" not in str(error):
+                raise wrong from error  # a date that is not clear: the time of day alone is not the time
             continue
         if relative is None or (clock.is_dated and plain_name(paths[-1][-1]) in SURE_NAMES):
             if clock.is_dated:

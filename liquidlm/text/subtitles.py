@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from ..errors import LiquidError
 
-TIME = r"(?:\d+:)?\d{1,2}:\d{1,2}(?:[.,]\d*)?"
-TIMING = re.compile(rf"\s*({TIME})\s*--?>\s*({TIME})(?![\d:])(.*)")
+TIME = r"(?:\d+ ?: ?)?\d{1,2} ?: ?\d{1,2}(?: ?[.,] ?\d*)?"
+TIMING = re.compile(rf"[\s\u200b\u200e\u200f]*({TIME})\s*(?:--?>|→)\s*({TIME})(?![\d:])(.*)")
 """The first line of a cue: its beginning, its end, and where and how it is shown."""
-NO_TIMING = re.compile(r"\s*\d+:[\w:.,]*\s*-->")
+NO_TIMING = re.compile(r"\s*\d+:[\w:.,]*\s*-->\s*-?\d")
 """A line that is to begin a cue, and does not if TIMING does not match."""
 SETTING = re.compile(r"[A-Za-z]\w*:\S+")
 BLOCKS = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
@@ -27,7 +27,8 @@ BLOCKS = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 NUMBER = re.compile(r"\s*\d+\s*")
 WEBVTT_TAG = re.compile(r"</?[A-Za-z][^<>]*>|</?>|<[\d:.]+>|\{\\[^}]*\}")
 SUBRIP_TAG = re.compile(
-    r"</?(?:b|i|u|s|c|v|font|span|ruby|rt|lang|em|strong)\b[^<>]*>|<[\d:.]+>|\{\\[^}]*\}", re.IGNORECASE
+    r"</?(?:b|i|u|s|c|v|font|span|ruby|rt|lang|em|strong)\b[^<>]*>|<[\d:.]+>|\{\\[^}]*\}|\{/?[biu]\}",
+    re.IGNORECASE,
 )
 BREAK = re.compile(r"<br\s*/?>|\\N", re.IGNORECASE)
 ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
@@ -91,7 +92,10 @@ class _Cues:
     def read(self, lines: Iterable[str]) -> list[_Cue]:
         """All cues, in the order of the file."""
         cues = []
-        for number, line in self._numbered(lines):
+        numbered = [*self._numbered(lines)]
+        while numbered and not numbered[-1][1].strip():
+            numbered.pop()
+        for number, line in numbered:
             if found := TIMING.fullmatch(line):
                 self._name_next()
                 self._end_block()
@@ -110,7 +114,8 @@ class _Cues:
                 self._end_block()
             else:
                 self.block.append((number, line))
-        self._end_block()
+        if [line.strip() for _, line in self.block] != [str(self.last_name + 1)] or not self.after_blank:
+            self._end_block()  # a last number without times shows nothing
         if not cues:
             raise LiquidError(
                 f"{self.name}: no subtitle in it: one begins with 00:00:01,000 --> 00:00:02,500"
@@ -160,7 +165,7 @@ class _Cues:
         self.cue.shown += filter(None, (_plain(line, tag) for _, line in block))
 
     def _seconds(self, time: str, number: int) -> float:
-        *large, seconds = time.replace(",", ".").split(":")
+        *large, seconds = time.replace(" ", "").replace(",", ".").split(":")
         fields = [*map(int, large), float(seconds)]
         if any(part >= 60 for part in fields[-2:]):
             raise LiquidError(

@@ -2,6 +2,7 @@
 what to do."""
 
 import codecs
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BufferedIOBase, BytesIO
@@ -127,8 +128,8 @@ def _format(head: bytes) -> str | None:
     for encoding, full, empty in (("utf-16-le", even, odd), ("utf-16-be", odd, even)):
         if len(head) > 3 and all(full) and not any(empty):  # ASCII without a byte order mark
             return f"{encoding} text, not UTF-8; give --encoding {encoding}"
-    within = head.strip(b"\0")  # a log that was cut while it was written to begins or ends with these
-    if 4 * within.count(0) > len(within):
+    within = re.sub(rb"\0+", b"\0", head)  # a log that was cut while it was written to has a hole of these
+    if 4 * within.strip(b"\0").count(0) > len(within):
         return f"not a text file: a NUL byte at byte {head.index(0)}, and many more"
     return None
 

@@ -21,9 +21,9 @@ from .instants import (
     zone_in,
 )
 from .kinds import Kind, sketch
-from .places import BEGIN, INDENTED, LONGEST, REACH, is_time_key, place_of, without_ansi
+from .places import BEGIN, INDENTED, LONGEST, REACH, is_time_key, place_of
 
-UNITS = {None: 1.0, "s": 1.0, "ms": 1e-3}
+UNITS = {None: 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 SAMPLE = 60
 """Lines in which kinds are looked for first."""
 
@@ -100,7 +100,7 @@ def rough_value(kind: Kind, found: re.Match[str]) -> float:
     if kind.span == "epoch":
         return since_1970(parts)
     if kind.span == "start":
-        return since_beginning(parts["c"]) if parts.get("c") else float(parts["n"]) * UNITS[parts["u"]]
+        return since_beginning(parts["c"]) if parts.get("c") else float(parts["n"]) * UNITS[parts.get("u")]
     if kind.span == "day":
         return second_of_day(parts, 999) + decimals(parts)
     if kind.span == "year":
@@ -126,12 +126,11 @@ def candidates(lines: Sequence[str], kinds: Iterable[Kind]) -> list[Candidate]:
     """The times of every kind at every place in the first lines of a file.
 
     Args:
-        lines: of the file.
+        lines: of the file, without a terminal's commands.
         kinds: that are looked for.
     """
-    plain = [without_ansi(line)[0] if "\x1b" in line else line for line in lines]
-    step = max(1, len(plain) // SAMPLE)
-    sample = [*plain[:SAMPLE], *plain[SAMPLE::step]]
+    step = max(1, len(lines) // SAMPLE)
+    sample = [*lines[:SAMPLE], *lines[SAMPLE::step]]
     found: dict[tuple[str, str], Candidate] = {}
     text = "\n".join(line[: REACH + LONGEST] for line in sample)
     for kind in kinds:
@@ -140,7 +139,7 @@ def candidates(lines: Sequence[str], kinds: Iterable[Kind]) -> list[Candidate]:
         pattern = compiled(kind.pattern)
         if not any(pattern.search(line, 0, REACH + LONGEST) for line in sample):
             continue
-        for number, line in enumerate(plain):
+        for number, line in enumerate(lines):
             for place, one in _times(line, number, kind, pattern).items():
                 found.setdefault((kind.key, place), Candidate(kind, place)).seen.append(one)
     return list(found.values())

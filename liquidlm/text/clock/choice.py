@@ -12,6 +12,12 @@ from .places import BEGIN, INDENTED, is_time_key
 
 NEAR = 0.95
 """Kinds that are in almost as many lines as the best one are as good."""
+MANY = 0.2
+"""Times of another form in so many lines, of those with a time, are no part of a text."""
+DEEP = re.compile(r"word (?:[3-9]|\d\d)")
+"""The place of a time within a sentence."""
+MINUTES, NEAR_ZERO = "00:12:31", 120.0
+HOUR_AND_MINUTE = re.compile(r"\s*(?:[01]?\d|2[0-3]):[0-5]\d").fullmatch
 LEVEL = re.compile(r"\s*[\[(|:-]?\s*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|SEVERE|CRITICAL)\b")
 SPENT = re.compile(
     r"(?:took|in|after|for|elapsed|duration|uptime|within|wait\w*|id|pid|user\w*|session|order|request|job|task|number"
@@ -23,11 +29,12 @@ SPENT = re.compile(
 NUMBERS = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
 LETTERS = r"[^\W\d_]{3,10}"
 DATE_BEFORE = re.compile(
-    rf"(?:{NUMBERS}|\b(?:19|20)\d\d)[\w年]?\W*(?:\w+\.?\W{{1,2}}){{0,4}}$|\d+[-/.]\d+\s*$|\d{{5,}}\s*$"
+    rf"(?:{NUMBERS}|\b(?:19|20)\d\d)[\w年]?\W*(?:\w+\.?\W{{1,2}}){{0,4}}$|\d+[-/.]\d+[\s|]*$|\d{{5,}}\s*$"
     rf"|\b\d{{1,2}}\.?\s+{LETTERS}\.?,?\s*$|\b{LETTERS}\.?\s+\d{{1,2}},?\s+$"
 )
 DATE_AFTER = re.compile(
-    rf"\W{{1,3}}(?:{NUMBERS}|\d{{1,2}}\.?(?: de)? {LETTERS}\.?,?(?: de)? (?:19|20)\d\d)\b"
+    rf"\W{{1,3}}(?:\w*[Dd]ate\W{{1,3}})?"
+    rf"(?:{NUMBERS}|\d{{1,2}}\.?(?: de)? {LETTERS}\.?,?(?: de)? (?:19|20)\d\d)\b"
 )
 """A date beside a time of day, in a form that may not be known."""
 
@@ -54,6 +61,9 @@ def choose(found: Sequence[Candidate], lines: Sequence[str]) -> list[Candidate] 
     if best.kind.family:
         best = _in_order(same, lines)
     places = [one for one in plausible if one.kind is best.kind and _is_another_place(one, best)]
+    _check_minutes(best, lines)
+    _check_day(best, found)
+    _check_other_forms([best, *places], found)
     return [best, *places]
 
 
@@ -65,7 +75,55 @@ def _best(plausible: list[Candidate]) -> Candidate:
     clear = [one for one, doubt in zip(plausible, doubts, strict=True) if doubt <= level]
     most = max(one.score for one in clear)
     near = [one for one in clear if one.score >= NEAR * most]
-    return min(near, key=lambda one: (one.first, -one.length))
+    whole = [one for one in near if not any(_covers(other, one) for other in near)]
+    return min(whole, key=lambda one: (one.first, -one.length))
+
+
+def _covers(longer: Candidate, one: Candidate) -> bool:
+    """Whether a time begins within another one, or the other way round, and is shorter."""
+    apart = one.first + one.length <= longer.first or longer.first + longer.length <= one.first
+    return not apart and longer.length > one.length
+
+
+def _check_minutes(best: Candidate, lines: Sequence[str]) -> None:
+    """Raise LiquidError if 21:05 may be hours and minutes, or minutes and seconds since the beginning.
+
+    A clock that begins near 0, or has hours, decimals or many minutes, counts since the beginning.
+    """
+    written = [lines[seen.line][seen.begin : seen.end] for seen in best.seen]
+    if best.kind.key == MINUTES and best.seen[0].value >= NEAR_ZERO and all(map(HOUR_AND_MINUTE, written)):
+        raise LiquidError(
+            f"line {best.seen[0].line + 1}: {written[0]} may be hours and minutes or minutes and seconds: say"
+            ' which with --time-format "%H:%M" or "%M:%S"'
+        )
+
+
+def _check_day(best: Candidate, found: Sequence[Candidate]) -> None:
+    """Raise LiquidError if the lines have a time of day, too, apart from their date."""
+    dated = {seen.line for seen in best.seen} if best.kind.weak and best.kind.span == "date" else set()
+    for other in found:
+        both = dated & {seen.line for seen in other.seen} if other.kind.span == "day" else set()
+        if both and 2 * len(both) >= len(dated):
+            raise LiquidError(
+                f"line {min(both) + 1} has a time of day apart from its date: say with --time-format which"
+                " one counts"
+            )
+
+
+def _check_other_forms(chosen: Sequence[Candidate], found: Sequence[Candidate]) -> None:
+    """Raise LiquidError if many lines have a time of another form or place: they would continue an event."""
+    timed = {seen.line for one in chosen for seen in one.seen}
+    in_words = DEEP.fullmatch(chosen[0].place)
+    for other in found:
+        begins = other.place == BEGIN and not other.kind.weak and other.kind.span != "start"
+        sure = begins or (in_words and other.kind is chosen[0].kind)
+        missed = [seen.line for seen in other.seen if seen.line not in timed] if sure else []
+        if missed and len(missed) >= MANY * len(timed):
+            raise LiquidError(
+                f"line {missed[0] + 1} has another form of time than line {min(timed) + 1}, or has it at"
+                " another place: say with --time-format which one counts (lines of another form then continue"
+                " the event before)"
+            )
 
 
 def _doubt(one: Candidate, others: list[Candidate]) -> int:

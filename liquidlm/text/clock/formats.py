@@ -1,9 +1,10 @@
 """The form of times that the user gives: a strptime format, or a regular expression with a group ``time``."""
 
 import re
+from dataclasses import replace
 
 from ...errors import LiquidError
-from .kinds import BEFORE_NAME, DAY, HALVES, NAME, Kind
+from .kinds import BEFORE_NAME, DAY, HALVES, NAME, Kind, kinds
 from .words import HALF, WEEKDAY
 from .zones import ZONE, ZONE_AGAIN
 
@@ -83,6 +84,8 @@ def format_kind(text: str) -> Kind:
     Raises:
         LiquidError: a word is not known, is there twice, or there is too little for a time.
     """
+    if re.fullmatch("%M:%S(?:[.,]%f)?", text):  # since the beginning; hours may come
+        return replace(kinds()["00:12:31"], key=text, given=True)
     for short, words in SHORT.items():
         text = text.replace(f"%{short}", words)
     pattern = BEFORE_NAME if re.match(r"%\w", text) else ""

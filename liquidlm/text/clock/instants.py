@@ -71,7 +71,9 @@ def local_second(parts: Parts) -> int:
         number = int(year) + (2000 if int(year) < 69 else 1900)
     else:
         number = int(parts["Y"] or 0)
-    if of_year := parts.get("j"):
+    if week := parts.get("w"):
+        day = date.fromisocalendar(number, int(week), int(parts["wd"] or 0)).toordinal()
+    elif of_year := parts.get("j"):
         day = date(number, 1, 1).toordinal() + int(of_year) - 1
         if not 0 < int(of_year) <= 366 or date.fromordinal(day).year != number:
             raise ValueError(f"{number} has no day {of_year}")

@@ -1,8 +1,9 @@
 """The forms that times have: each is a pattern, and what its parts mean.
 
-Groups of a pattern: Y year, y year of two digits, m month, b month by name, d day, j day of the year, H M S
-hour, minute and second, f decimals of the second, p half of the day, z and z2 zone; s a number since 1970, t
-and t9 TAI64N, n a number since the beginning with its unit u, c a clock since the beginning.
+Groups of a pattern: Y year, y year of two digits, m month, b month by name, d day, j day of the year, w week
+and wd day of the week (ISO 8601), H M S hour, minute and second, f decimals of the second, p half of the day,
+z and z2 zone; s a number since 1970, t and t9 TAI64N, n a number since the beginning with its unit u, c a
+clock since the beginning.
 """
 
 from dataclasses import dataclass
@@ -53,9 +54,8 @@ BEFORE = r"(?<![\w./+])(?<!\d:)(?<!\w-)"
 BEFORE_NAME = r"(?<![\w/+])(?<!\w[.-])"
 BEFORE_NUMBER = r"(?<![\w./+#$€-])(?<!\d:)"
 AFTER = r"(?!\w|[:./+-]\d)"
-SEP = (
-    r"(?:[Tt_]|\s{1,3}|\s?[,;|\-–]\s{0,2}|::?|,?\s{1,2}(?:at|a las|a la|@)\s{1,2}|\"?,?\s{1,2}\w*[Tt]ime=\"?)"
-)
+AT = r"(?:at|a las|a la|à|às|@)"
+SEP = rf"(?:[Tt_]|\s{{1,3}}|\s?[,;|\-–]\s{{0,2}}|::?|,?\s{{1,2}}{AT}\s{{1,2}}|\"?,?\s{{1,2}}\w*[Tt]ime=\"?)"
 COMMA = r",(?=\d{3}(?:\d{3}){0,2}(?!\d)|\d{1,12}(?![\d,]))"
 """A comma before decimals; in a table, one before another cell does not count."""
 SECOND_MORE = rf"(?:(?:\.|{COMMA})(?P<f>\d{{1,12}})|(?P<f2>:\d{{1,3}}))?"
@@ -75,7 +75,8 @@ YEAR = r"(?P<Y>(?:19|20)\d\d)"
 ISO = r"(?P<Y>\d{4})-(?P<m>\d\d?)-(?P<d>\d\d?)"
 YEAR_FIRST = rf"{YEAR}(?P<q>[-/.:_])(?P<m>\d\d?)(?P=q)(?P<d>\d\d?)"
 DIGITS8 = rf"{YEAR}(?P<m>[01]\d)(?P<d>[0-3]\d)"
-ORDINAL = rf"{YEAR}[-.](?P<j>[0-3]\d\d)"
+ORDINAL = rf"{YEAR}[-./:](?P<j>[0-3]\d\d)"
+ISO_WEEK = rf"{YEAR}-?W(?P<w>[0-5]\d)-?(?P<wd>[1-7])"
 WEEK = rf"(?:{WEEKDAY}\.?,?\s+)?"
 OF = r"(?:\s+(?:de\s+|del\s+)?|[-/.])"
 ST = r"(?:st|nd|rd|th|º|\.)?"
@@ -83,7 +84,7 @@ DAY = r"(?P<d>\d\d?)"
 NAME = rf"(?P<b>{MONTH})\.?"
 YEAR_AFTER = rf"(?:{YEAR}|['’]?(?P<y>\d\d)(?!\d|:\d\d:\d\d(?!:)))"
 DAY_MONTH_YEAR = rf"{WEEK}{DAY}{ST}{OF}?{NAME},?{OF}?{YEAR_AFTER}"
-MONTH_DAY_YEAR = rf"{WEEK}{NAME}[ .-]\s?{DAY}{ST}(?:,?\s+|-){YEAR}"
+MONTH_DAY_YEAR = rf"{WEEK}{NAME}[ ./-]\s?{DAY}{ST}(?:,?\s+|[-/]){YEAR}"
 YEAR_MONTH_DAY = rf"{YEAR}[-/. ]{NAME}[-/. ]\s?{DAY}"
 
 
@@ -108,6 +109,7 @@ def _dates() -> list[tuple[str, str, str]]:
         ("2026 Jan 31", YEAR_MONTH_DAY, ""),
         ("2026-031", ORDINAL, ""),
         ("20260131", DIGITS8, ""),
+        ("2026-W05-6", ISO_WEEK, ""),
     ]
 
 
@@ -130,7 +132,9 @@ def sketch(kind: Kind) -> str:
 SKETCHES = {
     "2026-01-31": r"\d{4}-\d",
     "2026/01/31": r"(?:19|20)\d\d[-/.:_]\d",
-    "2026-031": r"(?:19|20)\d\d[-.]\d{3}",
+    "2026-031": r"(?:19|20)\d\d[-./:]\d{3}",
+    "2026031": r"(?:19|20)\d{5}T",
+    "2026-W05": r"(?:19|20)\d\d-?W",
     "/2026": r"\d[-/.](?:19|20)\d\d",
     "20260131": r"(?:19|20)\d{6}",
     "26/01/31": r"(?<!\d)\d\d?([-/.])\d\d?\1\d\d(?!\d)",
@@ -163,8 +167,10 @@ def _dated() -> list[Kind]:
         family = FAMILIES.get(key, "")
         before = BEFORE_NAME if "Jan" in key else BEFORE
         made.append(Kind(f"{key} 12:00:00", f"{before}{date}{SEP}{CLOCK}{END}", "date", order, family))
-    for key, date, _ in (_dates()[i] for i in (0, 1, 7)):
-        made.append(Kind(f"{key} 12.00.00", f"{BEFORE_NAME}{date}(?:[ T_-]){DOTTED_CLOCK}{END}"))
+    for key, date, order in (_dates()[i] for i in (0, 1, 2, 3, 7)):
+        family = f"{FAMILIES[key]} 12.00.00" if order else ""
+        pattern = f"{BEFORE_NAME}{date}(?:[ T_-]){DOTTED_CLOCK}{END}"
+        made.append(Kind(f"{key} 12.00.00", pattern, "date", order, family))
     return made
 
 
@@ -174,6 +180,8 @@ def _packed() -> list[Kind]:
     made = [
         Kind("20260131 0:0:0:0", f"{BEFORE}{DIGITS8}[-_ T]{LOOSE_CLOCK}{AFTER}"),
         Kind("20260131 120000", f"{BEFORE}{DIGITS8}[T_ -]?{DIGITS}{END}"),
+        Kind("2026031T120000", rf"{BEFORE}{YEAR}(?P<j>[0-3]\d\d)T{DIGITS}{END}"),
+        Kind("2026-W05-6T120000", f"{BEFORE}{ISO_WEEK}T{DIGITS}{END}"),
         Kind("1:20260131:120000", rf"(?:(?<=^\d:)|(?<=\d\d:)){DIGITS8}:{DIGITS_WITH_SECONDS}{END}"),
         Kind("2026-01-31 12-00-00", f"{BEFORE}{ISO}[T_ -]{DASHED_CLOCK}{END}"),
         Kind("2026-01-31 120000", f"{BEFORE}{YEAR_FIRST}[T_ -]{DIGITS_WITH_SECONDS}{END}"),
@@ -217,7 +225,7 @@ def _year_at_the_end() -> list[Kind]:
 
 
 def _without_year() -> list[Kind]:
-    month_day = rf"{WEEK}{NAME}[ -]\s?{DAY}(?:,?\s{{1,2}}|-|\sat\s){CLOCK}{END}"
+    month_day = rf"{WEEK}{NAME}[ /-]\s?{DAY}(?:,?\s{{1,2}}|-|\sat\s){CLOCK}{END}"
     day_month = rf"{WEEK}{DAY}{ST}{OF}{NAME}(?:,?\s{{1,2}}|-|\sat\s|\sa las\s){CLOCK}{END}"
     level = r"(?:(?<=^[IWEFDVC])|(?<=[\s\[][IWEFDVC]))"
     made = [
@@ -230,6 +238,10 @@ def _without_year() -> list[Kind]:
         ),
         Kind("I20260131 12:00:00", rf"{level}{DIGITS8}\s{{1,2}}{CLOCK_WITH_SECONDS}{AFTER}"),
         Kind(
+            "I260131 12:00:00",
+            rf"{level}(?P<y>\d\d)(?P<m>[01]\d)(?P<d>[0-3]\d)\s{{1,2}}{CLOCK_WITH_SECONDS}{AFTER}",
+        ),
+        Kind(
             "0131/120000",
             rf"(?<=[\[:])(?P<m>[01]\d)(?P<d>[0-3]\d)/{DIGITS_WITH_SECONDS}(?!\w)",
             "year",
@@ -239,7 +251,7 @@ def _without_year() -> list[Kind]:
         for sign, name in (("-", "-"), ("/", "/"), (r"\.", ".")):
             date = rf"(?P<{first}>\d\d?){sign}(?P<{second}>\d\d?)"
             dot = r"\.?" if name == "." else ""
-            pattern = rf"{BEFORE}{date}{dot}(?:,?\s{{1,2}}|[T-]){CLOCK_WITH_SECONDS}{END}"
+            pattern = rf"{BEFORE}{date}{dot}(?:,?\s{{1,2}}|[T|-]){CLOCK_WITH_SECONDS}{END}"
             usual = order == "md" and name == "-"  # logcat's
             made.append(
                 Kind(f"{key.replace('-', name)} 12:00:00", pattern, "year", order, f"n{name}n", usual)
@@ -249,7 +261,8 @@ def _without_year() -> list[Kind]:
 
 def _rest() -> list[Kind]:
     """Numbers since 1970, times of day, clocks since the beginning, dates without a time."""
-    epoch = rf"{BEFORE_NUMBER}(?P<s>\d{{9,19}})(?:\.(?P<f>\d{{1,9}}))?(?!\w|[./-]\d|:\d+(?![\d)]))"
+    point = r"(?:\.|,(?=(?:\d{3}){1,3}(?![\d,])))"
+    epoch = rf"{BEFORE_NUMBER}(?P<s>\d{{9,19}})(?:{point}(?P<f>\d{{1,9}}))?(?!\w|[./-]\d|:\d+(?![\d)]))"
     half = rf"{BEFORE_NUMBER}(?P<H>[0-2]?\d):(?P<M>\d\d)(?::(?P<S>\d\d){SECOND_MORE})?\s?(?P<p>{HALF})"
     clock = r"(?P<c>-?(?:\d+:)?(?:\d+:)?\d+:\d\d(?:[.,]\d+)?)(?=[\])]|[:,;]?(?:\s|$))"
     made = [
@@ -258,10 +271,11 @@ def _rest() -> list[Kind]:
         Kind("12:00:00 PM", f"{half}(?:(?P<z>{ZONE}))?{AFTER}", "day"),
         Kind("12:00:00", f"{BEFORE_NUMBER}{CLOCK_ALONE}(?:(?P<z>{ZONE}))?{AFTER}", "day"),
         Kind("00:12:31", clock, "start", anywhere=False),
-        Kind("12.5", r"(?<=[\[(])\s*(?P<n>-?\d+\.\d+)(?P<u>m?s)?(?=\s*[\])])", "start", anywhere=False),
+        Kind("12.5", r"(?<=[\[(])\s*(?P<n>-?\d+\.\d+)(?P<u>[mun]?s)?(?=\s*[\])])", "start", anywhere=False),
+        Kind("12.345:", rf"{BEFORE_NUMBER}(?P<n>\d+\.\d{{3,9}})(?=:\s)", "start", anywhere=False, weak=True),
         Kind(
             "12",
-            r"(?<=[\[(])\s*(?P<n>-?\d+(?:\.\d+)?)(?P<u>m?s)?(?=\s*[\])])",
+            r"(?<=[\[(])\s*(?P<n>-?\d+(?:\.\d+)?)(?P<u>[mun]?s)?(?=\s*[\])])",
             "start",
             anywhere=False,
             weak=True,

@@ -25,14 +25,14 @@ from .instants import (
 )
 from .kinds import ORDERS, Kind, kinds
 from .options import ClockOptions
-from .places import BEGIN, INDENTED, LONGEST, REACH, Stamp, place_of, taken, without_ansi
-from .zones import given_zone, looks_like_zone, unclear_zone, zone_before
+from .places import BEGIN, INDENTED, LONGEST, REACH, Stamp, is_plain, place_of, taken, without_ansi
+from .zones import given_zone, looks_like_zone, unclear_zone, zone_before, zone_field
 
 __all__ = ["LineClock", "Stamp"]
 
 HOW = "begin the lines with a time such as 2026-01-31T12:00:00, [00:12:31] or 1700000000.5, or say with"
 HOW += " --time-format how their times are written"
-LEAD = r"(?P<lead>\s*(?:<\d{1,3}>)?(?:[\[(\"'{<]\s*)?)"
+LEAD = r"(?P<lead>\s*(?:<\d{1,3}>)?(?:[\[(\"'{<]\s*)?[*.]?)"
 """What may stand before a time that begins a line."""
 REMEMBERED = 4096
 """Texts whose second is remembered."""
@@ -41,7 +41,7 @@ REMEMBERED = 4096
 def _before(places: Sequence[str]) -> str:
     """A quick test of the sign before a time at these places."""
     signs = "".join(re.escape(place[6:]) for place in places if len(place) == len("after x"))
-    signs += r"\s" if any(place.startswith("word") for place in places) else ""
+    signs += r"\s*." if any(place.startswith("word") for place in places) else ""
     signs += r"=:\"'\[(\s" if any(place.startswith("key") for place in places) else ""
     return f"(?<=[{signs}])" if signs and not {BEGIN, INDENTED, "after a letter"} & set(places) else ""
 
@@ -108,11 +108,12 @@ class LineClock:
     def _settle(cls, lines: Sequence[str], options: ClockOptions) -> "LineClock":
         own = options.time_format
         looked = [format_kind(own)] if own and not is_expression(own) else kinds().values()
+        lines = [line if is_plain(line) else without_ansi(line)[0] for line in lines]
         chosen = choose(candidates(lines, looked), lines)
         if chosen is None:
             raise LookupError(f"no time of the form {own}" if own else f"no time in it; {HOW}")
         one = chosen[0].seen[0]
-        example = (without_ansi(lines[one.line])[0])[one.begin : one.end]
+        example = lines[one.line][one.begin : one.end]
         clock = cls(chosen[0].kind, [each.place for each in chosen], options, example.strip())
         clock._check_zone(lines)
         return clock
@@ -126,6 +127,11 @@ class LineClock:
         clock = cls(kind, state["places"], options, state["example"])
         clock.calendar, clock._time = Calendar(**state["calendar"]), state["time"]
         return clock
+
+    @property
+    def begins_lines(self) -> bool:
+        """Whether dates with a time of day begin the lines."""
+        return self.places[0] == BEGIN and self.kind.span in ("date", "year") and not self.kind.weak
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs, for a file of JSON.
@@ -171,7 +177,7 @@ class LineClock:
         Raises:
             LiquidError: its zone is not known, or its date shows that day and month are in another order.
         """
-        if "\x1b" in line:
+        if not is_plain(line):
             return self._find_coloured(line)
         if self._group is not None:
             return self._find_in_group(line)
@@ -263,7 +269,7 @@ class LineClock:
     def _since_beginning(self, found: re.Match[str]) -> float:
         parts = found.groupdict()
         if number := parts.get("n"):
-            return float(number) * UNITS[parts["u"]]
+            return float(number) * UNITS[parts.get("u")]
         return since_beginning(parts["c"] or "")
 
     def _dated(self, found: re.Match[str]) -> float:
@@ -280,11 +286,14 @@ class LineClock:
             if len(self._seconds) >= REMEMBERED:
                 self._seconds.clear()
             self._seconds[text] = both
-        first, again = both
         colon = found.groupdict().get("f2") if "f2" in found.re.groupindex else None
-        fraction += int(colon[1:]) / 1000 if colon else 0.0
+        return self._first_or_again(both, fraction + (int(colon[1:]) / 1000 if colon else 0.0))
+
+    def _first_or_again(self, both: tuple[int, int], fraction: float) -> float:
+        """The time in an hour that is there twice, where clocks are set back: the one that goes on."""
+        first, again = both
         if first != again and self._time is not None and first + fraction < self._time:
-            return again + fraction  # the hour that is there twice, where clocks are set back
+            return again + fraction
         return first + fraction
 
     def _carried(self, found: re.Match[str]) -> float:
@@ -298,7 +307,7 @@ class LineClock:
         if zone is UTC:
             return local
         whole = int(local // 1)
-        return instant(whole, zone).time + (local - whole)
+        return self._first_or_again(instant(whole, zone), local - whole)
 
     def _check_zone(self, lines: Sequence[str]) -> None:
         """Raise LiquidError if the times of the first lines have the name of a zone that is not known."""
@@ -307,15 +316,18 @@ class LineClock:
         words: Counter[str | None] = Counter()
         numbers, before = set(), Counter[str]()
         for line in lines:
-            plain = without_ansi(line)[0]
-            for found in compiled(self.kind.pattern).finditer(plain, 0, REACH + LONGEST):
-                if place_of(plain, found.start()) in self.places:
+            for found in compiled(self.kind.pattern).finditer(line, 0, REACH + LONGEST):
+                if place_of(line, found.start()) in self.places:
                     parts = found.groupdict()
                     zone_in(parts, self._zone)
                     zoned = parts.get("z") or parts.get("z2")
                     numbers |= {zoned} if zoned and re.fullmatch(r"\s[+-]\d\d", zoned) else set()
-                    before[zone_before(plain[: found.start()])] += not zoned
-                    words[None if zoned else looks_like_zone(plain[found.end() :])] += 1
+                    before[zone_before(line[: found.start()])] += not zoned
+                    words[None if zoned else looks_like_zone(line[found.end() :])] += 1
+                    if not zoned and (said := zone_field(line)):
+                        raise LiquidError(
+                            f"{said} in the lines is a zone, and their times have none: give --time-zone"
+                        )
                     break
         if len(numbers) > 3:
             raise LiquidError(

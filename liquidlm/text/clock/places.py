@@ -7,12 +7,19 @@ REACH = 128
 """A time begins within this many characters of its line."""
 LONGEST = 96
 """Characters that a time takes at most."""
-ANSI = re.compile(r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-"""A terminal's commands, such as colours."""
+HIDDEN = frozenset("\0\ufeff\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""What may stand before a line and is not seen: NUL bytes of a log that was cut, marks of direction."""
+ANSI = re.compile(
+    r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+    rf"|\A[{''.join(sorted(HIDDEN))}]+"
+)
+"""A terminal's commands, such as colours, and what is hidden before a line."""
 OPEN = {"[": "]", "(": ")", "<": ">", "{": "}", '"': '"', "'": "'"}
 KEY = re.compile(r"""["']?(?P<key>[A-Za-z_@][\w@.-]*)["']?(?P<sign>=|:\s?)\s?["'\[(]?$""")
 SIGNS = ("=", ":")
 BEGIN, INDENTED = "begin", "begin, indented"
+GROUP = re.compile(r"\[[^\[\]]*\](?=\s)")
+"""Words in brackets, which count as one: the name of a thread may have several."""
 
 
 class Stamp(NamedTuple):
@@ -44,15 +51,16 @@ def place_of(line: str, begin: int) -> str:
         begin: the position of the time.
     """
     prefix = line[:begin]
+    prefix = prefix[:-1] if prefix.endswith(("*", ".")) else prefix  # what Cisco says about its clock
     bare = prefix.strip()
     if bare.startswith("<") and (priority := re.match(r"<\d{1,3}>", bare)):
         bare = bare[priority.end() :]
     if not bare or (bare in OPEN and not prefix.endswith("  ")):
         return INDENTED if prefix[:1].isspace() else BEGIN
-    if (key := _key_before(prefix)) and (key["sign"] == "=" or is_time_key(key["key"])):
+    if (key := _key_before(prefix)) and (key["sign"] == "=" or TIMES.search(key["key"])):
         return f"key {key['key'].lower()}"
     if prefix[-1].isspace():
-        return f"word {len(prefix.split())}"
+        return f"word {len((GROUP.sub('_', prefix) if '[' in prefix else prefix).split())}"
     return "after a letter" if prefix[-1].isalpha() else f"after {prefix[-1]}"
 
 
@@ -63,7 +71,9 @@ def _key_before(prefix: str) -> re.Match[str] | None:
     return KEY.search(prefix)
 
 
-TIMES = re.compile(r"time|date|stamp|epoch|when|fecha|hora|(?:^|[_.@-])(?:ts|t|at)$|^ts|^now$", re.IGNORECASE)
+TIMES = re.compile(
+    r"time|date|stamp|epoch|when|fecha|hora|(?:^|[_.@-])(?:ts|t|at|rt)$|^ts|^now$", re.IGNORECASE
+)
 NO_TIMES = re.compile(
     r"timeout|uptime|runtime|elapsed|duration|lifetime|expir|until|valid|deadline|next|last|_ms$|update|birth|until"
     r"|due|end",
@@ -106,8 +116,17 @@ def taken(line: str, begin: int, end: int) -> tuple[int, int]:
     return begin, end + (tail[:1].isspace())
 
 
+def is_plain(line: str) -> bool:
+    """Whether all of a line is seen.
+
+    >>> is_plain("a"), is_plain("\\x1b[1ma"), is_plain("\\0a")
+    (True, False, False)
+    """
+    return "\x1b" not in line and line[:1] not in HIDDEN
+
+
 def without_ansi(line: str) -> tuple[str, list[int]]:
-    """The line without a terminal's commands, and for each place in it the place in the line.
+    """The line without what is not seen of it, and for each place in it the place in the line.
 
     >>> without_ansi("\\x1b[1mab")
     ('ab', [4, 5, 6])

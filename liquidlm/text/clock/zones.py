@@ -1,7 +1,7 @@
 """Time zones, by offset and by name."""
 
 import re
-from datetime import timedelta, timezone, tzinfo
+from datetime import UTC, timedelta, timezone, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -94,7 +94,7 @@ def _zone_pattern() -> str:
     place = rf"(?:{REGIONS})(?:/[A-Z][\w+-]*)+|(?:EST5EDT|CST6CDT|MST7MDT|PST8PDT)(?!\w)"
     words = r"(?:[A-Z][A-Za-z.]+\s){1,4}(?:Standard|Daylight|Summer)\sTime"
     name = f"(?:{since_utc}|{names}|{place}|{words})"
-    return rf"{offset}|{spaced}|\s?\({name}\)|\s?\[{name}\]|\s?{name}"
+    return rf"{offset}|{spaced}|z(?![\w/])|\s?\({name}\)|\s?\[{name}\]|\s?{name}"
 
 
 ZONE = _zone_pattern()
@@ -112,7 +112,11 @@ WORDS = """
 """
 """Words in capitals that are not zones, though they may follow a time."""
 CASUAL = frozenset(WORDS.split())
-LIKELY = re.compile(r"\s(?:\(([A-Z]{3,5})\)|([A-Z]{3,5})(?=[\s\]),]|$))")
+LOWER = {name.lower() for name in (*HOURS, *AMBIGUOUS) if HOURS.get(name) != 0} - {"cat", "eat", "met", "wit"}
+"""Names that people also write small, without those that are words, too."""
+LIKELY = re.compile(r"\s(?:\(([A-Za-z]{3,5})\)|([A-Za-z]{3,5})(?=[\s\]),]|$))")
+FIELD = re.compile(r"""\b(?:tz|time_?zone)=["']?([+-]\d\d?:?\d\d|[A-Z]\w*(?:/[\w+-]+)*)""", re.IGNORECASE)
+"""A field of a line that says the zone of its time, such as FortiGate's."""
 
 
 def looks_like_zone(text: str) -> str | None:
@@ -123,7 +127,20 @@ def looks_like_zone(text: str) -> str | None:
     """
     found = LIKELY.match(text)
     word = (found[1] or found[2]) if found else ""
-    return word if word and word not in CASUAL and (len(word) < 5 or word.endswith("T")) else None
+    if word in LOWER:
+        return word
+    is_name = word.isupper() and word not in CASUAL and (len(word) < 5 or word.endswith("T"))
+    return word if is_name else None
+
+
+def zone_field(line: str) -> str | None:
+    """The zone, other than UTC, in a field of a line; None if there is none.
+
+    >>> zone_field('time=12:00:00 tz="+0100"'), zone_field("tz=UTC")
+    ('tz=+0100', None)
+    """
+    found = FIELD.search(line)
+    return None if found is None or zone_of(found[1]) == UTC else f"tz={found[1]}"
 
 
 def zone_before(text: str) -> str:
@@ -149,8 +166,8 @@ def zone_of(name: str) -> tzinfo | None:
         ahead = timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds))
     elif found := MINUTES.fullmatch(name):  # of CIM and DB2
         sign, ahead = found[1], timedelta(minutes=int(found[2]))
-    elif name in HOURS:
-        sign, ahead = "+", timedelta(hours=HOURS[name])
+    elif name in HOURS or name == "z":
+        sign, ahead = "+", timedelta(hours=HOURS.get(name, 0))
     else:
         return _place(name)
     ahead = ahead if sign == "+" else -ahead
