@@ -97,7 +97,15 @@ class CountMemory(nn.Module):
     def empty(
         self, batch: int, device: torch.device | None = None
     ) -> tuple[Int32[Tensor, "b l 16"] | None, Int[Tensor, "b n"]]:
-        """The table and the context before the first token."""
+        """The table and the context before the first token.
+
+        Args:
+            batch: B, the number of rows.
+            device: of both; None is torch's default device.
+
+        Returns:
+            the empty table (B, lines, 16), None if `lines` is 0, and the context (B, n), n the highest order.
+        """
         table = torch.zeros(batch, self.lines, ENTRIES, dtype=torch.int32, device=device)
         context = torch.zeros(batch, self.orders[-1], dtype=torch.long, device=device)
         return table if self.lines else None, context

@@ -256,7 +256,12 @@ class LEDTokenizerWrapper:
         return b"".join(table[index] for index in indices).decode("utf-8", errors="replace")
 
     def batch_decode(self, batch: IdRows, skip_special_tokens: bool = True) -> list[str]:
-        """`decode` of each row."""
+        """`decode` of each row.
+
+        Args:
+            batch: rows of ids, of any lengths.
+            skip_special_tokens: as for `decode`.
+        """
         return [self.decode(row, skip_special_tokens) for row in batch]
 
     def stream(self, skip_special_tokens: bool = True) -> StreamDecoder:

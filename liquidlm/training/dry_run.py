@@ -70,6 +70,10 @@ def measure_cost(settings: TrainSettings, device: torch.device | None = None) ->
 
     A large text is tokenized into the cache, where the run itself finds it.
 
+    Args:
+        settings: of the run.
+        device: where to train; None is the GPU, or the CPU if there is none.
+
     Raises:
         LiquidError: as `train`; text that can be read only once; several processes.
     """

@@ -96,7 +96,16 @@ class LiquidNeuron(nn.Module):
     def step(
         self, h: Float[Tensor, "*b h"], e: Float[Tensor, "*b e"], elapsed: Num[Tensor, "*b"]
     ) -> Float[Tensor, "*b h"]:
-        """h after `elapsed` ≥ 0 gaps under constant input e, by the closed form."""
+        """h after `elapsed` under constant input e, by the closed form.
+
+        Args:
+            h: (…, H) the state before.
+            e: (…, E) the input.
+            elapsed: (…) Δ ≥ 0, in gaps.
+
+        Returns:
+            the state after, (…, H).
+        """
         decay, offset = relax(*self.conductances(e), elapsed[..., None])
         return decay * h + offset
 

@@ -71,7 +71,15 @@ class ImprovedLiquidTimeCell(nn.Module):
         nn.init.constant_(self.warp.bias, math.log(math.expm1(2.0)))  # softplus ▶ 2, times σ(0) = ½
 
     def own_time(self, e: Float[Tensor, "*b h"], elapsed: Num[Tensor, "*b"]) -> Float[Tensor, "*b h"]:
-        """Δ̃ = σ(g)·w(e)·Δ (…, H): the time that passes for each unit while `elapsed` Δ (…) passes."""
+        """Δ̃ = σ(g)·w(e)·Δ: the time that passes for each unit while `elapsed` passes.
+
+        Args:
+            e: (…, H) the input.
+            elapsed: (…) Δ ≥ 0, in gaps.
+
+        Returns:
+            Δ̃ (…, H), in gaps.
+        """
         warp = F.softplus(self.warp(e).to(torch.promote_types(elapsed.dtype, torch.float32)))
         with at_hand(self):
             return (warp * elapsed[..., None]) * torch.sigmoid(self.stability)
