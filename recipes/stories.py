@@ -4,9 +4,10 @@
     liquidlm train --config recipes/stories.toml --out runs/stories
     python -m recipes.stories ship runs/stories       # write the model to liquidlm/pretrained/stories
 
-The text has three parts: TinyStories (Eldan & Li 2023, arXiv 2305.07759; CDLA-Sharing 1.0), tales for children
-(FairytaleQA, Apache 2.0; African Storybook, CC BY), and books for children in the public domain. Of every twenty
-stories of TinyStories, one is validation text and the next is test text. No story is in the text twice.
+The text has three parts: TinyStories (Eldan & Li 2023, arXiv 2305.07759; CDLA-Sharing 1.0), tales for
+children (FairytaleQA, Apache 2.0; African Storybook, CC BY), and books for children in the public domain. Of
+every twenty stories of TinyStories, one is validation text and the next is test text. No story is in the text
+twice.
 """
 
 import itertools

@@ -69,6 +69,26 @@ def test_counts_are_those_of_a_dictionary():
         assert counted == {token: min(follows.count(token), MOST) for token in set(follows)}
 
 
+def test_a_longer_context_is_counted_where_the_shorter_one_was_met_before():
+    orders, text = [1, 2, 3], torch.randint(0, 3, (60,)).tolist()
+    given = (torch.tensor([60]), torch.zeros(1, 3, dtype=torch.long), zeros(1, 1024, ENTRIES), None, orders)
+    found = count_contexts(torch.tensor([text]), torch.zeros(1, 60, dtype=torch.bool), *given).found[0]
+    met: dict[tuple, dict[int, int]] = {}
+    padded = [None, None, None, *text]
+    for t, token in enumerate(text):
+        before = [tuple(padded[t + 3 - n : t + 3]) for n in orders]
+        for context in before:
+            new = context not in met
+            after = met.setdefault(context, {})
+            after[token] = after.get(token, 0) + 1
+            if new:
+                break
+        for level, n in enumerate(orders):
+            counted = {int(e) // (MOST + 1): int(e) & MOST for e in found[t, level] if e}
+            assert counted == met.get(tuple(padded[t + 4 - n : t + 4]), {})
+    assert sum(len(context) == 3 for context in met) < len({tuple(text[t : t + 3]) for t in range(57)}) + 3
+
+
 def random_memory(orders=ORDERS, lines=64, training_lines=0, dtype=torch.float64):
     memory = CountMemory(orders, lines, training_lines).to(dtype).eval()
     for parameter in memory.parameters():
@@ -137,7 +157,7 @@ def test_training_takes_each_target_out_of_the_training_text():
     loss = counted_loss(memory.train(), layer, hidden, found, targets, 64)
     less = found.clone()
     own = (found // (MOST + 1) == targets[..., None, None]) & (found & MOST > 0)
-    assert own[0, :-1, ::2].any(-1).all()  # the table of the training text has each of its own places
+    assert own[0, :-1, 0].any(-1).all() and own[0, :-1, 2].any(-1).any()  # the table has its own places
     less[:, :, ::2] -= own[:, :, ::2].int()
     less[(less & MOST) == 0] = 0
     log_p = memory.eval().log_probs(layer(hidden), less)

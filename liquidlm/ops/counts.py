@@ -6,7 +6,10 @@ A table has lines of `ENTRIES` entries in int32. An entry is 0 (free), or
 
 `token` followed a context with this check `count` times. The hash of a context gives its line and its check.
 Two contexts with the same line and check are taken for one. The entries of a line are in the order of their
-last use, the newest first. All arithmetic is in integers: the results of every form are equal to the bit.
+last use, the newest first. A token is counted after its contexts from the shortest up to the first that is
+new: a longer context is counted only where the shorter one was met before, as in PPM (Cleary & Witten 1984,
+"Data Compression Using Adaptive Coding and Partial String Matching"). Most long contexts come once, and would
+push others out. All arithmetic is in integers: the results of every form are equal to the bit.
 
 Symbols: B rows, T tokens, N longest order, O orders, L lines, K levels (O, or 2 O with both tables).
 """
@@ -80,8 +83,7 @@ def count_contexts_reference(
                 if table is not None:
                     table[row] = 0
             elif table is not None:
-                for value in hashes(last, orders):
-                    _count(table[row], value, token)
+                _count_after_contexts(table[row], hashes(last, orders), token)
             last = [*last[1:], token + 1]
             tables = [one for one in (training, None if table is None else table[row]) if one is not None]
             entries = [_find(one, value) for value in hashes(last, orders) for one in tables]
@@ -106,8 +108,7 @@ def count_text_reference(
         if starts:
             last = [0] * len(last)
         else:
-            for value in hashes(last, orders):
-                _count(table, value, token)
+            _count_after_contexts(table, hashes(last, orders), token)
         last = [*last[1:], token + 1]
     context.copy_(torch.tensor(last))
 
@@ -137,6 +138,15 @@ def _find(table: Tensor, value: int) -> list[int]:
     line, check = _place(table, value)
     entries = _entries(table, line)
     return [entry & LOW if entry // (LOW + 1) == check and entry & MOST else 0 for entry in entries]
+
+
+def _count_after_contexts(table: Tensor, values: Sequence[int], token: int) -> None:
+    """Up to the first context that the table does not have."""
+    for value in values:
+        known = any(_find(table, value))
+        _count(table, value, token)
+        if not known:
+            return
 
 
 def _count(table: Tensor, value: int, token: int) -> None:

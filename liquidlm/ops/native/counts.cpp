@@ -23,6 +23,13 @@ INLINE Place place(uint32_t* table, int64_t lines, uint64_t hash) {
   return {table + line * ENTRIES, (uint32_t)check << (TOKEN_BITS + COUNT_BITS)};
 }
 
+// Whether the line has an entry of the context.
+static bool known(Place at) {
+  bool found = false;
+  for (int i = 0; i < ENTRIES; i++) found |= (at.line[i] & ~LOW) == at.check && (at.line[i] & MOST);
+  return found;
+}
+
 // Count a token once more. A full count halves all counts of its context; a full line loses the least counted
 // entry of its older half, the oldest of equals.
 static void add(Place at, uint32_t token) {
@@ -49,6 +56,16 @@ static void add(Place at, uint32_t token) {
 static void find(Place at, int32_t* found) {
   for (int i = 0; i < ENTRIES; i++)
     found[i] = (at.line[i] & ~LOW) == at.check && (at.line[i] & MOST) ? (int32_t)(at.line[i] & LOW) : 0;
+}
+
+// Count a token after its contexts, from the shortest up to the first that is new.
+static void count(uint32_t* table, int64_t lines, const uint64_t* hash, int64_t orders, uint32_t token) {
+  bool before = true;
+  for (int64_t n = 0; n < orders && before; n++) {
+    Place at = place(table, lines, hash[n]);
+    before = known(at);
+    add(at, token);
+  }
 }
 
 struct Sizes {
@@ -89,8 +106,7 @@ static void row(const int64_t* ids, const uint8_t* start, int64_t real, int64_t*
       if (table) __builtin_prefetch(place(table, of.lines, soon[n]).line, 1);
     }
     if (table && start[t] && !of.keeps) memset(table, 0, of.lines * ENTRIES * sizeof *table);
-    if (table && !start[t])
-      for (int64_t n = 0; n < of.orders; n++) add(place(table, of.lines, before[n]), (uint32_t)ids[t]);
+    if (table && !start[t]) count(table, of.lines, before, of.orders, (uint32_t)ids[t]);
     if (!found) continue;
     int32_t* to = found + t * levels * ENTRIES;
     for (int64_t n = 0; n < of.orders; n++) {
