@@ -21,6 +21,7 @@ BENCHMARKS = {
     "reading": "reading",
     "quality": "quality",
     "compressors": "compressors",
+    "nanogpt": "nanogpt",
     "ablations": "ablations",
     "recall": "recall",
     "long_context": "long_context",
