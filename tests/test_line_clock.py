@@ -192,6 +192,9 @@ def test_a_state_goes_on_where_it_was() -> None:
         clock = LineClock.restore(json.loads(json.dumps(clock.state())))
         found.append(clock.find(line).time - 1_767_225_600)  # type: ignore
     assert found == [-2, -1, 1, -1]
+    lines = ["2026-01-31 12:00:00 CET is a zone", "2026-01-31 12:00:01 b", "2026-01-31 12:00:02 c"]
+    clock = LineClock.restore(LineClock.settle(lines, ClockOptions(), "here").state())
+    assert clock.find(lines[0]) == (NOON, 0, 20)
     own = LineClock.settle(["31|01|2026 12 a"], ClockOptions(time_format="%d|%m|%Y %H"), "here")
     assert LineClock.restore(own.state()).find("31|01|2026 13 a") == own.find("31|01|2026 13 a")
 

@@ -232,6 +232,7 @@ def test_what_is_not_clear_names_the_option() -> None:
         ),
         ('time,message\n1,a\n2,"b', "line 3: not CSV"),
         ("time,message\n1,a\nsoon,b\n3,c", 'line 3: "time" must be'),
+        ("time,message\n1.77344E+12,a\n1.77344E+12,b", "line 2: .*--time-format"),
         ("a,b,c\nx,y,z", "line 1: a row must have a time and a text; .*--time-field"),
         ("time,b,c\n1,y,z", "line 2: .*--text-field .*time, b, c"),
         ("time,message\n1,a", "line 2: there is no 7 for --time-field"),

@@ -14,6 +14,8 @@ NAMED_UNITS = (
     (re.compile(r"millis$|_ms$|milliseconds$|msec$", re.IGNORECASE), 1),
 )
 """Names of fields that say the unit."""
+ROUNDED = re.compile(r"[+-]?\d(?:\.\d{0,8})?[eE]\+?(?:9|1\d)")
+"""A time since 1970 that a spreadsheet wrote with too few digits for its seconds."""
 NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-2]\d[0-5]\d(?:[0-6]\d)?)?")
 """A date, perhaps with a time of day, written without signs."""
@@ -25,7 +27,7 @@ def as_number(value: object) -> int | float | None:
     >>> as_number("1769860800123"), as_number(2.5), as_number("12:00")
     (1769860800123, 2.5, None)
     """
-    if isinstance(value, str) and NUMBER.fullmatch(value := value.strip()):
+    if isinstance(value, str) and NUMBER.fullmatch(value := value.strip()) and not ROUNDED.fullmatch(value):
         value = int(value) if value.lstrip("+-").isdigit() else float(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 

@@ -34,11 +34,13 @@ class Seen(NamedTuple):
     Attributes:
         line: the number of the line.
         value: in seconds; only differences count.
+        local: likewise, without its zone, which may be a word of the text.
         begin, end: its place.
     """
 
     line: int
     value: float
+    local: float
     begin: int
     end: int
 
@@ -65,8 +67,8 @@ class Candidate:
     def backs(self) -> int:
         """How often the time goes back by more than a line may be late, or a year or day may be over."""
         turn = {"year": HALF_YEAR, "day": HALF_DAY}.get(self.kind.span, float("inf"))
-        values = [one.value for one in self.seen]
-        return sum(LATE < a - b < turn for a, b in itertools.pairwise(values))
+        both = ([one.value for one in self.seen], [one.local for one in self.seen])
+        return min(sum(LATE < a - b < turn for a, b in itertools.pairwise(values)) for values in both)
 
     @property
     def first(self) -> float:
@@ -115,6 +117,12 @@ def rough_value(kind: Kind, found: re.Match[str]) -> float:
     return instant(local_second(parts), zone).time + decimals(parts)
 
 
+def _local(kind: Kind, found: re.Match[str]) -> float:
+    """The time of a match as `rough_value` gives it, without its zone."""
+    parts = found.groupdict()
+    return local_second(parts) + decimals(parts) if kind.span == "date" else rough_value(kind, found)
+
+
 def decimals(parts: dict[str, str | None]) -> float:
     """The decimals of a second, or its milliseconds after a colon."""
     if colon := parts.get("f2"):
@@ -158,7 +166,7 @@ def _times(line: str, number: int, kind: Kind, pattern: re.Pattern[str]) -> dict
         ):
             continue
         try:
-            seen[place] = Seen(number, rough_value(kind, found), begin, end)
+            seen[place] = Seen(number, rough_value(kind, found), _local(kind, found), begin, end)
         except (ValueError, OverflowError):
             continue
     return seen

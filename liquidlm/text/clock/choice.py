@@ -14,8 +14,9 @@ NEAR = 0.95
 """Kinds that are in almost as many lines as the best one are as good."""
 MANY = 0.2
 """Times of another form in so many lines, of those with a time, are no part of a text."""
-DEEP = re.compile(r"word (?:[3-9]|\d\d)")
-"""The place of a time within a sentence."""
+WORD = re.compile(r"word (\d+)(, indented)?")
+DEEP = 3
+"""A time after so many words stands within a sentence."""
 MINUTES, NEAR_ZERO = "00:12:31", 120.0
 HOUR_AND_MINUTE = re.compile(r"\s*(?:[01]?\d|2[0-3]):[0-5]\d").fullmatch
 LEVEL = re.compile(r"\s*[\[(|:-]?\s*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|SEVERE|CRITICAL)\b")
@@ -60,8 +61,10 @@ def choose(found: Sequence[Candidate], lines: Sequence[str]) -> list[Candidate] 
     same = [one for one in plausible if one.place == best.place and one.kind.family == best.kind.family]
     if best.kind.family:
         best = _in_order(same, lines)
-    places = [one for one in plausible if one.kind is best.kind and _is_another_place(one, best)]
+    known = found if best.kind.span in ("date", "year", "epoch") else plausible
+    places = [one for one in known if one.kind is best.kind and _is_another_place(one, best)]
     _check_minutes(best, lines)
+    _check_rare(best, found)
     _check_day(best, found)
     _check_other_forms([best, *places], found)
     return [best, *places]
@@ -98,6 +101,17 @@ def _check_minutes(best: Candidate, lines: Sequence[str]) -> None:
         )
 
 
+def _check_rare(best: Candidate, found: Sequence[Candidate]) -> None:
+    """Raise LiquidError if times within sentences are in half as many lines as others, or in fewer."""
+    for other in found if best.place.startswith("word ") else ():
+        in_order = other.backs == 0 and not other.constant and other.kind.span != "start"
+        if in_order and len(other.seen) >= 2 * len(best.seen):
+            raise LiquidError(
+                f"line {other.seen[0].line + 1}: more than one time in the lines, and it is not clear which"
+                " one counts: say with --time-format"
+            )
+
+
 def _check_day(best: Candidate, found: Sequence[Candidate]) -> None:
     """Raise LiquidError if the lines have a time of day, too, apart from their date."""
     dated = {seen.line for seen in best.seen} if best.kind.weak and best.kind.span == "date" else set()
@@ -113,7 +127,8 @@ def _check_day(best: Candidate, found: Sequence[Candidate]) -> None:
 def _check_other_forms(chosen: Sequence[Candidate], found: Sequence[Candidate]) -> None:
     """Raise LiquidError if many lines have a time of another form or place: they would continue an event."""
     timed = {seen.line for one in chosen for seen in one.seen}
-    in_words = DEEP.fullmatch(chosen[0].place)
+    place = WORD.fullmatch(chosen[0].place)
+    in_words = place and int(place[1]) >= DEEP
     for other in found:
         begins = other.place == BEGIN and not other.kind.weak and other.kind.span != "start"
         sure = begins or (in_words and other.kind is chosen[0].kind)
@@ -210,11 +225,13 @@ def _is_another_place(one: Candidate, best: Candidate) -> bool:
         return False
     if {one.place, best.place} == {BEGIN, INDENTED}:
         return len(one.seen) > 0.2 * len(best.seen)
-    if not (one.place.startswith("word ") and best.place.startswith("word ")):
+    places = WORD.fullmatch(one.place), WORD.fullmatch(best.place)
+    if not (places[0] and places[1]):
         return False
     lines = {seen.line for seen in best.seen}
     others = sum(seen.line not in lines for seen in one.seen)
-    return others > 0.05 * len(best.seen) and abs(int(one.place[5:]) - int(best.place[5:])) <= 2
+    apart = abs(int(places[0][1]) - int(places[1][1]))
+    return others > 0.05 * len(best.seen) and apart <= (2 if places[0][2] == places[1][2] else 0)
 
 
 def _in_order(same: list[Candidate], lines: Sequence[str]) -> Candidate:

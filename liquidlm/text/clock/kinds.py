@@ -6,11 +6,11 @@ z and z2 zone; s a number since 1970, t and t9 TAI64N, n a number since the begi
 clock since the beginning.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from .words import HALF, MONTH, WEEKDAY
-from .zones import ZONE, ZONE_AGAIN
+from .zones import ZONE, ZONE_AGAIN, ZONE_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Kind:
         anywhere: whether it may stand after other text.
         weak: whether it counts only where no other kind does: dates without a time, whole numbers.
         given: whether the user says that the times have this form.
+        zones_apart: whether a zone may stand after a space.
     """
 
     key: str
@@ -39,6 +40,16 @@ class Kind:
     anywhere: bool = True
     weak: bool = False
     given: bool = False
+    zones_apart: bool = True
+
+    @property
+    def zoned(self) -> bool:
+        """Whether a zone may follow."""
+        return ZONE in self.pattern
+
+    def without_zones_apart(self) -> "Kind":
+        """This kind, where what follows after a space is no zone."""
+        return replace(self, pattern=self.pattern.replace(ZONE, ZONE_AT_ONCE), zones_apart=False)
 
 
 ORDERS = {
@@ -51,7 +62,7 @@ ORDERS = {
 
 BEFORE = r"(?<![\w./+])(?<!\d:)(?<!\w-)"
 """What does not stand before a date."""
-BEFORE_NAME = r"(?<![\w/+])(?<!\w[.-])"
+BEFORE_NAME = r"(?<![\w/+])(?<!\w[.-])(?<!\d:)"
 BEFORE_NUMBER = r"(?<![\w./+#$€-])(?<!\d:)"
 AFTER = r"(?!\w|[:./+-]\d)"
 AT = r"(?:at|a las|a la|à|às|@)"

@@ -1,7 +1,6 @@
 """The clock of a file: the one kind of time that its lines have, settled on its first lines."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC
@@ -26,7 +25,8 @@ from .instants import (
 from .kinds import ORDERS, Kind, kinds
 from .options import ClockOptions
 from .places import BEGIN, INDENTED, LONGEST, REACH, Stamp, is_plain, place_of, taken, without_ansi
-from .zones import given_zone, looks_like_zone, unclear_zone, zone_before, zone_field
+from .zone_check import check_zones, zones_stand_apart
+from .zones import given_zone
 
 __all__ = ["LineClock", "Stamp"]
 
@@ -114,9 +114,13 @@ class LineClock:
             raise LookupError(f"no time of the form {own}" if own else f"no time in it; {HOW}")
         one = chosen[0].seen[0]
         example = lines[one.line][one.begin : one.end]
-        clock = cls(chosen[0].kind, [each.place for each in chosen], options, example.strip())
-        clock._check_zone(lines)
-        return clock
+        kind, places = chosen[0].kind, [each.place for each in chosen]
+        zone = None if options.time_zone is None else given_zone(options.time_zone)
+        if not kind.given and kind.zoned and not zones_stand_apart(lines, kind, places, zone):
+            kind = kind.without_zones_apart()
+        if zone is None and kind.span not in ("epoch", "start"):
+            check_zones(lines, kind, places)
+        return cls(kind, places, options, example.strip())
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> "LineClock":
@@ -124,6 +128,7 @@ class LineClock:
         options = ClockOptions(**state["options"])
         own = options.time_format
         kind = format_kind(own) if own and not is_expression(own) else kinds()[state["kind"]]
+        kind = kind if state.get("zones_apart", True) else kind.without_zones_apart()
         clock = cls(kind, state["places"], options, state["example"])
         clock.calendar, clock._time = Calendar(**state["calendar"]), state["time"]
         return clock
@@ -144,6 +149,7 @@ class LineClock:
         """
         return {
             "kind": self.kind.key,
+            "zones_apart": self.kind.zones_apart,
             "places": list(self.places),
             "options": asdict(self.options),
             "example": self.example,
@@ -308,33 +314,3 @@ class LineClock:
             return local
         whole = int(local // 1)
         return self._first_or_again(instant(whole, zone), local - whole)
-
-    def _check_zone(self, lines: Sequence[str]) -> None:
-        """Raise LiquidError if the times of the first lines have the name of a zone that is not known."""
-        if self.options.time_zone is not None or self.kind.span in ("epoch", "start"):
-            return
-        words: Counter[str | None] = Counter()
-        numbers, before = set(), Counter[str]()
-        for line in lines:
-            for found in compiled(self.kind.pattern).finditer(line, 0, REACH + LONGEST):
-                if place_of(line, found.start()) in self.places:
-                    parts = found.groupdict()
-                    zone_in(parts, self._zone)
-                    zoned = parts.get("z") or parts.get("z2")
-                    numbers |= {zoned} if zoned and re.fullmatch(r"\s[+-]\d\d", zoned) else set()
-                    before[zone_before(line[: found.start()])] += not zoned
-                    words[None if zoned else looks_like_zone(line[found.end() :])] += 1
-                    if not zoned and (said := zone_field(line)):
-                        raise LiquidError(
-                            f"{said} in the lines is a zone, and their times have none: give --time-zone"
-                        )
-                    break
-        if len(numbers) > 3:
-            raise LiquidError(
-                f"the numbers after the times, such as{', '.join(sorted(numbers)[:3])}, may be offsets from"
-                " UTC or not: say how the times are written with --time-format"
-            )
-        if len(before) == 1 and (word := next(iter(before))):
-            raise unclear_zone(f"{word} before the times")
-        if words and None not in words and len(words) <= 2:
-            raise unclear_zone(str(words.most_common(1)[0][0]))

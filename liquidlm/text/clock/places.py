@@ -60,7 +60,8 @@ def place_of(line: str, begin: int) -> str:
     if (key := _key_before(prefix)) and (key["sign"] == "=" or TIMES.search(key["key"])):
         return f"key {key['key'].lower()}"
     if prefix[-1].isspace():
-        return f"word {len((GROUP.sub('_', prefix) if '[' in prefix else prefix).split())}"
+        number = len((GROUP.sub("_", prefix) if "[" in prefix else prefix).split())
+        return f"word {number}" + (", indented" if prefix[0].isspace() else "")
     return "after a letter" if prefix[-1].isalpha() else f"after {prefix[-1]}"
 
 

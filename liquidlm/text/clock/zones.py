@@ -85,8 +85,8 @@ OFFSET = re.compile(rf"(?:GMT|UTC|UT)?\s?({SIGN})(\d{{1,2}})(?::?(\d\d))?(?::?(\
 MINUTES = re.compile(rf"({SIGN})(\d{{3}})")
 
 
-def _zone_pattern() -> str:
-    """A zone after a time: an offset, at once or after a space, or a name."""
+def _zone_patterns() -> tuple[str, str]:
+    """A zone after a time, an offset or a name: at once or after a space, and at once only."""
     offset = rf"{SIGN}(?:\d\d:\d\d(?::\d\d)?|\d{{2,4}})(?!\d|[.:]\d)"
     spaced = rf"\s{SIGN}(?:0\d|1[0-4])(?::?(?:00|15|30|45)(?!\d|[.:]\d)|(?=[\s\])]|$))"
     since_utc = rf"(?:GMT|UTC|UT)(?:{SIGN}\d{{1,2}}(?::?\d\d)?|\s{SIGN}\d\d:?\d\d)?(?![\w:]\d|\w)"
@@ -94,10 +94,12 @@ def _zone_pattern() -> str:
     place = rf"(?:{REGIONS})(?:/[A-Z][\w+-]*)+|(?:EST5EDT|CST6CDT|MST7MDT|PST8PDT)(?!\w)"
     words = r"(?:[A-Z][A-Za-z.]+\s){1,4}(?:Standard|Daylight|Summer)\sTime"
     name = f"(?:{since_utc}|{names}|{place}|{words})"
-    return rf"{offset}|{spaced}|z(?![\w/])|\s?\({name}\)|\s?\[{name}\]|\s?{name}"
+    at_once = rf"{offset}|z(?![\w/])"
+    apart = rf"{at_once}|{spaced}|\s?\({name}\)|\s?\[{name}\]|\s?{name}"
+    return apart, rf"{at_once}|\({name}\)|\[{name}\]|{name}"
 
 
-ZONE = _zone_pattern()
+ZONE, ZONE_AT_ONCE = _zone_patterns()
 ZONE_AGAIN = r"(?:\s?\((?:[A-Z]{2,5}|[^()\d]{3,45})\)|\[[A-Z]\w+(?:/[\w+-]+)*\])?"
 """The name of a zone in brackets after its offset."""
 WORDS = """
