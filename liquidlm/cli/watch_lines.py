@@ -171,6 +171,7 @@ def _as_they_come(reader: SurpriseReader, pieces: Pieces, stopped: list[int]) ->
 def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
     """What prints lines: in colour on a terminal, bare where they go elsewhere, or as JSON objects."""
     console = Console(highlight=False)
+    in_colour = console.is_terminal
     in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
     def show(lines: list[Line]) -> None:
@@ -184,7 +185,7 @@ def printer(only_marked: bool, as_json: bool) -> Callable[[list[Line]], None]:
             text = line.text.rstrip("\r").replace("\n", BREAK)
             begin = f"{line.bits:8.1f}{gap} {MARK if line.stands_out else ' '} "
             begin += f"[{line.reason}] " if line.stands_out else ""
-            if console.is_terminal:
+            if in_colour:
                 style = "bold red" if line.stands_out else ""
                 console.print(Text(begin + text.translate(SEEN), style=style), soft_wrap=True)
             else:

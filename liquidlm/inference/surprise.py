@@ -1,7 +1,6 @@
 """The surprise of a log's lines, as they arrive, in constant memory."""
 
 import json
-import math
 import time as clock
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +22,9 @@ from .log_lines import LogPosition, no_times
 from .rarity import NOTHING, Features, Rarity, Verdict
 from .state_files import load, save
 from .state_places import WATCH
-from .token_costs import TokenCosts, read_costs
+from .token_costs import LineCosts, TokenCosts, line_costs, read_costs
 from .watch_options import check_alarms, check_late
 
-LN2 = math.log(2)
 LIVE = 120.0
 """A log is read as it is written if its last line came at most this many seconds after its time."""
 
@@ -247,29 +245,25 @@ class SurpriseReader:
         ends = np.cumsum(lengths)
         costs = self._costs_of_lines(ids, stamps, ends)
         self.position.pending = int(ids[-1])
-        return [
-            self._line(part, text, t, TokenCosts(*(one[begin:end] for one in costs)))
-            for part, text, t, begin, end in zip(parts, texts, times, ends - lengths, ends, strict=True)
-        ]
+        lines = zip(parts, texts, times, line_costs(costs, lengths), lengths > 0, strict=True)
+        return [self._line(*line) for line in lines]
 
-    def _line(self, part: LinePart, text: str, time: float | None, costs: TokenCosts) -> Line:
-        """The line's figures from the costs of its tokens, and how rare they are."""
-        was_read = costs.nats.size > 0
-        bits = float(costs.nats.sum() / LN2)
-        excess = float(((costs.nats - costs.expected) / LN2).max()) if was_read else 0.0
-        early, late = (float(side.min(initial=1.0)) for side in (costs.early, costs.late))
+    def _line(
+        self, part: LinePart, text: str, time: float | None, costs: LineCosts, was_read: np.bool_
+    ) -> Line:
+        """The line, and how rare it is, from the costs of its tokens."""
         verdict = NOTHING
         if was_read:
-            found = Features(bits, excess, early, late)
+            found = Features(costs.bits, costs.excess, costs.early, costs.late)
             verdict = self.rarity.judge(text, time if self.timed else None, found)
         return Line(
             text=part.text,
             time=time,
-            bits=bits,
+            bits=costs.bits,
             bytes=len(text.encode()),
-            when=float(costs.when.sum()) if self.timed else None,
-            excess=excess,
-            gap_bits=float(costs.tail.max(initial=0.0)) if self.timed else None,
+            when=costs.when if self.timed else None,
+            excess=costs.excess,
+            gap_bits=costs.tail if self.timed else None,
             score=verdict.score,
             reason=verdict.reason,
             kind=verdict.kind,

@@ -31,13 +31,13 @@ class Tail:
         (0.5, True)
     """
 
-    __slots__ = ("_fits", "_order", "_sorted", "scale", "size")
+    __slots__ = ("_found", "_order", "_sorted", "scale", "size")
 
     def __init__(self, size: int, scale: float, values: Iterable[float] = ()):
         self.size, self.scale = size, scale
         self._order = deque(values)
         self._sorted = sorted(self._order)
-        self._fits: dict[int, tuple[int, float, float]] = {}
+        self._found: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self._order)
@@ -58,57 +58,58 @@ class Tail:
 
     def add(self, value: float) -> None:
         """Count a value; the oldest is forgotten when there are `size`."""
-        if len(self._order) >= FEW:
-            value = min(max(value, self._bound(-1)), self._bound(1))
-        insort(self._sorted, value)
+        values = self._sorted
+        if len(values) >= FEW:
+            k = self._count()
+            if value > (limit := values[-k - 1]):
+                value = min(value, limit + CLIP * self._excess(1))
+            elif value < (limit := values[k]):
+                value = max(value, limit - CLIP * self._excess(-1))
+        insort(values, value)
         self._order.append(value)
-        self._fits.clear()
-        if len(self._order) > self.size:
-            oldest = self._order.popleft()
-            del self._sorted[bisect_left(self._sorted, oldest)]
+        self._found.clear()
+        if len(values) > self.size:
+            del values[bisect_left(values, self._order.popleft())]
 
     def above(self, value: float) -> float:
         """P(x ≥ value)."""
-        n = len(self._sorted)
+        values = self._sorted
+        n = len(values)
         if n >= FEW:
-            k, limit, excess = self._fit(1)
-            if value > limit:
-                return (k + 1) / (n + 1) * (1 + (value - limit) / (k * excess)) ** -k
-        return (n - bisect_left(self._sorted, value) + 1) / (n + 1)
+            k = self._count()
+            if value > (limit := values[-k - 1]):
+                return (k + 1) / (n + 1) * (1 + (value - limit) / (k * self._excess(1))) ** -k
+        return (n - bisect_left(values, value) + 1) / (n + 1)
 
     def below(self, value: float) -> float:
         """P(x ≤ value)."""
-        n = len(self._sorted)
+        values = self._sorted
+        n = len(values)
         if n >= FEW:
-            k, limit, excess = self._fit(-1)
-            if value < limit:
-                return (k + 1) / (n + 1) * (1 + (limit - value) / (k * excess)) ** -k
-        return (bisect_right(self._sorted, value) + 1) / (n + 1)
+            k = self._count()
+            if value < (limit := values[k]):
+                return (k + 1) / (n + 1) * (1 + (limit - value) / (k * self._excess(-1))) ** -k
+        return (bisect_right(values, value) + 1) / (n + 1)
 
     def beyond(self, chance: float) -> float:
         """The value v with P(x ≥ v) = chance, out in the tail; infinite with few values."""
         n = len(self._sorted)
         if n < FEW:
             return math.inf
-        k, limit, excess = self._fit(1)
-        return limit + k * excess * ((chance * (n + 1) / (k + 1)) ** (-1 / k) - 1)
+        k = self._count()
+        return self._sorted[-k - 1] + k * self._excess(1) * ((chance * (n + 1) / (k + 1)) ** (-1 / k) - 1)
 
-    def _bound(self, side: int) -> float:
-        _, limit, excess = self._fit(side)
-        return limit + side * CLIP * excess
+    def _count(self) -> int:
+        """Number of values in a tail. The upper tail begins after the value −k − 1, the lower before k."""
+        return max(4, len(self._sorted) // TAIL)
 
-    def _fit(self, side: int) -> tuple[int, float, float]:
-        """Number of values in the upper (1) or lower (−1) tail, its begin, and its mean excess."""
-        found = self._fits.get(side)  # asked for several times between two values
+    def _excess(self, side: int) -> float:
+        """Mean excess in the upper (1) or lower (−1) tail."""
+        found = self._found.get(side)  # asked for several times between two values
         if found is None:
-            k = max(4, len(self._sorted) // TAIL)
-            if side > 0:
-                limit = self._sorted[-k - 1]
-                excess = sum(self._sorted[-k:]) / k - limit
-            else:
-                limit = self._sorted[k]
-                excess = limit - sum(self._sorted[:k]) / k
-            found = self._fits[side] = k, limit, max(excess, self.scale)
+            values, k = self._sorted, self._count()
+            excess = sum(values[-k:]) / k - values[-k - 1] if side > 0 else values[k] - sum(values[:k]) / k
+            found = self._found[side] = max(excess, self.scale)
         return found
 
 
@@ -154,12 +155,13 @@ class Calibration:
         if score <= 0:
             return
         self.some += 1
-        if self._sorted and len(self._sorted) >= FEW and self.chance(score) < least:
-            score = min(score, self._sorted[-1])
-        insort(self._sorted, score)
+        values = self._sorted
+        if len(values) >= FEW and score > values[-1] and self.chance(score) < least:
+            score = values[-1]
+        insort(values, score)
         self._order.append(score)
-        if len(self._order) > self.SIZE:
-            del self._sorted[bisect_left(self._sorted, self._order.popleft())]
+        if len(values) > self.SIZE:
+            del values[bisect_left(values, self._order.popleft())]
 
     def as_list(self) -> list[object]:
         """For a file of JSON; `Calibration(*list)` is the same again."""

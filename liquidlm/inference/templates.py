@@ -8,7 +8,7 @@ MAX_LENGTH = 200
 """Characters of a kind. Lines that differ only after them are of one kind."""
 MAX_NUMBERS = 8
 """Numbers of a line that are looked at."""
-_WORD = re.compile(r"\w*\d\w*")
+_WORD = re.compile(r"\b[^\W\d]*\d\w*")
 _NUMBER = re.compile(
     r"(?:\b([A-Za-z_]{1,24})[=: ]{1,2})?(?<![\w.])(\d{1,15}(?:\.\d{1,9})?)"
     r"(ms|[uµn]s|s|sec|seconds|min|h)?(?![\w])(?!\.\d)"

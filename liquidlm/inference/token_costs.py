@@ -14,8 +14,9 @@ from ..nn.state import LiquidCache
 from ..nn.timestamps import next_gaps
 
 LN2 = math.log(2)
-ROWS = 256
-"""Tokens of a pass, whose logits are in memory at a time."""
+LOGITS = 1 << 19
+"""In memory at a time, as far as a pass has at least LEAST tokens and at most MOST."""
+LEAST, MOST = 256, 1024
 MIN_CHANCE = 1e-6
 """A smaller probability of a gap is rounding error of float32."""
 
@@ -40,6 +41,47 @@ class TokenCosts(NamedTuple):
     late: Float64[np.ndarray, " n"]
 
 
+class LineCosts(NamedTuple):
+    """Costs of a line's tokens.
+
+    Attributes:
+        bits: Σ −log₂ p of the tokens.
+        excess: the largest of −log₂ p − H, where H is the entropy of the model's distribution.
+        when: Σ −ln p of the gaps before them, per unit of the times.
+        tail: the largest of `TokenCosts.tail`.
+        early, late: the least of them.
+    """
+
+    bits: float
+    excess: float
+    when: float
+    tail: float
+    early: float
+    late: float
+
+
+def line_costs(costs: TokenCosts, lengths: Int64[np.ndarray, " lines"]) -> list[LineCosts]:
+    """Costs of lines; without tokens they are 0, and the chances 1.
+
+    Args:
+        costs: of the tokens of all lines.
+        lengths: tokens of each line.
+    """
+    some = lengths > 0
+    begins = (np.cumsum(lengths) - lengths)[some]
+    found = np.zeros((6, len(lengths)))
+    found[4:] = 1
+    found[:, some] = [
+        np.add.reduceat(costs.nats, begins) / LN2,
+        np.maximum.reduceat((costs.nats - costs.expected) / LN2, begins),
+        np.add.reduceat(costs.when, begins),
+        np.maximum.reduceat(costs.tail, begins),
+        np.minimum.reduceat(costs.early, begins),
+        np.minimum.reduceat(costs.late, begins),
+    ]
+    return [LineCosts(*line) for line in found.T.tolist()]
+
+
 def read_costs(
     step: LiquidStep,
     ids: Int64[np.ndarray, " n_plus_1"],
@@ -55,8 +97,9 @@ def read_costs(
         state: of the tokens before; changed in place.
     """
     costs = [np.zeros((6, 0))]
-    for first in range(0, len(ids) - 1, ROWS):
-        part = slice(first, first + ROWS + 1)
+    rows = min(max(LEAST, LOGITS // len(step.table)), MOST)
+    for first in range(0, len(ids) - 1, rows):
+        part = slice(first, first + rows + 1)
         clock = None if times is None else torch.from_numpy(times[part])
         with torch.inference_mode():
             found = _one_pass(step, torch.from_numpy(ids[part]).to(step.table.device), clock, state)
@@ -83,7 +126,7 @@ def _one_pass(
 def _token_costs(logits: Float[Tensor, "n v"], targets: Int64[Tensor, " n"]) -> Float[Tensor, "2 n"]:
     """−ln p of the targets, and the mean of −ln p under p."""
     log_p = logits.float().log_softmax(-1)
-    return torch.stack([-log_p.gather(1, targets[:, None])[:, 0], -(log_p.exp() * log_p).sum(-1)])
+    return torch.stack([-log_p.gather(1, targets[:, None])[:, 0], -log_p.exp().mul_(log_p).sum(-1)])
 
 
 def _gap_costs(

@@ -26,7 +26,7 @@ from .native_step import NativeStep
 from .torch_step import TorchStep
 
 CHUNK = 512
-"""Tokens of a call when many are read: their numbers stay in a core's cache."""
+"""Tokens of a call when only the last logits are asked for: the memory of a call stays small."""
 
 
 class LiquidStep:
@@ -150,7 +150,8 @@ class LiquidStep:
             ids: the tokens of each row, at least one.
             state: of the tokens before, or a new one. It is changed in place.
             timestamps: of the tokens, in the unit of the model; None puts them one unit apart.
-            every: give logits and features after every token; False: after the last (n is 1).
+            every: give logits and features after every token, by one call of the kernel; False: after the
+                last (n is 1).
 
         Raises:
             LiquidError: the times decrease.
@@ -166,13 +167,14 @@ class LiquidStep:
                 table=self._folded,
             )
             return output.logits, None if output.features is None else output.features[:, -keep:]
-        found = []
-        for first in range(0, ids.shape[1], CHUNK):
-            part = slice(first, first + CHUNK)
+        size = ids.shape[1] if every else CHUNK
+        found = None
+        for first in range(0, ids.shape[1], size):
+            part = slice(first, first + size)
             times = None if timestamps is None else timestamps[:, part]
-            found.append(self._read_chunk(self.form, ids[:, part], state, times, every))
-        logits, features = zip(*(found if every else found[-1:]), strict=True)
-        return torch.cat(logits, 1), None if features[0] is None else torch.cat(features, 1)
+            found = self._read_chunk(self.form, ids[:, part], state, times, every)
+        assert found is not None
+        return found
 
     def _read_chunk(
         self,
