@@ -17,6 +17,8 @@ MANY = 0.2
 WORD = re.compile(r"word (\d+)(, indented)?")
 DEEP = 3
 """A time after so many words stands within a sentence."""
+LONG_NUMBER = 14
+"""Characters of a number that is hardly anything but a time: with decimals, or in µs or ns."""
 MINUTES, NEAR_ZERO = "00:12:31", 120.0
 HOUR_AND_MINUTE = re.compile(r"\s*(?:[01]?\d|2[0-3]):[0-5]\d").fullmatch
 LEVEL = re.compile(r"\s*[\[(|:-]?\s*(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|SEVERE|CRITICAL)\b")
@@ -66,7 +68,7 @@ def choose(found: Sequence[Candidate], lines: Sequence[str]) -> list[Candidate] 
     _check_minutes(best, lines)
     _check_rare(best, found)
     _check_day(best, found)
-    _check_other_forms([best, *places], found)
+    _check_other_forms([best, *places], found, len(spoken))
     return [best, *places]
 
 
@@ -124,16 +126,21 @@ def _check_day(best: Candidate, found: Sequence[Candidate]) -> None:
             )
 
 
-def _check_other_forms(chosen: Sequence[Candidate], found: Sequence[Candidate]) -> None:
-    """Raise LiquidError if many lines have a time of another form or place: they would continue an event."""
+def _check_other_forms(chosen: Sequence[Candidate], found: Sequence[Candidate], spoken: int) -> None:
+    """Raise LiquidError if many lines have a time of another form or place: they would continue an event.
+
+    So it is in a log, most of whose lines have a time.
+    """
     timed = {seen.line for one in chosen for seen in one.seen}
     place = WORD.fullmatch(chosen[0].place)
     in_words = place and int(place[1]) >= DEEP
     for other in found:
-        begins = other.place == BEGIN and not other.kind.weak and other.kind.span != "start"
+        is_number = other.kind.span == "epoch" and other.length < LONG_NUMBER
+        begins = other.place == BEGIN and not (other.kind.weak or is_number or other.kind.span == "start")
         sure = begins or (in_words and other.kind is chosen[0].kind)
         missed = [seen.line for seen in other.seen if seen.line not in timed] if sure else []
-        if missed and len(missed) >= MANY * len(timed):
+        most = 2 * (len(missed) + len(timed)) >= spoken
+        if missed and most and len(missed) >= MANY * len(timed):
             raise LiquidError(
                 f"line {missed[0] + 1} has another form of time than line {min(timed) + 1}, or has it at"
                 " another place: say with --time-format which one counts (lines of another form then continue"
@@ -156,6 +163,8 @@ def _is_plausible(one: Candidate, lines: Sequence[str], spoken: int) -> bool:
         return True
     if one.kind.span == "day" and _has_date_beside(one, lines):
         return False
+    if one.kind.family.startswith("nnnnnn") and _steps(one) >= 300 * (len(one.seen) - 1) > 0:
+        return False  # from year to year: a number that counts the lines
     if one.place in (BEGIN, INDENTED):
         return one.kind.span != "epoch" or 2 * one.backs < len(one.seen)
     share = len(one.seen) / max(spoken, 1)
@@ -173,8 +182,8 @@ def _is_plausible(one: Candidate, lines: Sequence[str], spoken: int) -> bool:
         or sum(map(bool, map(SPENT.search, words))) > len(words) / 2
     ):
         return False
-    if one.kind.span == "epoch" and all(seen.end - seen.begin >= 14 for seen in one.seen):
-        return True  # with decimals, or ms or smaller units
+    if one.kind.span == "epoch" and all(seen.end - seen.begin >= LONG_NUMBER for seen in one.seen):
+        return True
     many = (len(one.seen) > 2 and one.score > 0.6 * len(one.seen)) or (len(one.seen) > 20 and share > NEAR)
     return (many and not one.constant and not _counts(one)) or not any(
         re.search(r"[a-z]", word) for word in words
