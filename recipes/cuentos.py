@@ -1,4 +1,4 @@
-"""The Spanish model "cuentos": its text, its training, its card. (The model is not in the package yet.)
+"""The Spanish model "cuentos": its text, its training, its card.
 
     python -m recipes.cuentos prepare                 # write the text, from a folder of data sets
     liquidlm train --config recipes/cuentos.toml --out runs/cuentos

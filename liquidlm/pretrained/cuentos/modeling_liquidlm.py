@@ -1,0 +1,3 @@
+"""Where the code of this model is: in the package liquidlm (pip install liquidlm)."""
+
+from liquidlm import *  # noqa: F403
