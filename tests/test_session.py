@@ -70,7 +70,7 @@ def test_lines_and_answers_are_one_text(parts: list[str]) -> None:
 
 def test_the_bundled_model_answers_where_no_model_is_named(parts: list[str]) -> None:
     with session(*SHORT) as terminal:
-        assert "model: stories, the bundled model\n" in terminal.until("> ")
+        assert "model: stories, a bundled model; others: cuentos\n" in terminal.until("> ")
         assert answer(terminal, "Once upon a time") == parts[0]
 
 

@@ -110,7 +110,7 @@ def load_model(
         Traceback (most recent call last):
             ...
         liquidlm.errors.LiquidError: nowhere is not a folder or a bundled model: give the --out folder of
-        `liquidlm train`, stories, or hf:USER/NAME for a model on the hub
+        `liquidlm train`, cuentos, stories, or hf:USER/NAME for a model on the hub
     """
     from ..model.pretrained import LiquidTextGenerationModel
 
