@@ -138,6 +138,9 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = LEDTokenizerWrapper(find_folder(given.folder))
     ids = tokenizer.encode("There was a dog, and a cat, and the sun came out over the hill. " * 2000).tolist()
     figures: dict[str, Any] = {}
+    if given.llama_server:  # first: where it does not start, nothing else is lost
+        with llama_server(given.llama_server, given.folder) as (port, parameters):
+            figures["llama_cpp"] = {"parameters": parameters, **streams(port, given.rounds)}
     with server(given.folder) as (port, _):
         check(port)
         figures |= streams(port, given.rounds)
@@ -146,9 +149,6 @@ def main(argv: list[str] | None = None) -> None:
         figures["reused_connection_seconds"] = reused_connection(port)
         figures["n_seconds"] = choices(port, ids)
         figures["idle_sockets"] = idle_sockets(port)
-    if given.llama_server:
-        with llama_server(given.llama_server, given.folder) as (port, parameters):
-            figures["llama_cpp"] = {"parameters": parameters, **streams(port, given.rounds)}
     with server(given.folder, "--cache-mb", "16") as (port, process):
         figures["memory_mb"] = memory(port, process, given.requests)
         figures["large_bodies"] = large_bodies(port, process)
