@@ -25,8 +25,8 @@ FOR_TRAINING = 0.8
 
 
 def read_log(file: Path) -> Mission:
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [event for document in read_events(lines, file.suffix, file.name) for event in document]
+    with file.open(encoding="utf-8", newline="\n") as lines:
+        return [event for document in read_events(lines, file.suffix, file.name) for event in document]
 
 
 def parts_of(file: Path) -> tuple[Mission, Mission]:

@@ -46,8 +46,8 @@ class CountMemory(nn.Module):
 
     One table is part of the state: it has the document so far. Another can be of the training text; it
     belongs to the model, and all rows read it. A longer context is counted only where the shorter one was met
-    before (see `ops/counts.py`). A level is one table and one n, in the order of n; at each n
-    the training text comes first. Level k has counted the token v c_k(v) times, and c_k tokens in all. From
+    before (see `ops/counts.py`). A level is one table and one n, in the order of n; at each n the training
+    text comes first. Level k has counted the token v c_k(v) times, and c_k tokens in all. From
     the network's p_0 on, each level mixes its counts with the distribution of the level before (MacKay & Peto
     1995, "A Hierarchical Dirichlet Language Model"):
 
